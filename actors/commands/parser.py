@@ -1,0 +1,47 @@
+"""The command line of CONTRACT section 1: parses, loads the settings, hands over to the command.
+
+Exit codes of every command: 0 done, 1 failed while running, 2 bad settings or usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from actors.commands import check, demo, export, migrate, rejections, replay, run, simulate, status, token
+from actors.errors import SettingsError, TrackingError
+from actors.settings import load
+
+DEFAULT_SETTINGS = Path(__file__).resolve().parent.parent.parent / "settings.ini"
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser with every command."""
+    parser = argparse.ArgumentParser(
+        prog="supervisor.py", description="Real-time participant tracking: MQTT in; PostgreSQL, Redis, WebSocket out."
+    )
+    parser.add_argument("--settings", type=Path, default=DEFAULT_SETTINGS, metavar="PATH", help="default: %(default)s")
+    parser.set_defaults(run=run.run)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for module in (run, demo, check, migrate, replay, simulate, token, export, rejections, status):
+        module.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns its exit code."""
+    args = build().parse_args(argv)
+    try:
+        settings = load(args.settings, os.environ)
+    except SettingsError as bad:
+        print(bad, file=sys.stderr)
+        return 2
+    try:
+        code: int = args.run(args, settings)
+    except TrackingError as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    return code

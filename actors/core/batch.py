@@ -1,0 +1,65 @@
+"""Parcels -> batches, each with its trigger: size, time (the oldest waited long enough) or idle (no company in sight).
+
+A lone row must not wait long for company that does not come: over MQTT 3.1.1 the broker sends only some 20 messages
+and then waits for their acknowledgements, so every pause here would be a pause there.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+from actors.messages import Parcel
+
+IDLE_S = 0.008
+"""No new parcel for this long: commit what is there."""
+
+
+class Trigger(Enum):
+    """Why a batch is written now."""
+
+    SIZE = "size"
+    TIME = "time"
+    IDLE = "idle"
+
+
+@attrs.define
+class Batcher:
+    """Collects parcels until one of the triggers fires. Times are seconds of any one monotonic clock."""
+
+    max_rows: int
+    max_wait_s: float
+    parcels: list[Parcel] = attrs.field(factory=list)
+    rows: int = 0
+    _first_at: float = 0.0
+    _last_at: float = 0.0
+
+    def add(self, parcel: Parcel, now: float) -> None:
+        """Take one more parcel. A parcel is never split, so a batch may exceed `max_rows` by one parcel."""
+        if not self.parcels:
+            self._first_at = now
+        self._last_at = now
+        self.parcels.append(parcel)
+        self.rows += len(parcel.fixes) + len(parcel.rejections)
+
+    def due_at(self) -> float:
+        """When the batch has to be written at the latest; infinity while it is empty."""
+        if not self.parcels:
+            return float("inf")
+        return min(self._first_at + self.max_wait_s, self._last_at + IDLE_S)
+
+    def trigger(self, now: float) -> Trigger | None:
+        """The trigger that has fired by `now`, if any."""
+        if not self.parcels:
+            return None
+        if self.rows >= self.max_rows:
+            return Trigger.SIZE
+        if now >= self._first_at + self.max_wait_s:
+            return Trigger.TIME
+        return Trigger.IDLE if now >= self._last_at + IDLE_S else None
+
+    def take(self) -> list[Parcel]:
+        """Hand the batch over and start an empty one."""
+        parcels, self.parcels, self.rows = self.parcels, [], 0
+        return parcels

@@ -1,0 +1,141 @@
+"""The head of an HTTP request: what is it, and is it a WebSocket upgrade that we can take?
+
+Stricter than h11, and before it: trio-websocket dies of heads that h11 cannot parse (DESIGN rule 11).
+Sources: RFC 9112 sections 3 and 5 (request line, header fields), RFC 6455 section 4.2.1 (what an upgrade must have).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import attrs
+
+HEAD_END = b"\r\n\r\n"
+MAX_HEAD_BYTES = 16 * 1024
+
+SUBPROTOCOL = "tracking.v1"
+WEBSOCKET_VERSION = "13"  # the only one there is (RFC 6455 section 4.1)
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/(1\.[01])")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class BadHead(Exception):
+    """Not an HTTP/1 request that anybody here should answer with more than `400`."""
+
+
+@attrs.frozen
+class RequestHead:
+    """A request line and header fields, decoded as latin-1, which cannot fail."""
+
+    method: str
+    target: str  # as sent: printable ASCII
+    version: str  # 1.0 or 1.1
+    fields: tuple[tuple[str, str], ...]  # (name in lower case, value)
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a header field, in order."""
+        return [value for key, value in self.fields if key == name]
+
+    def only(self, name: str) -> str | None:
+        """The value of a field that may be sent once; BadHead when it is sent more often."""
+        values = self.values(name)
+        if len(values) > 1:
+            raise BadHead(f"more than one {name} header")
+        return values[0] if values else None
+
+    def words(self, name: str) -> list[str]:
+        """The comma-separated elements of a list-valued field."""
+        return [word.strip(" \t") for value in self.values(name) for word in value.split(",") if word.strip(" \t")]
+
+    @property
+    def path(self) -> str:
+        """The target's path, percent-decoded; empty when the target is not a path or URL."""
+        try:
+            return unquote(urlsplit(self.target).path, errors="strict")
+        except ValueError:
+            return ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Query parameters, the first of each name."""
+        _, _, query = self.target.partition("?")
+        found: dict[str, str] = {}
+        for name, value in parse_qsl(query.partition("#")[0], keep_blank_values=True):
+            found.setdefault(name, value)
+        return found
+
+    @property
+    def wants_websocket(self) -> bool:
+        """Whether the client asks for the WebSocket protocol, rightly or wrongly."""
+        return "websocket" in [word.lower() for word in self.words("upgrade")]
+
+
+def parse_head(head: bytes) -> RequestHead:
+    """Everything before the empty line. Raises BadHead."""
+    lines = head.split(b"\r\n")
+    request_line = _REQUEST_LINE.fullmatch(lines[0])
+    if request_line is None:
+        raise BadHead("not an HTTP/1 request line")
+    fields = []
+    for line in lines[1:]:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            raise BadHead("a header line is malformed")
+        fields.append((field[1].decode("ascii").lower(), field[2].decode("latin-1").strip(" \t")))
+    method, target, version = (part.decode("ascii") for part in request_line.groups())
+    return RequestHead(method, target, version, tuple(fields))
+
+
+@attrs.frozen
+class Upgrade:
+    """What of a valid upgrade request matters from here on."""
+
+    key: str
+    subprotocols: tuple[str, ...]
+
+    @property
+    def selected(self) -> str | None:
+        """The subprotocol that the answer names: ours where it was offered."""
+        return SUBPROTOCOL if SUBPROTOCOL in self.subprotocols else None
+
+    def replay(self) -> bytes:
+        """The same request as short as it can be: what the library parses and keeps is this, not the client's."""
+        offered = f"Sec-WebSocket-Protocol: {self.selected}\r\n" if self.selected else ""
+        return (
+            "GET / HTTP/1.1\r\nHost: dashboard\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {self.key}\r\nSec-WebSocket-Version: {WEBSOCKET_VERSION}\r\n{offered}\r\n"
+        ).encode("ascii")
+
+
+class OtherVersion(BadHead):
+    """A WebSocket version that we do not speak: `426` with the one that we do (RFC 6455 section 4.4)."""
+
+
+def upgrade_of(head: RequestHead) -> Upgrade:
+    """The upgrade that is asked for (RFC 6455 section 4.2.1). Raises BadHead, OtherVersion."""
+    if head.method != "GET" or head.version != "1.1":
+        raise BadHead("a WebSocket starts with GET and HTTP/1.1")
+    if not head.only("host"):
+        raise BadHead("no Host header")
+    if "upgrade" not in [word.lower() for word in head.words("connection")]:
+        raise BadHead("no Connection: Upgrade header")
+    if head.values("content-length") not in ([], ["0"]) or head.values("transfer-encoding"):
+        raise BadHead("a WebSocket request has no body")
+    version = head.only("sec-websocket-version")
+    if version != WEBSOCKET_VERSION:
+        raise OtherVersion(f"WebSocket version {WEBSOCKET_VERSION} is spoken here")
+    key = head.only("sec-websocket-key") or ""
+    try:
+        if len(base64.b64decode(key.encode("ascii"), validate=True)) != 16:
+            raise BadHead("Sec-WebSocket-Key is not 16 bytes")
+    except (UnicodeEncodeError, binascii.Error):
+        raise BadHead("Sec-WebSocket-Key is not base64") from None
+    subprotocols = tuple(head.words("sec-websocket-protocol"))
+    if len(set(subprotocols)) != len(subprotocols) or not all(_TOKEN.fullmatch(name) for name in subprotocols):
+        raise BadHead("Sec-WebSocket-Protocol is malformed")
+    return Upgrade(key, subprotocols)

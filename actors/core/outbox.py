@@ -1,0 +1,184 @@
+"""Frames waiting for one dashboard: bounded; what overflows is replaced by a snapshot later (resync).
+
+Pending updates take at most `limit_bytes`. One more and all pending updates of the dashboard are dropped, replies
+never; the races that lost one are behind: their updates are ignored until a resync snapshot stands in for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+RESYNC_INTERVAL_S = 5.0
+"""At most one resync of a race in this time (CONTRACT section 6)."""
+
+RESYNC_BELOW = 4
+"""A resync is asked for once less than this part of the limit is pending: sooner would only overflow again."""
+
+
+class _Stream:
+    """What the dashboard gets of one race."""
+
+    __slots__ = ("expected", "live", "resync_asked_s")
+
+    def __init__(self) -> None:
+        self.live = False  # its first snapshot has come
+        self.expected = False  # a request waits for a snapshot or a refusal
+        self.resync_asked_s = -math.inf
+
+
+class Outbox:
+    """Owned by one subscriber; races hold a reference and offer frames to it. Never blocks, never raises.
+
+    `wake` is called, synchronously, whenever there is something new for the subscriber to do: frames to take, a
+    resync to ask for, an expected answer that came. It must not call back into the outbox's offering methods.
+    """
+
+    def __init__(self, limit_bytes: int, wake: Callable[[], None]) -> None:
+        self._limit_bytes = limit_bytes
+        self._wake = wake
+        self._streams: dict[str, _Stream] = {}
+        self._behind: dict[str, float] = {}  # races with dropped updates: when asked since then, -inf = not yet
+        # In the order in which they will be sent. A race id marks an update, which may be dropped; None a reply.
+        self._pending: deque[tuple[str | None, bytes]] = deque()
+        self.update_bytes = 0  # pending updates, 0..limit_bytes
+        self.reply_bytes = 0  # pending replies, bounded by the subscriber, which asks for one at a time
+        self.replies = 0  # how many
+
+    @property
+    def subscriptions(self) -> int:
+        """Races subscribed or about to be."""
+        return len(self._streams)
+
+    def subscribed(self, race_id: str) -> bool:
+        """Whether the race is subscribed or about to be."""
+        return race_id in self._streams
+
+    def expecting(self, race_id: str) -> bool:
+        """Whether a request still waits for the snapshot or the refusal of this race."""
+        stream = self._streams.get(race_id)
+        return stream is not None and stream.expected
+
+    def expect(self, race_id: str) -> None:
+        """A subscription was asked for: updates of a new race are ignored until its snapshot comes.
+
+        Where it is subscribed already, updates go on: they come before the new snapshot.
+        """
+        self._streams.setdefault(race_id, _Stream()).expected = True
+
+    def forget(self, race_id: str) -> None:
+        """Unsubscribed: pending updates of the race are dropped, later offers are ignored."""
+        if self._streams.pop(race_id, None) is not None:
+            self._behind.pop(race_id, None)
+            self._drop_updates(race_id)
+
+    def forget_all(self) -> list[str]:
+        """The dashboard goes: the races it was subscribed to, all forgotten; what is pending can still be taken."""
+        races = list(self._streams)
+        self._streams.clear()
+        self._behind.clear()
+        return races
+
+    def snapshot(self, race_id: str, frame: bytes, *, resync: bool = False) -> None:
+        """From the race: the snapshot; a reply, so never dropped. Opens the stream of updates."""
+        stream = self._streams.get(race_id)
+        if stream is None:
+            return
+        if resync and race_id not in self._behind:  # the snapshot of a request was faster
+            return
+        if not resync:
+            stream.expected = False
+        stream.live = True
+        self._behind.pop(race_id, None)
+        self.reply(frame)
+
+    def update(self, race_id: str, frame: bytes) -> None:
+        """From the race: one prebuilt WebSocket frame, shared by all dashboards of the race."""
+        stream = self._streams.get(race_id)
+        if stream is None or not stream.live or race_id in self._behind:
+            return
+        if self.update_bytes + len(frame) > self._limit_bytes:
+            self._behind[race_id] = -math.inf
+            self._overflow()
+        else:
+            self._pending.append((race_id, frame))
+            self.update_bytes += len(frame)
+        self._wake()
+
+    def refuse(self, race_id: str, frame: bytes) -> None:
+        """From the directory: the subscription cannot be served (an `error` frame instead of a snapshot).
+
+        A refused resync is kept to ourselves, and asked for again later.
+        """
+        stream = self._streams.get(race_id)
+        if stream is None or not stream.expected:
+            return
+        stream.expected = False
+        if not stream.live:
+            del self._streams[race_id]
+        self.reply(frame)
+
+    def reply(self, frame: bytes) -> None:
+        """A frame that is never dropped, after everything that is pending now."""
+        self._pending.append((None, frame))
+        self.reply_bytes += len(frame)
+        self.replies += 1
+        self._wake()
+
+    def take(self, max_bytes: int) -> list[bytes]:
+        """The next frames, in order: as many as fit into `max_bytes`, but at least one when there is one."""
+        frames: list[bytes] = []
+        size = 0
+        pending = self._pending
+        while pending:
+            race_id, frame = pending[0]
+            size += len(frame)
+            if frames and size > max_bytes:
+                break
+            pending.popleft()
+            frames.append(frame)
+            if race_id is None:
+                self.reply_bytes -= len(frame)
+                self.replies -= 1
+            else:
+                self.update_bytes -= len(frame)
+        return frames
+
+    def behind_due(self, now_s: float) -> list[str]:
+        """Races to ask a resync for now. At most one, so that snapshots do not pile up; it is given only once in
+        RESYNC_INTERVAL_S, and again after that if no snapshot came.
+        """
+        if self.next_due_s() > now_s:
+            return []
+        race_id = min(self._behind, key=self._last_asked_s)
+        self._streams[race_id].resync_asked_s = self._behind[race_id] = now_s
+        return [race_id]
+
+    def next_due_s(self) -> float:
+        """When `behind_due` can give something, on its clock; infinite when something else has to happen first."""
+        if not self._behind:
+            return math.inf
+        if (self.update_bytes + self.reply_bytes) * RESYNC_BELOW >= self._limit_bytes:
+            return math.inf
+        if any(stream.expected for stream in self._streams.values()):
+            return math.inf
+        # One that was asked and has not answered keeps the others waiting until it may be asked again.
+        return RESYNC_INTERVAL_S + max(max(self._behind.values()), min(map(self._last_asked_s, self._behind)))
+
+    def _last_asked_s(self, race_id: str) -> float:
+        return self._streams[race_id].resync_asked_s
+
+    def _overflow(self) -> None:
+        kept: deque[tuple[str | None, bytes]] = deque()
+        for race_id, frame in self._pending:
+            if race_id is None:
+                kept.append((race_id, frame))
+            else:
+                self._behind[race_id] = -math.inf
+        self._pending = kept
+        self.update_bytes = 0
+
+    def _drop_updates(self, race_id: str) -> None:
+        self._pending = deque(entry for entry in self._pending if entry[0] != race_id)
+        self.update_bytes = sum(len(frame) for marked, frame in self._pending if marked is not None)

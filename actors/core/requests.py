@@ -1,0 +1,165 @@
+"""What a dashboard may ask (CONTRACT section 6): one text frame -> a request, or the error to answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+
+from actors.core.cursor import decode_cursor
+from actors.core.judge import normal_id
+from actors.core.queries import HistoryQuery
+from actors.core.timestamps import parse_ms
+from actors.core.wire import RequestId
+from actors.errors import ErrorCode
+
+MAX_ID_CHARACTERS = 64
+MAX_ID_INTEGER = 10**MAX_ID_CHARACTERS  # exclusive, either sign
+MAX_HISTORY = 10_000  # positions in one reply
+DEFAULT_HISTORY = 1_000
+
+
+@attrs.frozen
+class SubscribeRace:
+    """A snapshot, then every later change."""
+
+    race_id: str
+    request_id: RequestId = None
+
+
+@attrs.frozen
+class UnsubscribeRace:
+    """No more of this race."""
+
+    race_id: str
+    request_id: RequestId = None
+
+
+@attrs.frozen
+class ListRaces:
+    """All races in history that the token may see."""
+
+    request_id: RequestId = None
+
+
+@attrs.frozen
+class GetHistory:
+    """One page of a race's history."""
+
+    query: HistoryQuery
+    request_id: RequestId = None
+
+
+@attrs.frozen
+class BadRequest:
+    """Answer with an `error`; the connection stays."""
+
+    code: ErrorCode
+    message: str
+    request_id: RequestId = None
+
+
+Request: TypeAlias = SubscribeRace | UnsubscribeRace | ListRaces | GetHistory
+
+
+class _Wrong(Exception):
+    """Carries the sentence for the client."""
+
+
+_decoder = msgspec.json.Decoder()
+
+
+def parse_request(text: str) -> Request | BadRequest:
+    """Judge one text frame. Never raises. Members that are not known are ignored."""
+    try:
+        frame = _decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
+        return BadRequest(ErrorCode.BAD_JSON, f"not JSON: {error}")
+    if not isinstance(frame, dict):
+        return BadRequest(ErrorCode.BAD_REQUEST, 'a request is an object {"event": ..., "data": {...}}')
+    request_id = frame.get("id")
+    if "id" in frame and not _is_request_id(request_id):
+        return BadRequest(
+            ErrorCode.BAD_REQUEST, f"id: a string of at most {MAX_ID_CHARACTERS} characters or an integer"
+        )
+    event = frame.get("event")
+    if not isinstance(event, str):
+        return BadRequest(ErrorCode.BAD_REQUEST, "event: a string is needed", request_id)
+    build = _REQUESTS.get(event)
+    if build is None:
+        known = ", ".join(_REQUESTS)
+        return BadRequest(ErrorCode.UNKNOWN_EVENT, f"{event[:50]!r} is not one of {known}", request_id)
+    data = frame.get("data", {})
+    if not isinstance(data, dict):
+        return BadRequest(ErrorCode.BAD_REQUEST, "data: an object is needed", request_id)
+    try:
+        return build(data, request_id)
+    except _Wrong as wrong:
+        return BadRequest(ErrorCode.BAD_REQUEST, str(wrong), request_id)
+
+
+def _is_request_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARACTERS
+    # bool is an int to Python, not to JSON.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID_INTEGER
+
+
+def _id(data: dict[str, Any], name: str) -> str:
+    value = data.get(name)
+    found = normal_id(value) if isinstance(value, str) else None
+    if found is None:
+        raise _Wrong(f"{name}: 1 to 50 letters, digits or . _ - @ are needed, the first a letter or digit")
+    return found
+
+
+def _moment(data: dict[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    if value is None:
+        return None
+    found = parse_ms(value) if isinstance(value, str) else None
+    if found is None:
+        raise _Wrong(f"{name}: a time like 2025-07-01T08:15:30Z, from 2000 on, is needed")
+    return found
+
+
+def _limit(data: dict[str, Any]) -> int:
+    value = data.get("limit")
+    if value is None:
+        return DEFAULT_HISTORY
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_HISTORY:
+        raise _Wrong(f"limit: an integer from 1 to {MAX_HISTORY} is needed")
+    return value
+
+
+def _cursor(data: dict[str, Any]) -> tuple[int, bytes] | None:
+    value = data.get("cursor")
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            return decode_cursor(value)
+    except ValueError:
+        pass  # said below
+    raise _Wrong("cursor: the nextCursor of an earlier reply is needed")
+
+
+def _history_query(data: dict[str, Any]) -> HistoryQuery:
+    return HistoryQuery(
+        race_id=_id(data, "raceId"),
+        participant_id=None if data.get("participantId") is None else _id(data, "participantId"),
+        from_ms=_moment(data, "from"),
+        to_ms=_moment(data, "to"),
+        limit=_limit(data),
+        after=_cursor(data),
+    )
+
+
+_REQUESTS: dict[str, Callable[[dict[str, Any], RequestId], Request]] = {
+    "subscribe_race": lambda data, request_id: SubscribeRace(_id(data, "raceId"), request_id),
+    "unsubscribe_race": lambda data, request_id: UnsubscribeRace(_id(data, "raceId"), request_id),
+    "list_races": lambda _data, request_id: ListRaces(request_id),
+    "get_history": lambda data, request_id: GetHistory(_history_query(data), request_id),
+}

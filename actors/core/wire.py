@@ -1,0 +1,118 @@
+"""Positions and events as JSON bytes (CONTRACT section 6): encoded once per change, shared by every dashboard.
+
+Everything that is built here is joined from ready-made bytes; only ids, codes and messages go through the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from actors.core.fix import STATUSES, Fix
+from actors.core.timestamps import format_ms
+
+RequestId = str | int | None
+
+E7 = 10_000_000  # coordinates are kept as integers of 1e-7 degree
+
+_encoder = msgspec.json.Encoder()
+_STATUS_JSON = tuple(_encoder.encode(status) for status in STATUSES)
+_POSITION = (
+    b'{"participantId":%b,"raceId":%b,"latitude":%b,"longitude":%b,"timestamp":"%b","receivedAt":"%b","status":%b%b'
+)
+_FIN_TEXT = b"\x81"  # RFC 6455 section 5.2: FIN set, opcode 1
+
+
+def quoted(value: str) -> bytes:
+    """A JSON string literal, quotes included."""
+    return _encoder.encode(value)
+
+
+def position_json(fix: Fix, stale: bool | None, corrected: bool = False) -> bytes:
+    """One position as a JSON object. `stale` None leaves the key out (Redis); `corrected` appears only when true."""
+    tail = b"}" if stale is None else b',"stale":true}' if stale else b',"stale":false}'
+    if corrected:
+        tail = tail[:-1] + b',"corrected":true}'
+    # An int divided by 1e7 is the double nearest to it, so it prints with at most 7 decimals.
+    return _POSITION % (
+        _encoder.encode(fix.participant_id),
+        _encoder.encode(fix.race_id),
+        _encoder.encode(fix.lat_e7 / E7),
+        _encoder.encode(fix.lon_e7 / E7),
+        format_ms(fix.timestamp_ms).encode(),
+        format_ms(fix.arrived_ms).encode(),
+        _STATUS_JSON[fix.status],
+        tail,
+    )
+
+
+def update_event(position: bytes) -> bytes:
+    """`position_update`: the only change of its window."""
+    return b'{"event":"position_update","data":%b}' % position
+
+
+def batch_event(race_id: str, positions: Sequence[bytes]) -> bytes:
+    """`batch_position_update`: two or more changes of one race, in order."""
+    return b'{"event":"batch_position_update","data":{"raceId":%b,"positions":[%b]}}' % (
+        quoted(race_id),
+        b",".join(positions),
+    )
+
+
+def snapshot_event(
+    race_id: str, positions: bytes, server_time_ms: int, request_id: RequestId = None, resync: bool = False
+) -> bytes:
+    """`race_snapshot`. `positions` are joined by commas already: the race keeps them so for all its dashboards."""
+    return b'{"event":"race_snapshot","data":{"raceId":%b,"positions":[%b],"serverTime":"%b"%b}%b}' % (
+        quoted(race_id),
+        positions,
+        format_ms(server_time_ms).encode(),
+        b',"resync":true' if resync else b"",
+        _id_member(request_id),
+    )
+
+
+def stale_event(race_id: str, participant_id: str, last_timestamp_ms: int) -> bytes:
+    """`participant_stale`: nothing newer came for stale_data_threshold_ms."""
+    return b'{"event":"participant_stale","data":{"raceId":%b,"participantId":%b,"lastTimestamp":"%b"}}' % (
+        quoted(race_id),
+        quoted(participant_id),
+        format_ms(last_timestamp_ms).encode(),
+    )
+
+
+def history_data(positions: Iterable[bytes], next_cursor: str | None) -> bytes:
+    """`data` of `history`: positions oldest first; `next_cursor` None when nothing is left."""
+    cursor = b"null" if next_cursor is None else quoted(next_cursor)
+    return b'{"positions":[%b],"nextCursor":%b}' % (b",".join(positions), cursor)
+
+
+def reply(event: str, data: Any, request_id: RequestId = None) -> bytes:  # noqa: ANN401 whatever msgspec can encode
+    """Any other reply. `data` is encoded here, or taken as it is where it is bytes (JSON already)."""
+    body = data if isinstance(data, bytes) else _encoder.encode(data)
+    return b'{"event":%b,"data":%b%b}' % (quoted(event), body, _id_member(request_id))
+
+
+def error_event(code: str, message: str, request_id: RequestId = None) -> bytes:
+    """`error`: the request failed, the connection stays."""
+    return reply("error", {"code": str(code), "message": message}, request_id)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One whole text frame from a server, so not masked (RFC 6455 sections 5.1 and 5.2)."""
+    return frame_head(len(payload)) + payload
+
+
+def frame_head(length: int) -> bytes:
+    """The 2, 4 or 10 bytes before a text payload of `length` bytes (RFC 6455 section 5.2)."""
+    if length < 126:
+        return _FIN_TEXT + bytes((length,))
+    if length < 65536:
+        return _FIN_TEXT + b"\x7e" + length.to_bytes(2, "big")
+    return _FIN_TEXT + b"\x7f" + length.to_bytes(8, "big")
+
+
+def _id_member(request_id: RequestId) -> bytes:
+    return b"" if request_id is None else b',"id":%b' % _encoder.encode(request_id)

@@ -1,0 +1,133 @@
+"""The questions to history as SQL. Each goes along an index: the plans are part of the tests.
+
+Moments outside of the years 1 to 9999 (`infinity` among them) are left out everywhere: no text form of ours can say them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from actors.core.cursor import EARLIEST_US, LATEST_US
+from actors.core.queries import HistoryQuery
+from actors.drivers import pgbinary
+from actors.drivers.postgres import storable
+
+ID, PARTICIPANT, LATITUDE, LONGITUDE, SENT_AT, ARRIVED_AT, STATUS = range(7)
+COLUMNS = "id, participant_id, latitude::float8, longitude::float8, client_timestamp, server_received_at, status::text"
+
+
+@attrs.define
+class Params:
+    """Parameters of one statement, in binary form."""
+
+    values: list[bytes] = attrs.field(factory=list)
+    types: list[int] = attrs.field(factory=list)
+
+    def text(self, value: str) -> str:
+        return self._add(storable(value), pgbinary.TEXT)
+
+    def texts(self, values: Sequence[str]) -> str:
+        return self._add(
+            pgbinary.bytes_array(pgbinary.TEXT, [storable(value) for value in values]), pgbinary.TEXT_ARRAY
+        )
+
+    def number(self, value: int) -> str:
+        return self._add(pgbinary.int8(value), pgbinary.INT8)
+
+    def moment(self, unix_us: int) -> str:
+        return self._add(pgbinary.timestamptz(min(max(unix_us, EARLIEST_US), LATEST_US + 1)), pgbinary.TIMESTAMPTZ)
+
+    def uuid(self, value: bytes) -> str:
+        return self._add(value, pgbinary.UUID)
+
+    def _add(self, value: bytes, kind: int) -> str:
+        self.values.append(value)
+        self.types.append(kind)
+        return f"${len(self.values)}"
+
+
+def newest(params: Params, race_id: str, max_clock_skew_ms: int) -> str:
+    """Each participant's live position: from one participant to the next by the fifth index (a loose index scan)."""
+    race, skew = params.text(race_id), params.number(max_clock_skew_ms)
+    earliest, end = params.moment(EARLIEST_US), params.moment(LATEST_US + 1)
+    return f"""
+with recursive participant as (
+  (select participant_id as id from tracking_positions where race_id = {race} order by participant_id limit 1)
+  union all
+  (select following.id from participant cross join lateral (
+    select participant_id as id from tracking_positions
+    where race_id = {race} and participant_id > participant.id order by participant_id limit 1) following)
+)
+select live.* from participant cross join lateral (
+  select {COLUMNS} from tracking_positions p
+  where p.race_id = {race} and p.participant_id = participant.id
+    and p.client_timestamp >= {earliest} and p.client_timestamp < {end}
+    and p.client_timestamp <= p.server_received_at + {skew} * interval '1 ms'
+  order by p.client_timestamp desc, p.status desc, p.id desc limit 1) live"""
+
+
+def races(params: Params, allowed: Sequence[str] | None, limit: int) -> str:
+    """Race, participants, newest client_timestamp. A race whose rows are all gone has no newest, so is not there."""
+    only = "" if allowed is None else f"where race_id = any({params.texts(allowed)})"
+    earliest, end = params.moment(EARLIEST_US), params.moment(LATEST_US + 1)
+    return f"""
+select race.race_id, race.participants, newest.client_timestamp
+from (select race_id, count(*) as participants from tracking_participants {only} group by race_id) race
+cross join lateral (
+  select client_timestamp from tracking_positions p
+  where p.race_id = race.race_id and p.client_timestamp >= {earliest} and p.client_timestamp < {end}
+  order by client_timestamp desc limit 1) newest
+order by newest.client_timestamp desc, race.race_id limit {params.number(limit)}"""
+
+
+def page(params: Params, query: HistoryQuery) -> str:
+    """One page and one row more."""
+    after = ""
+    if query.after is not None:
+        # The moment alone too: that is what the index can seek.
+        moment = params.moment(query.after[0])
+        after = (
+            f"and client_timestamp >= {moment} and (client_timestamp, id) > ({moment}, {params.uuid(query.after[1])})"
+        )
+    return (
+        f"select {COLUMNS} from tracking_positions where {_matching(params, query)} {after}"
+        f" order by client_timestamp, id limit {params.number(query.limit + 1)}"
+    )
+
+
+def everything(params: Params, query: HistoryQuery, by_participant: bool) -> str:
+    """All rows of the query."""
+    order = "participant_id, client_timestamp, id" if by_participant else "client_timestamp, id"
+    return f"select {COLUMNS} from tracking_positions where {_matching(params, query)} order by {order}"
+
+
+def rejections(
+    params: Params, race_id: str | None, code: str | None, before: tuple[int, bytes] | None, limit: int
+) -> str:
+    """Newest first. By race only what may speak of it: its id as it is, or written with escapes or in another form."""
+    conditions = ["true"]
+    if code is not None:
+        conditions.append(f"code = {params.text(code)}")
+    if race_id is not None and race_id.isascii():
+        wanted = params.text(race_id)
+        conditions.append(
+            f"(position(convert_to({wanted}, 'UTF8') in payload) > 0 or position('\\x5c'::bytea in payload) > 0)"
+        )
+    if before is not None:
+        conditions.append(f"(received_at, id) < ({params.moment(before[0])}, {params.uuid(before[1])})")
+    return (
+        "select id, received_at, topic, payload, code, detail from tracking_rejections"
+        f" where {' and '.join(conditions)} order by received_at desc, id desc limit {params.number(limit)}"
+    )
+
+
+def _matching(params: Params, query: HistoryQuery) -> str:
+    conditions = [f"race_id = {params.text(query.race_id)}"]
+    if query.participant_id is not None:
+        conditions.append(f"participant_id = {params.text(query.participant_id)}")
+    start = EARLIEST_US if query.from_ms is None else query.from_ms * 1000
+    end = LATEST_US + 1 if query.to_ms is None else query.to_ms * 1000
+    conditions.append(f"client_timestamp >= {params.moment(start)} and client_timestamp < {params.moment(end)}")
+    return " and ".join(conditions)

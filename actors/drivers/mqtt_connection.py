@@ -1,0 +1,284 @@
+"""One connection to the broker: from CONNECT over CONNACK and SUBACK to its end. Used by the driver's thread only.
+
+What paho raises (PAHO_ERRORS) is about what the broker sent: it is logged and ends this connection, nothing more.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import attrs
+import structlog
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from actors.drivers.mqtt_paho import PAHO_ERRORS, Arrived, Notes, PahoClient
+from actors.drivers.mqtt_socket import BufferedSocket, Wait
+from actors.drivers.mqtt_topics import Subscriptions
+from actors.messages import BrokerEvent, Connected, MessagesArrived, TakenOver
+from actors.settings import MqttSettings, Secret
+
+log = structlog.get_logger("mqtt")
+
+CONNACK_TIMEOUT_S = 10.0
+FLUSH_TIMEOUT_S = 2.0
+"""For what was posted before disconnect()."""
+LINGER_S = 1.0
+"""For the broker to close after our DISCONNECT: closing first, with unread data, would reset the connection and
+could destroy the last acknowledgements on their way."""
+
+EVENT_MESSAGES = 1000
+EVENT_BYTES = 512 * 1024
+"""One MessagesArrived ends with the message that reaches one of them."""
+
+PUBLISH_WINDOW = 20
+"""QoS 1 messages of ours without PUBACK; mosquitto takes this many, a broker that takes fewer says so in CONNACK."""
+
+SESSION_TAKEN_OVER = 0x8E  # MQTT 5 section 3.14.2.1
+
+
+@attrs.frozen
+class BrokerAddress:
+    """Where the broker listens and how to log in."""
+
+    host: str
+    port: int = 1883
+    tls: bool = False
+    username: str = ""  # empty: anonymous
+    password: Secret = attrs.field(factory=Secret)
+
+
+@attrs.define(eq=False)
+class Connection:
+    """Owns the socket and paho, from `open` until `ended` says why it is over."""
+
+    sock: BufferedSocket
+    address: BrokerAddress
+    settings: MqttSettings
+    subscriptions: Subscriptions
+    epochs: count[int]  # the next one is ours as soon as the broker has accepted us
+    epoch: int = 0  # 0 until then
+    ended: str = ""
+    unwanted: bool = False  # refused or taken over: come back later rather than at once
+    opened_at: float = attrs.field(factory=time.monotonic)  # seconds, monotonic
+    _client: PahoClient = attrs.field(init=False)
+    _events: list[BrokerEvent] = attrs.field(factory=list)
+    _unacked: set[int] = attrs.field(factory=set)  # packet ids taken and not acknowledged
+    _window: int = PUBLISH_WINDOW
+    _publishing: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id, without PUBACK
+
+    def __attrs_post_init__(self) -> None:
+        self._client = PahoClient(self.sock, self.settings, self.address.username, self.address.password)
+
+    def open(self) -> None:
+        """Send CONNECT, for the session that we had."""
+        client, address, wanted = self._client, self.address, self.settings
+        if wanted.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho does not type it
+            properties.SessionExpiryInterval = wanted.session_expiry_s
+            properties.ReceiveMaximum = wanted.receive_maximum
+            client.connect(address.host, address.port, wanted.keepalive_s, clean_start=False, properties=properties)
+        else:
+            client.connect(address.host, address.port, wanted.keepalive_s)
+
+    # --- one turn of the thread ---
+
+    @property
+    def is_up(self) -> bool:
+        """The broker has accepted us."""
+        return self.epoch > 0
+
+    def read(self) -> None:
+        """Take what has come, at most what one event holds."""
+        client, sock = self._client, self.sock
+        self._guard(client.loop_read)
+        while (
+            not self.ended
+            and sock.pending()
+            and len(client.arrived) < EVENT_MESSAGES
+            and client.arrived_bytes < EVENT_BYTES
+        ):
+            self._guard(client.loop_read)
+        if client.arrived and not self.is_up:
+            client.arrived.clear()
+            self.end("protocol error: a message before CONNACK")
+
+    def write(self) -> None:
+        """Send what is due, in one call where it fits."""
+        if self._client.want_write():
+            self._guard(self._client.loop_write)
+        if self.sock.unsent and not self.ended:
+            try:
+                self.sock.flush()
+            except OSError as error:
+                self.end(f"connection lost: {error.strerror or error}")
+
+    def keep_alive(self, *, reading: bool) -> None:
+        """Send PINGREQ when due. A PINGRESP is missed only while we read and hear nothing."""
+        if self.sock.heard or not reading:
+            self.sock.heard = False
+            self._client.forgive_ping()
+        self._guard(self._client.loop_misc)
+        if not self.is_up and time.monotonic() - self.opened_at > CONNACK_TIMEOUT_S:
+            self.end(f"no answer to CONNECT within {CONNACK_TIMEOUT_S:g} s (does the broker speak this protocol?)")
+
+    def take(self) -> list[BrokerEvent]:
+        """What happened since the last call, in order."""
+        events = self._events
+        if self._client.arrived:
+            arrived = self._client.arrived
+            self._client.arrived = []
+            self._client.arrived_bytes = 0
+            events.extend(self._message_event(part) for part in _parts(arrived))
+        self._events = []
+        return events
+
+    def _message_event(self, part: list[Arrived]) -> MessagesArrived:
+        packet_ids = []
+        unacked = self._unacked
+        for message in part:
+            # A packet id 0 cannot be acknowledged. One that is still unacknowledged is a second copy: two PUBACKs
+            # for it could delete the message that gets the id next.
+            if message.qos == 1 and message.packet_id and message.packet_id not in unacked:
+                unacked.add(message.packet_id)
+                packet_ids.append(message.packet_id)
+        return MessagesArrived(
+            self.epoch,
+            tuple([(message.topic, message.payload) for message in part]),
+            tuple(packet_ids),
+            sum(len(message.payload) for message in part),
+        )
+
+    def acknowledge(self, packet_ids: tuple[int, ...]) -> None:
+        """PUBACK them in this order; one that is not waiting for it is left out."""
+        unacked = self._unacked
+        for packet_id in packet_ids:
+            if packet_id in unacked:
+                unacked.discard(packet_id)
+                self._client.ack(packet_id, 1)
+
+    def publish_from(self, waiting: deque[tuple[str, bytes]]) -> None:
+        """Take as many (topic, payload) off the queue as the window allows."""
+        while waiting and self.is_up and not self.ended and len(self._publishing) < self._window:
+            topic, payload = waiting.popleft()
+            try:
+                info = self._client.publish(topic, payload, qos=1)
+            except ValueError as error:
+                log.error("cannot publish", topic=topic, error=str(error))
+                continue
+            self._publishing[info.mid] = (topic, payload)
+
+    def unconfirmed(self) -> list[tuple[str, bytes]]:
+        """Published without PUBACK: to be published again on the next connection."""
+        return list(self._publishing.values())
+
+    def end(self, reason: str) -> None:
+        """Close at once. The first reason counts."""
+        self.ended = self.ended or reason
+        self.sock.close()
+
+    def finish(self, wait: Wait) -> None:
+        """Flush, MQTT DISCONNECT (the session stays: its expiry is the one of CONNECT), close when the broker did."""
+        self._flush_all(wait, FLUSH_TIMEOUT_S)
+        if self.is_up and not self.ended:
+            self.sock.send(b"\xe0\x00")  # not by paho, which would close the socket at once
+            self._flush_all(wait, FLUSH_TIMEOUT_S)
+        if not self.ended:
+            try:
+                self.sock.half_close()
+                deadline = time.monotonic() + LINGER_S
+                while not self.sock.discard() and time.monotonic() < deadline:
+                    wait(deadline - time.monotonic(), self.sock.fileno(), select.POLLIN)
+            except OSError as error:
+                log.debug("the broker closed before we did", error=str(error))
+        self.end("disconnected")
+
+    def _flush_all(self, wait: Wait, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self.write()
+        while not self.ended and (self.sock.unsent or self._client.want_write()):
+            if time.monotonic() >= deadline:
+                self.end("the broker does not read")
+                return
+            wait(deadline - time.monotonic(), self.sock.fileno(), select.POLLOUT)
+            self.write()
+
+    # --- paho ---
+
+    def _guard(self, step: Callable[[], MQTTErrorCode]) -> None:
+        """One call into paho, and what follows from it. A packet that breaks it breaks this connection only."""
+        try:
+            code = step()
+        except PAHO_ERRORS as error:
+            log.warning("paho failed on what the broker sent", error=f"{type(error).__name__}: {error}")
+            self.end(f"protocol error: {type(error).__name__}: {error}")
+            return
+        if self._client.notes is not None:
+            self._follow_up(self._client.notes)
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+            self._explain_end(code)
+
+    def _follow_up(self, notes: Notes) -> None:
+        self._client.notes = None
+        if notes.connack is not None:
+            self._answered(*notes.connack)
+        for reasons in notes.subacks:
+            if len(reasons) != len(self.settings.topics):
+                self.end(f"protocol error: SUBACK with {len(reasons)} codes for {len(self.settings.topics)} topics")
+                return
+            self._events.extend(self.subscriptions.granted(reasons))
+        for _ in range(notes.unsubacks):
+            self.subscriptions.answered()
+        for packet_id, reason in notes.pubacks:
+            topic, _payload = self._publishing.pop(packet_id)
+            if reason.is_failure:
+                log.error("the broker refused what we published", topic=topic, reason=str(reason))
+
+    def _answered(self, session_present: bool, reason: ReasonCode, properties: Properties | None) -> None:
+        if reason.is_failure:
+            self.unwanted = True
+            self.end(f"the broker refused us: {reason}")
+            return
+        self.epoch = next(self.epochs)
+        self._events.append(Connected(self.epoch, session_present))
+        expiry_s = getattr(properties, "SessionExpiryInterval", self.settings.session_expiry_s)
+        if expiry_s < self.settings.session_expiry_s:
+            log.warning(
+                "the broker keeps our session for less than asked",
+                asked_s=self.settings.session_expiry_s,
+                granted_s=expiry_s,
+            )
+        self._window = min(PUBLISH_WINDOW, getattr(properties, "ReceiveMaximum", PUBLISH_WINDOW))
+        self.subscriptions.ask(self._client, session_present=session_present)
+
+    def _explain_end(self, code: MQTTErrorCode) -> None:
+        farewell = self._client.farewell
+        if farewell is not None:
+            if farewell.value == SESSION_TAKEN_OVER:
+                self.unwanted = True
+                self._events.append(TakenOver(str(farewell)))
+            self.end(f"the broker disconnected us: {farewell}")
+        elif self._client.unanswered:
+            self.end(f"no answer from the broker for {self.settings.keepalive_s} s")
+        else:
+            what = "protocol error" if code == MQTTErrorCode.MQTT_ERR_PROTOCOL else "connection lost"
+            self.end(what if self.is_up else f"{what} before CONNACK")
+
+
+def _parts(arrived: list[Arrived]) -> Iterator[list[Arrived]]:
+    """Cut at EVENT_MESSAGES, and after the message that reaches EVENT_BYTES."""
+    part: list[Arrived] = []
+    size = 0
+    for message in arrived:
+        if len(part) == EVENT_MESSAGES or size >= EVENT_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += len(message.payload)
+    yield part

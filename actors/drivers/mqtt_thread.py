@@ -1,0 +1,267 @@
+"""The thread that owns paho: it dials, turns the connection, posts what comes, and comes back after trouble.
+
+The trio side talks to it through `Orders` (plain values with one writer each, and queues) and rings the bell; it
+answers by `run_sync_soon`, one batch a turn.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+import attrs
+import structlog
+import trio
+
+from actors.drivers.mqtt_connection import BrokerAddress, Connection
+from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, dial
+from actors.drivers.mqtt_topics import RememberedTopics, Subscriptions
+from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived
+from actors.settings import MqttSettings
+
+log = structlog.get_logger("mqtt")
+
+TURN_S = 0.2
+"""The thread asks at least this often whether it is cancelled, and whether a PINGREQ is due."""
+
+MAX_UNTAKEN = 8
+"""MessagesArrived that the reader has not taken: beyond it nothing is read."""
+
+MAX_PUBLISHES = 10_000
+"""Waiting to be published; beyond it the oldest is dropped."""
+
+STEADY_S = 5.0
+"""A connection that lived this long ends a streak of failures."""
+
+RETRY_S = (0.2, 5.0)
+UNWANTED_RETRY_S = (1.0, 30.0)
+"""First and longest wait before the next attempt; the second after a refusal, or when another client took over."""
+
+
+class Stopped(Exception):
+    """The link is to end: `disconnect()` was called while the thread was busy with something else."""
+
+
+class Bell:
+    """Wakes the thread. `ring` is for the trio side, `wait` for the thread."""
+
+    def __init__(self) -> None:
+        self._ear, self._clapper = socket.socketpair()
+        self._ear.setblocking(False)
+        self._rung = False  # a byte is on its way: saves a system call for each further ring
+
+    def ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._clapper.send(b"\0")
+
+    def wait(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
+        """Sleep until the bell rings, `fd` is ready (returns its events, else 0) or time is up."""
+        poll = select.poll()
+        poll.register(self._ear, select.POLLIN)
+        if fd >= 0:
+            poll.register(fd, events)
+        ready = 0
+        for number, happened in poll.poll(max(0.0, timeout_s * 1000)):
+            if number == fd:
+                ready = happened
+            else:
+                self._ear.recv(64)
+                self._rung = False
+        return ready
+
+    def close(self) -> None:
+        """Nobody rings it any more; further rings are ignored."""
+        self._rung = True
+        self._ear.close()
+        self._clapper.close()
+
+
+@attrs.define(eq=False)
+class Orders:
+    """What the trio side wants. It is the only writer, except where said."""
+
+    bell: Bell = attrs.field(factory=Bell)
+    acks: deque[tuple[int, tuple[int, ...]]] = attrs.field(factory=deque)  # (epoch, packet ids); the thread pops
+    publishes: deque[tuple[str, bytes]] = attrs.field(factory=lambda: deque(maxlen=MAX_PUBLISHES))  # the thread pops
+    held: bool = False
+    dropping: bool = False  # the thread resets it
+    finishing: bool = False
+    taken: int = 0  # MessagesArrived that the reader has processed
+    starved: bool = False  # written by the thread: it does not read until something is taken
+
+
+@attrs.define(eq=False)
+class BrokerThread:
+    """`run` is the thread. Owns the connection while there is one."""
+
+    settings: MqttSettings
+    address: BrokerAddress
+    tls: ssl.SSLContext | None
+    remembered: RememberedTopics
+    epochs: count[int]
+    orders: Orders
+    token: trio.lowlevel.TrioToken
+    post: Callable[[BrokerEvent], None]
+    _connection: Connection | None = None
+    _epoch: int = 0  # of the last connection that stood
+    _posted: int = 0  # MessagesArrived
+    _failures: int = 0  # in a row
+    _told: str = ""  # the reason that the reader knows; empty while a connection stands
+    _retry_at: float = 0.0  # seconds, monotonic
+    _keep_alive_at: float = 0.0
+
+    def run(self) -> None:
+        """Until `orders.finishing` or cancelled (raises Cancelled)."""
+        try:
+            while not self.orders.finishing:
+                try:
+                    self._turn()
+                except Stopped:
+                    break
+            if self._connection is not None:
+                self._acknowledge(self._connection)
+                self._connection.finish(self._wait_only)
+        finally:
+            if self._connection is not None:
+                self._connection.end("stopped")
+
+    def _turn(self) -> None:
+        connection = self._connection
+        if connection is None:
+            left = self._retry_at - time.monotonic()
+            if left > 0:
+                self._wait(left)
+            else:
+                self._connect()
+            return
+        orders = self.orders
+        sock = connection.sock
+        reading = self._may_read(connection)
+        events = select.POLLOUT if sock.wants_write else 0
+        if reading:
+            events |= select.POLLIN
+        elif orders.held:  # this may last: look whether the broker goes away. What it sent before is lost at QoS 0
+            events |= select.POLLRDHUP
+        timeout_s = 0.0 if reading and sock.pending() else TURN_S
+        ready = self._wait(timeout_s, sock.fileno() if events else -1, events)
+        self._acknowledge(connection)
+        connection.publish_from(orders.publishes)
+        if reading and self._may_read(connection):
+            if ready & ~select.POLLOUT or sock.pending():
+                connection.read()
+        elif not reading and ready & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
+            connection.end("connection lost while held")
+        connection.write()
+        if orders.dropping:
+            orders.dropping = False
+            connection.end("dropped: too long without progress")
+        now = time.monotonic()
+        if now >= self._keep_alive_at:
+            self._keep_alive_at = now + TURN_S
+            connection.keep_alive(reading=reading)
+        self._post(connection.take())
+        if connection.ended:
+            self._lost(connection)
+
+    def _may_read(self, connection: Connection) -> bool:
+        """Not while held or while the reader is behind; but CONNACK must be read to say so much as CONNECT."""
+        orders = self.orders
+        orders.starved = True  # before looking: a taken() in between must ring
+        if self._posted - orders.taken <= MAX_UNTAKEN:
+            orders.starved = False
+        return not connection.is_up or not (orders.held or orders.starved)
+
+    def _acknowledge(self, connection: Connection) -> None:
+        acks = self.orders.acks
+        while acks:
+            epoch, packet_ids = acks.popleft()
+            if epoch == connection.epoch and not connection.ended:
+                connection.acknowledge(packet_ids)
+
+    def _connect(self) -> None:
+        address = self.address
+        try:
+            addresses = trio.from_thread.run(_resolve, address.host, address.port)
+            sock = dial(addresses, address.host, self.tls, self._wait)
+        except (OSError, trio.TooSlowError) as error:
+            self._failed(_explain(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
+            return
+        self._connection = connection = Connection(
+            sock,
+            address,
+            self.settings,
+            Subscriptions(self.settings.topics, self.settings.qos, self.remembered),
+            self.epochs,
+        )
+        connection.open()
+        connection.write()
+
+    def _lost(self, connection: Connection) -> None:
+        self._connection = None
+        self.orders.publishes.extendleft(reversed(connection.unconfirmed()))
+        reason = connection.ended
+        if connection.is_up and time.monotonic() - connection.opened_at >= STEADY_S:
+            self._failures = 0
+        elif connection.is_up and self._failures >= 2:  # mosquitto 2.0.11 does not send "session taken over"
+            reason += f" again and again: does another client use our client_id {self.settings.client_id!r}?"
+        self._failed(reason, UNWANTED_RETRY_S if connection.unwanted else RETRY_S)
+
+    def _failed(self, reason: str, retry_s: tuple[float, float]) -> None:
+        """Tell the reader, unless it knows already; choose when to try again."""
+        if reason != self._told:
+            self._told = reason
+            self._post([Disconnected(self._epoch, reason)])
+        first, longest = retry_s
+        wait_s = min(longest, first * 2 ** min(self._failures, 16))
+        self._failures += 1
+        self._retry_at = time.monotonic() + max(first, wait_s * random.uniform(0.5, 1.0))
+
+    def _post(self, events: list[BrokerEvent]) -> None:
+        if not events:
+            return
+        for event in events:
+            if isinstance(event, MessagesArrived):
+                self._posted += 1
+            elif isinstance(event, Connected):
+                self._epoch = event.epoch
+                self._told = ""
+        self.token.run_sync_soon(self._deliver, events)
+
+    def _deliver(self, events: list[BrokerEvent]) -> None:
+        for event in events:
+            self.post(event)
+
+    def _wait(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
+        """Raises Cancelled or Stopped."""
+        ready = self._wait_only(timeout_s, fd, events)
+        if self.orders.finishing:
+            raise Stopped
+        return ready
+
+    def _wait_only(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
+        trio.from_thread.check_cancelled()
+        ready = self.orders.bell.wait(min(timeout_s, TURN_S), fd, events)
+        trio.from_thread.check_cancelled()
+        return ready
+
+
+async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
+    """On the trio side, which can leave a name server that does not answer."""
+    with trio.fail_after(CONNECT_TIMEOUT_S):
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _type, _proto, _name, address in found]
+
+
+def _explain(error: OSError | trio.TooSlowError) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return f"the name server did not answer within {CONNECT_TIMEOUT_S:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the broker's certificate: {error.verify_message}"
+    return f"cannot connect: {error.strerror or error}"

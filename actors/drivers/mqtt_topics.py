@@ -1,0 +1,97 @@
+"""The subscriptions of one connection, and which topic filters the broker's session may hold from earlier ones.
+
+A subscription that was taken out of the settings lives on in the session, and its messages keep coming, until it is
+unsubscribed; only we know that it was there. Used by the driver's thread only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import attrs
+import msgspec
+import structlog
+from paho.mqtt.reasoncodes import ReasonCode
+
+from actors.drivers.mqtt_paho import PahoClient
+from actors.messages import SubscriptionRefused
+
+log = structlog.get_logger("mqtt")
+
+FILE_NAME = "mqtt_topics.json"
+
+
+@attrs.frozen
+class RememberedTopics:
+    """The file `mqtt_topics.json`: {client_id: [filter, ...]}. Losing it costs an unsubscription, no fix."""
+
+    data_dir: Path
+    client_id: str
+
+    def read(self) -> frozenset[str]:
+        """The filters that the session may hold; empty when nothing is known."""
+        return frozenset(self._read_all().get(self.client_id, ()))
+
+    def write(self, topics: frozenset[str]) -> None:
+        """Replace them, whole or not at all. A folder that cannot be written to is logged, no more."""
+        known = self._read_all()
+        if frozenset(known.get(self.client_id, ())) == topics:
+            return
+        known[self.client_id] = sorted(topics)
+        path = self.data_dir / FILE_NAME
+        new = path.with_suffix(".new")
+        try:
+            new.write_bytes(msgspec.json.encode(known))
+            os.replace(new, path)
+        except OSError as error:
+            log.warning("cannot remember the subscriptions", path=str(path), error=str(error))
+
+    def _read_all(self) -> dict[str, list[str]]:
+        path = self.data_dir / FILE_NAME
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, list[str]])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("cannot read which subscriptions we had", path=str(path), error=str(error))
+            return {}
+
+
+@attrs.define(eq=False)
+class Subscriptions:
+    """What we want, asked for at each connect; never unsubscribed on the way out."""
+
+    topics: tuple[str, ...]
+    qos: int
+    remembered: RememberedTopics
+    _unanswered: int = 0
+
+    def ask(self, client: PahoClient, *, session_present: bool) -> None:
+        """Subscribe to what is wanted; unsubscribe what a session has from before."""
+        wanted = frozenset(self.topics)
+        had = self.remembered.read() if session_present else frozenset()
+        self.remembered.write(had | wanted)  # before: what the session may hold must never be forgotten
+        self._unanswered = 1
+        if had - wanted:
+            log.info("unsubscribing what was removed from the settings", topics=sorted(had - wanted))
+            client.unsubscribe(sorted(had - wanted))
+            self._unanswered += 1
+        client.subscribe([(topic, self.qos) for topic in self.topics])
+
+    def granted(self, reasons: list[ReasonCode]) -> list[SubscriptionRefused]:
+        """SUBACK has come, with a reason code a topic. Raises ValueError when their numbers differ."""
+        refused = []
+        for topic, reason in zip(self.topics, reasons, strict=True):
+            if reason.is_failure:
+                refused.append(SubscriptionRefused(topic, str(reason)))
+            elif reason.value < self.qos:
+                log.error("the broker grants less than asked: no promise", topic=topic, granted=str(reason))
+        self.answered()
+        return refused
+
+    def answered(self) -> None:
+        """SUBACK or UNSUBACK has come."""
+        self._unanswered -= 1
+        if self._unanswered == 0:
+            self.remembered.write(frozenset(self.topics))

@@ -1,0 +1,192 @@
+"""Writes to PostgreSQL: one connection, one statement a batch, so one transaction (DESIGN rules 13 and 14).
+
+Owned by persistence. A call either committed or raises; after StoreUnavailable it may have committed all the same, and
+repeating it is harmless because ids are functions of what they name. The next call connects again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import structlog
+import trio
+
+from actors.core.fix import STATUSES, Fix, Rejection
+from actors.drivers import migration, pgbinary
+from actors.drivers.addresses import PostgresAddress
+from actors.drivers.libpq import Connection, connect, within
+from actors.drivers.table_check import check_session, check_table
+from actors.errors import StoreMisconfigured
+
+log = structlog.get_logger("postgres")
+
+APPLICATION = "race-tracking writer"
+CONNECT_S = 5.0
+CALL_S = 10.0
+SERVER_SIDE_S = 9.5
+"""A little under CALL_S: a statement that waits for a lock then ends on the server too, and the connection stays."""
+
+KEEP_REJECTIONS = "30 days"
+MOST_REJECTIONS = 1_000_000
+TRIM_ROWS = 10_000  # a statement: short enough that a batch of fixes hardly waits for it
+
+INSERT = f"""
+insert into tracking_positions
+  (id, participant_id, race_id, latitude, longitude, client_timestamp, server_received_at, status)
+select u.id, u.participant_id, u.race_id, u.lat_e7 * 0.0000001, u.lon_e7 * 0.0000001, u.sent_at, u.arrived_at,
+  ('{{{",".join(STATUSES)}}}'::participant_status[])[u.status + 1]
+from unnest($1, $2, $3, $4, $5, $6, $7, $8)
+  as u (id, participant_id, race_id, lat_e7, lon_e7, sent_at, arrived_at, status)
+on conflict (id) do nothing"""
+INSERT_TYPES = (
+    pgbinary.UUID_ARRAY,
+    pgbinary.TEXT_ARRAY,
+    pgbinary.TEXT_ARRAY,
+    pgbinary.INT4_ARRAY,
+    pgbinary.INT4_ARRAY,
+    pgbinary.TIMESTAMPTZ_ARRAY,
+    pgbinary.TIMESTAMPTZ_ARRAY,
+    pgbinary.INT2_ARRAY,
+)
+
+REJECT = """
+insert into tracking_rejections (id, received_at, topic, payload, code, detail)
+select * from unnest($1, $2, $3, $4, $5, $6)
+on conflict (id) do nothing"""
+REJECT_TYPES = (
+    pgbinary.UUID_ARRAY,
+    pgbinary.TIMESTAMPTZ_ARRAY,
+    pgbinary.TEXT_ARRAY,
+    pgbinary.BYTEA_ARRAY,
+    pgbinary.TEXT_ARRAY,
+    pgbinary.TEXT_ARRAY,
+)
+
+TRIM_OLD = f"""
+delete from tracking_rejections where id in (
+  select id from tracking_rejections where received_at < now() - interval '{KEEP_REJECTIONS}' limit {TRIM_ROWS})"""
+TRIM_MANY = f"""
+delete from tracking_rejections where id in (
+  select id from tracking_rejections order by received_at desc offset {MOST_REJECTIONS} limit {TRIM_ROWS})"""
+
+
+@attrs.frozen
+class Stored:
+    """What became of the fixes of one call; together they are all of them."""
+
+    committed: int  # rows that were new
+    duplicate: int  # rows that were there already, or twice in the call
+
+
+@attrs.define(eq=False)
+class PostgresWriter:
+    """All calls raise StoreUnavailable, StoreMisconfigured or RowRefused, within `deadline_s` seconds."""
+
+    address: PostgresAddress
+    migrate: bool = True  # apply schema.sql when it is incomplete
+    _connection: Connection | None = None  # None until the first call and after trouble
+    _turn: trio.Lock = attrs.field(factory=trio.Lock)  # trimming goes on beside storing, on one connection
+
+    async def connect(self) -> None:
+        """Connect and check the set-up now rather than at the first call; may take long while an index is built."""
+        async with self._turn:
+            await self._connected()
+
+    async def aclose(self) -> None:
+        """Close the connection; never waits."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        await trio.lowlevel.checkpoint()
+
+    async def store(self, fixes: Sequence[Fix], deadline_s: float = CALL_S) -> Stored:
+        """Insert fixes that are not there yet, in one transaction, in any order and with repetitions."""
+        if not fixes:
+            return Stored(0, 0)
+        # Sorted: two writers with the same rows in different orders deadlock.
+        rows = sorted({fix.id: fix for fix in fixes}.values(), key=lambda fix: fix.id)
+        values = (
+            pgbinary.uuid_array([fix.id for fix in rows]),
+            pgbinary.text_array([fix.participant_id for fix in rows]),
+            pgbinary.text_array([fix.race_id for fix in rows]),
+            pgbinary.int4_array([fix.lat_e7 for fix in rows]),
+            pgbinary.int4_array([fix.lon_e7 for fix in rows]),
+            pgbinary.timestamptz_array([fix.timestamp_ms for fix in rows]),
+            pgbinary.timestamptz_array([fix.arrived_ms for fix in rows]),
+            pgbinary.int2_array([fix.status for fix in rows]),
+        )
+        async with self._call(deadline_s) as connection:
+            result = await connection.query(INSERT, values, INSERT_TYPES)
+        committed = result.command_tuples or 0
+        return Stored(committed, len(fixes) - committed)
+
+    async def reject(self, rejections: Sequence[Rejection], deadline_s: float = CALL_S) -> int:
+        """Insert rejections that are not there yet; returns how many those were."""
+        if not rejections:
+            return 0
+        rows = sorted({row.id: row for row in rejections}.values(), key=lambda row: row.id)
+        values = (
+            pgbinary.uuid_array([row.id for row in rows]),
+            pgbinary.timestamptz_array([row.received_ms for row in rows]),
+            pgbinary.bytes_array(pgbinary.TEXT, [storable(row.topic) for row in rows]),
+            pgbinary.bytes_array(pgbinary.BYTEA, [row.payload for row in rows]),
+            pgbinary.bytes_array(pgbinary.TEXT, [storable(row.code) for row in rows]),
+            pgbinary.bytes_array(pgbinary.TEXT, [storable(row.detail) for row in rows]),
+        )
+        async with self._call(deadline_s) as connection:
+            result = await connection.query(REJECT, values, REJECT_TYPES)
+        return result.command_tuples or 0
+
+    async def trim_rejections(self, deadline_s: float = CALL_S) -> None:
+        """Delete rejections older than 30 days and the oldest beyond a million, a few at a time."""
+        for sql in (TRIM_OLD, TRIM_MANY):
+            deleted: int | None = TRIM_ROWS
+            while deleted == TRIM_ROWS:
+                async with self._call(deadline_s) as connection:
+                    deleted = (await connection.query(sql)).command_tuples
+
+    @asynccontextmanager
+    async def _call(self, deadline_s: float) -> AsyncIterator[Connection]:
+        async with self._turn:
+            connection = await self._connected()
+            with within(deadline_s):
+                try:
+                    yield connection
+                except StoreMisconfigured:
+                    # The next call looks at the whole set-up again, and finds it mended or says what is wrong.
+                    await self.aclose()
+                    raise
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and self._connection.usable:
+            return self._connection
+        await self.aclose()
+        connection = await connect(self.address, APPLICATION, CONNECT_S)
+        ready = False
+        try:
+            await self._prepare(connection)
+            ready = True
+        finally:
+            if not ready:
+                connection.close()
+        self._connection = connection
+        log.info("connected", host=self.address.host, database=self.address.database, pid=connection.backend_pid)
+        return connection
+
+    async def _prepare(self, connection: Connection) -> None:
+        with within(CALL_S):
+            await connection.script(f"set jit = off; set statement_timeout = {int(SERVER_SIDE_S * 1000)}")
+            durable = await check_session(connection)
+        if not durable:
+            log.warning("synchronous_commit is off: a crash of PostgreSQL can lose fixes that were acknowledged")
+        if self.migrate:
+            await migration.apply(connection)
+        with within(CALL_S):
+            await check_table(connection)
+
+
+def storable(text: str) -> bytes:
+    """UTF-8 that PostgreSQL takes: it refuses NUL and surrogates, which become backslash escapes."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")

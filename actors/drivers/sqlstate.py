@@ -1,0 +1,52 @@
+"""What an error of PostgreSQL means for us (DESIGN rule 14): try again, mend the set-up, or the data is at fault.
+
+Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+from psycopg import pq
+from psycopg.pq.abc import PGconn, PGresult
+
+from actors.drivers.addresses import PostgresAddress
+from actors.errors import RowRefused, StoreMisconfigured, StoreUnavailable
+
+# 08 connection, 40 rollback, 53 resources, 58 and XX the machine, 57 shutdown or cancel, 55 in use or locked,
+# 25006 read-only (a stand-by).
+RETRY = ("08", "40", "53", "58", "XX", "57", "55", "25006")
+# 22 data, 23 constraint, 44 check option of a view, P0001 what somebody's trigger raised.
+DATA = ("22", "23", "44", "P0001")
+
+# A refused connection carries no SQLSTATE in libpq, only the server's words.
+PASSING = ("starting up", "shutting down", "recovery", "not yet accepting", "too many", "connection slots", "terminat")
+SET_UP = ("SSL was required", "certificate", "root.crt", "no password supplied", "sslmode")
+
+
+def statement_error(result: PGresult) -> StoreUnavailable | StoreMisconfigured | RowRefused:
+    """The exception for a failed statement."""
+    code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    primary = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(errors="replace")
+    text = f"{primary.strip()} (SQLSTATE {code or 'none'})"
+    if not code or code.startswith(RETRY):
+        return StoreUnavailable(text)
+    return RowRefused(text) if code.startswith(DATA) else StoreMisconfigured(text)
+
+
+def connect_error(pgconn: PGconn, address: PostgresAddress) -> StoreUnavailable | StoreMisconfigured:
+    """The exception for a connection that did not come about. libpq's text never holds the password."""
+    text = " ".join(pgconn.get_error_message("utf-8").split())
+    answered = "FATAL:" in text or pgconn.needs_password
+    if (answered and not any(words in text for words in PASSING)) or any(words in text for words in SET_UP):
+        return StoreMisconfigured(f"{text}{_advice(text, address)}")
+    return StoreUnavailable(text)
+
+
+def _advice(text: str, address: PostgresAddress) -> str:
+    if f'database "{address.database}" does not exist' in text:
+        return (
+            f"; create it: createdb -h {address.host} -p {address.port} -U {address.user} -E UTF8 -T template0"
+            f" {address.database}"
+        )
+    if "password" in text:
+        return "; see [postgres] username and password"
+    return ""

@@ -1,0 +1,92 @@
+"""One dashboard's WebSocket: trio-websocket reads frames and keeps the protocol, we write prebuilt frames beside it.
+
+The library's reader runs in a nursery of the caller; pongs are processed only while someone receives (DESIGN rule 12).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import attrs
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
+
+from actors.core.head import Upgrade
+from actors.drivers.stream import CLOSE_FRAME, ConnectionStream
+from actors.errors import TrackingError
+
+RECEIVE_BYTES = 4096  # of a dashboard's requests, which are small
+LINGER_S = 1.0  # for a client to take our last words
+
+_ABNORMAL = 1006  # RFC 6455 section 7.1.5: the connection ended without a close frame; never sent
+
+
+class Closed(TrackingError):
+    """The WebSocket is closed or broken: nothing can be received or sent any more."""
+
+
+@attrs.frozen(eq=False)
+class WebSocket:
+    """An accepted WebSocket. One task receives, one sends frames, any may ping."""
+
+    stream: ConnectionStream
+    connection: WebSocketConnection
+
+    async def receive(self) -> str | bytes:
+        """The next whole message. Raises Closed."""
+        try:
+            return await self.connection.get_message()
+        except ConnectionClosed as error:
+            raise Closed(repr(error.reason)) from None
+
+    async def send(self, frames: Sequence[bytes], timeout_s: float) -> None:
+        """Whole frames, ready-made. Raises Closed, and trio.TooSlowError when nothing was taken for `timeout_s`."""
+        try:
+            if not await self.stream.send_prebuilt(frames, timeout_s):
+                raise Closed("the close frame was sent")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise Closed(str(error)) from None
+
+    async def ping(self) -> None:
+        """Send a ping, return when its pong came. Has no time limit. Raises Closed."""
+        try:
+            await self.connection.ping()
+        except (ConnectionClosed, LocalProtocolError, trio.ClosedResourceError) as error:
+            raise Closed(repr(error)) from None
+
+    async def close(self, code: int, reason: str, timeout_s: float) -> None:
+        """Say goodbye and wait for the client's, at most `timeout_s`; a broken stream is only dropped."""
+        if not self.stream.broken:
+            with trio.move_on_after(timeout_s), contextlib.suppress(LocalProtocolError, trio.ClosedResourceError):
+                await self.connection.aclose(code, reason)
+
+    async def finish(self) -> None:
+        """Close the socket, after the library's reader was stopped, in the way that suits how the WebSocket ended."""
+        closed = self.connection.closed
+        if self.stream.broken or closed is None or closed.code == _ABNORMAL:
+            await self.stream.drop()
+            return
+        if not self.stream.close_sent:
+            # The library ends a protocol error (1002, 1007) without telling the client why.
+            await self.stream.send_last(_close_frame(closed.code), LINGER_S)
+        await self.stream.linger(LINGER_S)
+
+
+async def accept(
+    nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, rest: bytes, max_message_bytes: int
+) -> WebSocket:
+    """Answer an upgrade that was checked before. `rest` is what came after its head."""
+    stream.shut_gate(upgrade.replay())
+    request = await wrap_server_stream(
+        nursery, stream, max_message_size=max_message_bytes, receive_buffer_size=RECEIVE_BYTES
+    )
+    connection = await request.accept(subprotocol=upgrade.selected)
+    stream.hold()
+    stream.open_gate(rest)
+    return WebSocket(stream, connection)
+
+
+def _close_frame(code: int) -> bytes:
+    return bytes((CLOSE_FRAME, 2)) + code.to_bytes(2, "big")

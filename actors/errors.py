@@ -1,0 +1,81 @@
+"""The exception tree, the rejection codes of CONTRACT section 3, the WebSocket close codes of section 6."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class RejectionCode(StrEnum):
+    """Why a payload, or one element of it, is not a fix. The order is the order in which rules are applied."""
+
+    BAD_ENCODING = "bad_encoding"
+    BAD_JSON = "bad_json"
+    TOO_LARGE = "too_large"
+    BAD_TYPE = "bad_type"
+    MISSING_FIELD = "missing_field"
+    BAD_ID = "bad_id"
+    BAD_COORDINATE = "bad_coordinate"
+    NO_FIX = "no_fix"
+    BAD_TIMESTAMP = "bad_timestamp"
+    IN_THE_FUTURE = "in_the_future"
+    BAD_STATUS = "bad_status"
+    TOPIC_MISMATCH = "topic_mismatch"
+    POISON = "poison"
+
+
+class CloseCode(IntEnum):
+    """WebSocket close codes that the daemon sends (RFC 6455 section 7.4; 4401 is ours)."""
+
+    GOING_AWAY = 1001
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    TOKEN_EXPIRED = 4401
+
+
+class ErrorCode(StrEnum):
+    """Codes of the WebSocket `error` event and of HTTP problem bodies."""
+
+    BAD_JSON = "bad_json"
+    BAD_REQUEST = "bad_request"
+    UNKNOWN_EVENT = "unknown_event"
+    FORBIDDEN_RACE = "forbidden_race"
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+
+
+class TrackingError(Exception):
+    """Root of every exception that this project raises on purpose."""
+
+
+class SettingsError(TrackingError):
+    """The settings cannot be used. `problems` holds one line for each thing that is wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Unavailable(TrackingError):
+    """A server cannot be reached or does not answer in time: expected trouble, try again later."""
+
+
+class StoreUnavailable(Unavailable):
+    """PostgreSQL: connection lost, 57P0x, 53xxx, 25006, 40xxx, or the client-side deadline. Repeat the batch."""
+
+
+class StoreMisconfigured(TrackingError):
+    """PostgreSQL answers, but its set-up is wrong (42xxx, 28xxx, encoding): alarm and wait, never reject a fix."""
+
+
+class RowRefused(TrackingError):
+    """PostgreSQL refused the data of a statement (22xxx, 23xxx): some row of the batch is at fault."""
+
+
+class CacheUnavailable(Unavailable):
+    """Redis cannot be reached, is full, read-only or too slow. Live state in it lags; nothing is lost."""
+
+
+class NotStarted(TrackingError):
+    """A child could not be started: the message says what to do about it."""

@@ -1,0 +1,153 @@
+"""Who may open a WebSocket: the request head is read and judged here, before any library sees it (DESIGN rules 11, 18).
+
+Refusals are plain HTTP responses (CONTRACT section 6): 400, 401, 403, 404, 408, 426, 431, 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+from actors.access import Access, BadToken, Grant, find_token, loopback_request
+
+from actors.core.head import (
+    HEAD_END,
+    MAX_HEAD_BYTES,
+    SUBPROTOCOL,
+    WEBSOCKET_VERSION,
+    BadHead,
+    OtherVersion,
+    RequestHead,
+    Upgrade,
+    parse_head,
+    upgrade_of,
+)
+from actors.errors import TrackingError
+
+if TYPE_CHECKING:
+    from actors.drivers.stream import ConnectionStream
+    from actors.settings import WsSettings
+
+RECEIVE_BYTES = 4096
+BEARER = "bearer."  # prefix of the subprotocol that carries a token
+
+# Never part of a request head: the start of something else, such as TLS on a plain port.
+_NOT_TEXT = bytes(set(range(32)) - {0x09, 0x0A, 0x0D})
+
+
+class Refused(TrackingError):
+    """Answer with this HTTP status and close."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers or {}
+
+    def response(self) -> bytes:
+        """The whole HTTP response (RFC 9112), with the JSON body of CONTRACT section 7."""
+        body = msgspec.json.encode({"error": {"code": self.code, "message": str(self)}})
+        fields = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "Connection": "close",
+            **self.headers,
+        }
+        lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}", *(f"{k}: {v}" for k, v in fields.items())]
+        return "\r\n".join(lines).encode("ascii") + HEAD_END + body
+
+
+@attrs.frozen
+class Admitted:
+    """A dashboard that may come in."""
+
+    upgrade: Upgrade
+    grant: Grant
+
+
+def bad_request(message: str) -> Refused:
+    """`400`."""
+    return Refused(HTTPStatus.BAD_REQUEST, "bad_request", message)
+
+
+def busy(message: str) -> Refused:
+    """`503`: at a limit; worth trying again."""
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, {"Retry-After": "5"})
+
+
+async def read_head(stream: ConnectionStream) -> tuple[bytes, bytes] | None:
+    """The head of the first request without its empty line, and what was read beyond it. None: the client left.
+
+    Reads at most MAX_HEAD_BYTES and a bit. Raises Refused.
+    """
+    received = bytearray()
+    while True:
+        data = await stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            return None
+        searched = max(len(received) - len(HEAD_END), 0)
+        received += data
+        # RFC 9112 section 2.2: empty lines before a request are to be ignored.
+        if received[:1] in b"\r\n":
+            received = received.lstrip(b"\r\n")
+        end = received.find(HEAD_END, searched)
+        head = received if end < 0 else received[:end]
+        if len(head) > MAX_HEAD_BYTES:
+            message = f"the request head is over {MAX_HEAD_BYTES} bytes"
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message)
+        if len(head.translate(None, _NOT_TEXT)) != len(head) or head.replace(b"\r\n", b"").rstrip(b"\r").count(b"\n"):
+            raise bad_request("not an HTTP/1 request")
+        if end >= 0:
+            return bytes(head), bytes(received[end + len(HEAD_END) :])
+
+
+def understand(head: bytes) -> RequestHead:
+    """Parse a head. Raises Refused."""
+    try:
+        return parse_head(head)
+    except BadHead as error:
+        raise bad_request(str(error)) from None
+
+
+def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s: float) -> Admitted | None:
+    """Whether a request opens a WebSocket; None: it is ordinary HTTP. Raises Refused."""
+    at_home = head.path == ws.path
+    if not head.wants_websocket:
+        if at_home and head.method in ("GET", "HEAD"):
+            raise _upgrade_required("this address speaks WebSocket")
+        return None
+    if not at_home:
+        raise Refused(HTTPStatus.NOT_FOUND, "not_found", f"WebSockets are at {ws.path}")
+    try:
+        upgrade = upgrade_of(head)
+        host, origin, authorization = head.only("host"), head.only("origin"), head.only("authorization")
+    except OtherVersion as error:
+        raise _upgrade_required(str(error)) from None
+    except BadHead as error:
+        raise bad_request(str(error)) from None
+    if not _welcome(ws, access, host, origin, secure):
+        raise Refused(HTTPStatus.FORBIDDEN, "forbidden", "this origin is not allowed")
+    if SUBPROTOCOL not in upgrade.subprotocols and any(name.startswith(BEARER) for name in upgrade.subprotocols):
+        raise bad_request(f"the subprotocol {BEARER}TOKEN needs {SUBPROTOCOL} beside it")
+    try:
+        grant = access.verify(find_token(authorization, upgrade.subprotocols, head.query), now_s)
+    except BadToken as error:
+        challenge = {"WWW-Authenticate": "Bearer"}
+        raise Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error), challenge) from None
+    return Admitted(upgrade, grant)
+
+
+def _welcome(ws: WsSettings, access: Access, host: str | None, origin: str | None, secure: bool) -> bool:
+    # Without tokens the only protection is that nobody else can ask, not even a page in the user's own browser.
+    if ws.auth == "off" and not loopback_request(host, origin):
+        return False
+    return access.origin_allowed(origin, host, secure)
+
+
+def _upgrade_required(message: str) -> Refused:
+    headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": WEBSOCKET_VERSION}
+    return Refused(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message, headers)

@@ -1,0 +1,129 @@
+"""Live state: the newest position of every participant, in Redis.
+
+Owns: the connection to Redis. Takes in: live positions, in a coalescing mailbox (newest per participant, so it is
+bounded by the participants). Sends out: one write per flush for all races together; newest wins inside Redis.
+Redis is a cache: while it is away positions wait here and nothing else notices; emptied, it is filled again.
+A crash loses nothing: what was taken for a write goes back. Stops when cancelled, after one last write of at most 2 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+import structlog
+import trio
+
+from actors.core.fix import Fix
+from actors.errors import CacheUnavailable
+from actors.health import Health
+from actors.messages import LivePosition
+
+log = structlog.get_logger("live state")
+
+WRITE_ROWS = 5_000
+"""Positions in one write: keeps a single call to Redis well under its one-second deadline."""
+
+RETRY_S = 0.5
+PING_S = 5.0
+"""With nothing to write, Redis is asked this often whether it is there and still holds what was written."""
+LAST_WRITE_S = 2.0
+
+
+class Cache(Protocol):
+    """What live state needs of the Redis driver."""
+
+    async def write(self, changes: Sequence[LivePosition]) -> bool:
+        """True when Redis still held what earlier writes left; False when it had been emptied in between.
+
+        Without changes it only asks. Raises CacheUnavailable.
+        """
+        ...
+
+
+@attrs.define(eq=False)
+class LiveMailbox:
+    """Coalescing: one place a participant, the newest position wins. Owned by the supervisor, outlives the actor."""
+
+    waiting: dict[tuple[str, str], LivePosition] = attrs.field(factory=dict)
+    _wake: trio.Event = attrs.field(factory=trio.Event)
+
+    def post(self, positions: Sequence[LivePosition]) -> None:
+        """From races. Never blocks."""
+        for position in positions:
+            fix: Fix = position.fix
+            key = (fix.race_id, fix.participant_id)
+            held = self.waiting.get(key)
+            if held is None or position.force or fix.rank > held.fix.rank:
+                self.waiting[key] = position
+        self._wake.set()
+
+    def take(self, limit: int) -> list[LivePosition]:
+        """The oldest `limit` positions, removed."""
+        keys = list(self.waiting)[:limit]
+        return [self.waiting.pop(key) for key in keys]
+
+    def put_back(self, positions: Sequence[LivePosition]) -> None:
+        """A write failed: what was not overtaken by a newer position waits again."""
+        for position in positions:
+            key = (position.fix.race_id, position.fix.participant_id)
+            held = self.waiting.get(key)
+            if held is None or (not held.force and (position.force or position.fix.rank > held.fix.rank)):
+                self.waiting[key] = position
+
+    async def wait(self) -> None:
+        """Return when something is there."""
+        while not self.waiting:
+            self._wake = trio.Event()
+            await self._wake.wait()
+
+
+@attrs.define(eq=False)
+class LiveStateActor:
+    """The actor."""
+
+    mailbox: LiveMailbox
+    cache: Cache
+    health: Health
+    flush_s: float
+    everything: Callable[[], Sequence[LivePosition]]  # all live positions in memory, for a Redis that was emptied
+    _known: bool = False  # a write went through before: only then does "emptied" mean something was lost
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        task_status.started()
+        try:
+            while True:
+                well = await self._write()
+                while well and self.mailbox.waiting:
+                    well = await self._write()
+                if well:
+                    with trio.move_on_after(PING_S):
+                        await self.mailbox.wait()
+                        await trio.sleep(self.flush_s)
+                else:
+                    await trio.sleep(RETRY_S)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITE_S):
+                while self.mailbox.waiting and await self._write():
+                    pass
+
+    async def _write(self) -> bool:
+        positions = self.mailbox.take(WRITE_ROWS)
+        done = False
+        try:
+            intact = await self.cache.write(positions)
+            done = True
+        except CacheUnavailable as trouble:
+            self.health.down("redis", str(trouble))
+            return False
+        finally:
+            if not done:
+                self.mailbox.put_back(positions)
+        self.health.up("redis")
+        if not intact and self._known:
+            log.warning("redis had been emptied, filling it again")
+            self.mailbox.post(self.everything())
+        self._known = True
+        return True

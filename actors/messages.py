@@ -1,0 +1,144 @@
+"""Every message that crosses a mailbox. One union per mailbox; docstrings say who sends, who receives.
+
+No hot mailbox can be full: the reader stops reading the broker's socket at `[postgres] queue_rows` fixes or 64 MiB
+in flight, so what all mailboxes together hold is bounded there, at the source, and sending never blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+if TYPE_CHECKING:
+    from actors.core.fix import Fix, Rejection
+    from actors.core.outbox import Outbox
+
+# --- to the reader, from the MQTT driver -----------------------------------------------------------------------
+
+
+@attrs.frozen
+class Connected:
+    """Driver to reader: a connection stands and its subscriptions were sent."""
+
+    epoch: int  # counts connections of this process from 1; packet ids mean something only within one
+    session_present: bool
+
+
+@attrs.frozen
+class Disconnected:
+    """Driver to reader: the connection of this epoch is gone; the driver goes on trying."""
+
+    epoch: int
+    reason: str
+
+
+@attrs.frozen
+class MessagesArrived:
+    """Driver to reader: everything one wake-up of the driver took from the socket, in the order of receipt."""
+
+    epoch: int
+    messages: tuple[tuple[bytes, bytes], ...]  # (topic, payload)
+    packet_ids: tuple[int, ...]  # of the QoS 1 messages among them, to acknowledge, in the order of receipt
+    payload_bytes: int
+
+
+@attrs.frozen
+class SubscriptionRefused:
+    """Driver to reader: SUBACK said no to this topic filter."""
+
+    topic: str
+    reason: str
+
+
+@attrs.frozen
+class TakenOver:
+    """Driver to reader: the broker threw us out in favour of another client with our client_id."""
+
+    reason: str
+
+
+@attrs.frozen
+class Settled:
+    """Persistence to reader: these parcels are durable (or durably rejected). Settling one twice is a no-op."""
+
+    parcels: tuple[ParcelId, ...]
+
+
+@attrs.frozen
+class StopTaking:
+    """Supervisor to reader, first phase of a stop: read no more, stay connected, finish when all is settled."""
+
+
+BrokerEvent: TypeAlias = Connected | Disconnected | MessagesArrived | SubscriptionRefused | TakenOver
+ReaderMessage: TypeAlias = BrokerEvent | Settled | StopTaking
+
+# --- parcels ---------------------------------------------------------------------------------------------------
+
+ParcelId: TypeAlias = tuple[int, int]
+"""(ledger entry, part of it)"""
+
+
+@attrs.frozen
+class Parcel:
+    """What is settled as a whole: fixes of one race in one ledger entry (at most about `batch_rows`), or rejections.
+
+    A race that finds a poison fix moves it from `fixes` to `rejections`, so that the sum of both never changes.
+    """
+
+    id: ParcelId
+    race_id: str  # empty for rejections that never got as far as a race
+    fixes: tuple[Fix, ...]
+    rejections: tuple[Rejection, ...] = ()
+
+
+# --- to a race -------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class FixesArrived:
+    """Reader (by way of the directory) to race."""
+
+    parcel: Parcel
+    stored: bool = False  # True: persistence has it already, because the race was down when it came
+
+
+@attrs.frozen
+class PositionsFound:
+    """A race's restorer to the race itself: newest positions from PostgreSQL or Redis; only greater ones count."""
+
+    fixes: tuple[Fix, ...]
+
+
+@attrs.frozen
+class Subscribe:
+    """Subscriber (by way of the directory) to race: answer with a snapshot, then every later change."""
+
+    outbox: Outbox
+    request_id: str | int | None
+    resync: bool = False
+
+
+@attrs.frozen
+class Unsubscribe:
+    """Subscriber to race: the outbox has already forgotten the race; send it nothing more."""
+
+    outbox: Outbox
+
+
+RaceMessage: TypeAlias = FixesArrived | PositionsFound | Subscribe | Unsubscribe
+
+# --- to persistence --------------------------------------------------------------------------------------------
+
+
+PersistenceMessage: TypeAlias = Parcel
+
+# --- to live state ---------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class LivePosition:
+    """Race to live state: this participant's newest position. `force` replaces even a greater one (CONTRACT 4)."""
+
+    fix: Fix
+    force: bool = False

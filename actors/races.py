@@ -1,0 +1,238 @@
+"""The directory of races: which race has an actor, and where a message for a race goes.
+
+Owns: the cells (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
+Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that post and never block.
+A crash of a race is its own; a crash of the directory restarts all races from their cells.
+While a race is down its fixes go straight to persistence; when it is parked only its live view stops.
+Stops when cancelled; each race flushes its window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+import structlog
+import trio
+
+from actors.core import wire
+from actors.core.outbox import Outbox
+from actors.core.restart import Budget
+from actors.core.standing import Standing, newest_of
+from actors.errors import ErrorCode
+from actors.messages import FixesArrived, LivePosition, Parcel, PersistenceMessage, RaceMessage, Subscribe, Unsubscribe
+from actors.metrics import Metrics
+from actors.race import Clock, LiveState, Race, RaceCell, Restore, joined_positions
+from actors.supervision import Child, ChildSpec, Restart, State, WhenSpent, keep_running
+
+log = structlog.get_logger("races")
+
+DOWN_LIMIT_MESSAGES = 1_000
+"""Kept for a race that is down; beyond it only the newest fix of each participant, and its dashboards get a resync."""
+
+_LIVE = (State.WAITING, State.STARTING, State.RUNNING)
+
+
+@attrs.define(eq=False)
+class Races:
+    """The directory. `cells` outlives a crash of the actor because the supervisor keeps this object."""
+
+    make_race: Callable[[RaceCell], Race]
+    make_standing: Callable[[], Standing]
+    restore: Restore
+    to_persistence: trio.MemorySendChannel[PersistenceMessage]
+    live_state: LiveState
+    metrics: Metrics
+    clock: Clock
+    budget: Budget
+    max_races: int
+    cells: dict[str, RaceCell] = attrs.field(factory=dict)
+    children: dict[str, Child] = attrs.field(factory=dict)  # races that have an actor, also while it is down
+    _wanted: list[tuple[Child, RaceCell]] = attrs.field(factory=list)  # to be run by the directory's nursery
+    _wake: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start actors as they are wanted, until cancelled."""
+        self._wanted = [self._new_child(self.cells[race_id]) for race_id in self.children]
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                wanted, self._wanted = self._wanted, []
+                for child, cell in wanted:
+                    nursery.start_soon(self._keep_race, child, cell)
+                self._wake = trio.Event()
+                await self._wake.wait()
+
+    # --- posted by the reader ---
+
+    def route(self, parcel: Parcel) -> None:
+        """Give a parcel to its race; start the race when this is its first fix."""
+        cell = self.cells.get(parcel.race_id) or self._new_cell(parcel.race_id)
+        child = self.children.get(parcel.race_id)
+        if child is None:
+            self._want(cell)
+            cell.send.send_nowait(FixesArrived(parcel))
+        elif child.state in _LIVE:
+            cell.send.send_nowait(FixesArrived(parcel))
+        else:
+            self.to_persistence.send_nowait(parcel)
+            if child.state is State.BACKING_OFF:
+                cell.send.send_nowait(FixesArrived(parcel, stored=True))
+                if cell.inbox.statistics().current_buffer_used > DOWN_LIMIT_MESSAGES:
+                    _shorten(cell)
+
+    # --- posted by subscribers and HTTP ---
+
+    def subscribe(
+        self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
+    ) -> None:
+        """Answered through the outbox: a snapshot and then the stream, or a refusal."""
+        cell = self.cells.get(race_id) or self._new_cell(race_id)
+        child = self.children.get(race_id)
+        if child is not None and child.state is State.PARKED:
+            event = wire.error_event(ErrorCode.UNAVAILABLE, "the live view of this race is stopped", request_id)
+            outbox.refuse(race_id, wire.text_frame(event))
+        elif child is None and cell.restored and not cell.standing.newest:
+            cell.outboxes[outbox] = None
+            event = wire.snapshot_event(race_id, b"", self.clock(), request_id, resync)
+            outbox.snapshot(race_id, wire.text_frame(event), resync=resync)
+        else:
+            if child is None:
+                self._want(cell)
+            cell.send.send_nowait(Subscribe(outbox, request_id, resync))
+
+    def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
+        """The outbox has already forgotten the race."""
+        cell = self.cells.get(race_id)
+        if cell is None:
+            return
+        if race_id in self.children:
+            cell.send.send_nowait(Unsubscribe(outbox))
+        else:
+            cell.outboxes.pop(outbox, None)
+            self._drop_if_unused(cell)
+
+    async def positions(self, race_id: str) -> list[bytes]:
+        """The live positions of a race as JSON; read from the stores when the race has no actor."""
+        cell = self.cells.get(race_id)
+        if cell is not None and cell.standing.newest:
+            return [joined_positions(cell)]
+        fixes, _ = await self.restore(race_id)
+        standing = self.make_standing()
+        standing.accept(standing.changes(fixes, self.clock()))
+        return [wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
+
+    def all_live(self) -> list[LivePosition]:
+        """Every live position in memory: for a Redis that was emptied."""
+        return [LivePosition(fix) for cell in self.cells.values() for fix in cell.standing.newest.values()]
+
+    # --- actors ---
+
+    def _new_child(self, cell: RaceCell) -> tuple[Child, RaceCell]:
+        spec = ChildSpec(
+            name=f"race {cell.race_id}",
+            kind="race",
+            start=self.make_race(cell).run,
+            budget=self.budget,
+            restart=Restart.TRANSIENT,
+            when_spent=WhenSpent.PARK,
+            first_start_must_succeed=False,
+            on_crash=lambda _crash: self._race_crashed(cell),
+            on_spent=lambda: self._race_parked(cell),
+            excused=lambda: cell.held is not None,
+            depth=lambda: cell.inbox.statistics().current_buffer_used,
+        )
+        child = Child(spec)
+        self.children[cell.race_id] = child
+        return child, cell
+
+    async def _keep_race(self, child: Child, cell: RaceCell) -> None:
+        await keep_running(child, self.metrics)
+        if not child.scope.cancel_called:
+            self._race_retired(cell)
+
+    def _race_crashed(self, cell: RaceCell) -> None:
+        """What waits in the mailbox need not wait for the restart to become history."""
+        cell.after_crash()
+        waiting = _drain(cell)
+        for message in waiting:
+            if isinstance(message, FixesArrived) and not message.stored:
+                self.to_persistence.send_nowait(message.parcel)
+                message = FixesArrived(message.parcel, stored=True)
+            cell.send.send_nowait(message)
+
+    def _race_parked(self, cell: RaceCell) -> None:
+        if isinstance(cell.held, FixesArrived) and not cell.held.stored:
+            self.to_persistence.send_nowait(cell.held.parcel)
+        cell.next_message(None)
+        for message in _drain(cell):
+            if isinstance(message, Subscribe):
+                self.subscribe(cell.race_id, message.outbox, message.request_id, message.resync)
+
+    def _race_retired(self, cell: RaceCell) -> None:
+        """The actor ended by itself; what came in between its last look and now starts it again."""
+        del self.children[cell.race_id]
+        if cell.inbox.statistics().current_buffer_used:
+            self._want(cell)
+        elif cell.standing.newest:
+            # Nobody watches: the next fix or dashboard restores it from the stores.
+            if not cell.outboxes:
+                del self.cells[cell.race_id]
+        else:
+            self._drop_if_unused(cell)
+
+    def _want(self, cell: RaceCell) -> None:
+        if len(self.children) >= self.max_races:
+            self._evict_quietest()
+        self._wanted.append(self._new_child(cell))
+        self._wake.set()
+
+    def _evict_quietest(self) -> None:
+        """max_races bounds live state: the race that was quiet longest goes; its dashboards stay subscribed."""
+        cell = self.cells[min(self.children, key=lambda race_id: self.cells[race_id].quiet_since)]
+        child = self.children.pop(cell.race_id)
+        child.scope.cancel()
+        log.warning("max_races reached, quietest race evicted", race=cell.race_id, max_races=self.max_races)
+        waiting = _drain(cell) if cell.held is None else [cell.held, *_drain(cell)]
+        heir = self._new_cell(cell.race_id)
+        heir.outboxes = dict(cell.outboxes)
+        for message in waiting:
+            match message:
+                case FixesArrived(parcel=parcel, stored=False):
+                    self.to_persistence.send_nowait(parcel)
+                case Subscribe(outbox=outbox, request_id=request_id):
+                    event = wire.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
+                    outbox.refuse(cell.race_id, wire.text_frame(event))
+                case Unsubscribe(outbox=outbox):
+                    heir.outboxes.pop(outbox, None)
+        self._drop_if_unused(heir)
+
+    def _new_cell(self, race_id: str) -> RaceCell:
+        send, receive = trio.open_memory_channel[RaceMessage](math.inf)
+        cell = RaceCell(race_id, self.make_standing(), send, receive, quiet_since=trio.current_time())
+        self.cells[race_id] = cell
+        return cell
+
+    def _drop_if_unused(self, cell: RaceCell) -> None:
+        if not cell.outboxes and not cell.inbox.statistics().current_buffer_used:
+            self.cells.pop(cell.race_id, None)
+
+
+def _shorten(cell: RaceCell) -> None:
+    waiting = _drain(cell)
+    fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
+    newest = Parcel((0, 0), cell.race_id, tuple(newest_of(fixes)))
+    cell.send.send_nowait(FixesArrived(newest, stored=True))
+    for message in waiting:
+        if not isinstance(message, FixesArrived):
+            cell.send.send_nowait(message)
+    for outbox in cell.outboxes:
+        outbox.lose(cell.race_id)
+
+
+def _drain(cell: RaceCell) -> list[RaceMessage]:
+    messages: list[RaceMessage] = []
+    while cell.inbox.statistics().current_buffer_used:
+        messages.append(cell.inbox.receive_nowait())
+    return messages

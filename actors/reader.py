@@ -1,0 +1,248 @@
+"""The reader: takes messages from the broker, routes their fixes, acknowledges what is durable.
+
+Owns: the ledger's turn (the ledger itself is the supervisor's and outlives a crash). Takes in: what the MQTT driver
+took from the socket, and settlements from persistence. Sends out: parcels to races, rejections to persistence,
+acknowledgements to the driver, in the order of receipt.
+A crash loses the connection, so the broker sends again whatever was not acknowledged; a payload that crashes the
+reader twice becomes a `poison` rejection. Stops in two phases: StopTaking, then it ends when all is settled and
+acknowledged; cancelled, it just ends and the broker keeps the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Protocol, assert_never
+
+import attrs
+import structlog
+import trio
+
+from actors.core.decode import Rules, decode, poison_message
+from actors.core.fix import Fix, Rejection
+from actors.core.ledger import Ledger
+from actors.core.once import OncePerSecond
+from actors.health import Health
+from actors.messages import (
+    BrokerEvent,
+    Connected,
+    Disconnected,
+    MessagesArrived,
+    Parcel,
+    PersistenceMessage,
+    ReaderMessage,
+    Settled,
+    StopTaking,
+    SubscriptionRefused,
+    TakenOver,
+)
+from actors.metrics import Metrics
+from actors.race import Clock
+
+log = structlog.get_logger("reader")
+
+BYTES_IN_FLIGHT = 64 * 1024 * 1024
+"""CONTRACT section 4: beyond this much payload in flight the socket is not read."""
+
+RESUME_AT = 0.8
+"""Read again when in flight has fallen to this part of the limit: hold and resume must not alternate per message."""
+
+
+class Link(Protocol):
+    """What the reader needs of the MQTT driver."""
+
+    async def run(self, post: Callable[[BrokerEvent], None], *, task_status: trio.TaskStatus[None]) -> None: ...
+    def taken(self) -> None: ...
+    def acknowledge(self, epoch: int, packet_ids: tuple[int, ...]) -> None: ...
+    def hold(self, on: bool) -> None: ...
+    async def disconnect(self) -> None: ...
+
+
+class Router(Protocol):
+    """The directory of races."""
+
+    def route(self, parcel: Parcel) -> None: ...
+
+
+@attrs.define(eq=False)
+class ReaderDesk:
+    """What outlives a crash of the reader. Owned by the supervisor."""
+
+    ledger: Ledger = attrs.field(factory=Ledger)
+    held: MessagesArrived | None = None  # being decoded
+    suspect: bytes | None = None  # digest of the message that is being tried alone
+    poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
+    had_session: bool = False
+
+    def after_crash(self) -> None:
+        """Remember which message was at fault, before the reader runs again."""
+        if self.suspect is not None:
+            self.poisoned.add(self.suspect)
+            self.suspect = None
+
+
+@attrs.define(eq=False)
+class Reader:
+    """The actor."""
+
+    desk: ReaderDesk
+    make_link: Callable[[], Link]
+    inbox: trio.MemoryReceiveChannel[ReaderMessage]
+    post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
+    router: Router
+    to_persistence: trio.MemorySendChannel[PersistenceMessage]
+    rules: Rules
+    metrics: Metrics
+    health: Health
+    clock: Clock
+    max_fixes_in_flight: int  # [postgres] queue_rows
+    parcel_rows: int  # [postgres] batch_rows
+    late_after_ms: int  # [app] stale_data_threshold_ms
+    _holding: bool = False
+    _stopping: bool = False
+    _seldom: OncePerSecond = attrs.field(factory=OncePerSecond)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until StopTaking and everything is settled (returns), or cancelled."""
+        self._try_held()
+        self._holding = False
+        link = self.make_link()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(link.run, self.post)
+            task_status.started()
+            while not (self._stopping and self.desk.ledger.idle):
+                self.handle(await self.inbox.receive(), link)
+            await link.disconnect()
+            nursery.cancel_scope.cancel()
+        self.health.down("broker", "stopped")
+
+    def handle(self, message: ReaderMessage, link: Link) -> None:
+        """Do one message. Never waits."""
+        ledger = self.desk.ledger
+        match message:
+            case MessagesArrived():
+                self._take(message)
+                link.taken()
+            case Settled(parcels=parcels):
+                ledger.settle(parcels)
+            case Connected(epoch=epoch, session_present=present):
+                ledger.begin_epoch(epoch)
+                if self.desk.had_session and not present:
+                    self.metrics.session_lost.inc()
+                    log.error("the broker forgot our session: messages it held for us are lost")
+                self.desk.had_session = True
+                self.health.up("broker")
+            case Disconnected(reason=reason):
+                self.health.down("broker", reason)
+            case SubscriptionRefused(topic=topic, reason=reason):
+                log.error("the broker refused a subscription", topic=topic, reason=reason)
+                self.health.down("broker", f"subscription {topic} refused: {reason}")
+            case TakenOver(reason=reason):
+                log.error("another client uses our client_id", reason=reason)
+                self.health.down("broker", f"taken over: {reason}")
+            case StopTaking():
+                self._stopping = True
+                link.hold(True)
+            case _:
+                assert_never(message)
+        self._acknowledge(link)
+        self._balance(link)
+
+    def _take(self, batch: MessagesArrived) -> None:
+        self.desk.held = batch
+        now_ms = self.clock()
+        fixes: list[Fix] = []
+        rejections: list[Rejection] = []
+        for topic, payload in batch.messages:
+            if self.desk.poisoned and _digest(topic, payload) in self.desk.poisoned:
+                rejections.append(poison_message(topic, payload, now_ms))
+                continue
+            good, bad = decode(topic, payload, now_ms, self.rules)
+            fixes += good
+            rejections += bad
+        parcels = self._parcels(fixes, rejections)
+        parts = {parcel.id[1]: len(parcel.fixes) + len(parcel.rejections) for parcel in parcels}
+        ledger = self.desk.ledger
+        ledger.open(batch.epoch, batch.packet_ids, parts, batch.payload_bytes, trio.current_time())
+        self.desk.held = None
+        self._count(batch, fixes, rejections, now_ms)
+        for parcel in parcels:
+            if parcel.fixes:
+                self.router.route(parcel)
+            else:
+                self.to_persistence.send_nowait(parcel)
+
+    def _parcels(self, fixes: list[Fix], rejections: list[Rejection]) -> list[Parcel]:
+        number = self.desk.ledger.next_number()
+        by_race: dict[str, list[Fix]] = {}
+        for fix in fixes:
+            group = by_race.get(fix.race_id)
+            if group is None:
+                by_race[fix.race_id] = [fix]
+            else:
+                group.append(fix)
+        parcels: list[Parcel] = []
+        for race_id, group in by_race.items():
+            for i in range(0, len(group), self.parcel_rows):
+                parcels.append(Parcel((number, len(parcels)), race_id, tuple(group[i : i + self.parcel_rows])))
+        for i in range(0, len(rejections), self.parcel_rows):
+            parcels.append(Parcel((number, len(parcels)), "", (), tuple(rejections[i : i + self.parcel_rows])))
+        return parcels
+
+    def _count(self, batch: MessagesArrived, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
+        metrics = self.metrics
+        metrics.messages_received.inc(len(batch.messages))
+        refused = 0
+        for rejection in rejections:
+            refused += 1
+            if self._seldom.allows(rejection.code, trio.current_time()):
+                log.warning(
+                    "payload rejected",
+                    code=rejection.code,
+                    topic=rejection.topic[:200],
+                    detail=rejection.detail,
+                    not_logged_since=self._seldom.take_suppressed(rejection.code),
+                )
+        metrics.fixes_received.inc(len(fixes) + refused)
+        late = sum(1 for fix in fixes if now_ms - fix.timestamp_ms > self.late_after_ms)
+        if late:
+            metrics.fixes_late.inc(late)
+
+    def _acknowledge(self, link: Link) -> None:
+        ledger = self.desk.ledger
+        due = ledger.take_acks()
+        if due:
+            link.acknowledge(ledger.epoch, due)
+            self.metrics.acks.inc(len(due))
+        self.metrics.messages_unacked.set(ledger.messages_unacked)
+        self.metrics.fixes_in_flight.set(ledger.fixes_in_flight)
+
+    def _balance(self, link: Link) -> None:
+        """Back-pressure, at its only place: everything downstream holds at most what is in flight here."""
+        ledger = self.desk.ledger
+        if self._stopping:
+            return
+        part = max(ledger.fixes_in_flight / self.max_fixes_in_flight, ledger.bytes_in_flight / BYTES_IN_FLIGHT)
+        if not self._holding and part >= 1:
+            self._holding = True
+            link.hold(True)
+        elif self._holding and part < RESUME_AT:
+            self._holding = False
+            link.hold(False)
+
+    def _try_held(self) -> None:
+        """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""
+        held = self.desk.held
+        if held is None:
+            return
+        for topic, payload in held.messages:
+            digest = _digest(topic, payload)
+            if digest not in self.desk.poisoned:
+                self.desk.suspect = digest
+                decode(topic, payload, self.clock(), self.rules)
+        self.desk.suspect = None
+        self.desk.held = None
+
+
+def _digest(topic: bytes, payload: bytes) -> bytes:
+    return hashlib.blake2b(len(topic).to_bytes(4, "big") + topic + payload, digest_size=16).digest()

@@ -1,0 +1,302 @@
+"""One dashboard.
+
+Owns: its outbox, its subscriptions, its WebSocket while it is served.
+Takes in: requests from the dashboard; frames that races put into the outbox.
+Sends out: frames; Subscribe and Unsubscribe to races; questions to history.
+A crash closes this dashboard with 1011 and nobody else notices; the dashboard connects again and loses nothing.
+Stops by `end`: what is being written is finished, at most LAST_WRITE_S; the caller of `run` says goodbye.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol, assert_never
+
+import attrs
+import structlog
+import trio
+from actors.access import Grant
+
+from actors.core import wire
+from actors.core.cursor import encode_cursor
+from actors.core.outbox import Outbox
+from actors.core.queries import History, RaceSummary
+from actors.core.rate import Rate, Verdict
+from actors.core.requests import (
+    BadRequest,
+    GetHistory,
+    ListRaces,
+    Request,
+    SubscribeRace,
+    UnsubscribeRace,
+    parse_request,
+)
+from actors.core.timestamps import format_ms
+from actors.drivers.websocket import Closed
+from actors.errors import CloseCode, ErrorCode, StoreMisconfigured, Unavailable
+from actors.metrics import Metrics
+from actors.settings import WsSettings
+
+log = structlog.get_logger("subscriber")
+
+SEND_BYTES = 64 * 1024  # frames of one dashboard that go out together
+REPLY_BYTES = 16 * 1024  # no further request is handled while more of replies is pending: one big reply at a time
+MAX_REPLIES = 100  # pending small replies, about 10 kB; beyond it nothing more is received
+MAX_WAITING = 32  # requests waiting to be handled; more are refused
+SNAPSHOT_WAIT_S = 30.0  # for a race to answer, which restores itself from the stores first
+GONE = "gone"  # reason of an ending that the dashboard chose
+LAST_WRITE_S = 1.0  # for a frame that is half out when the dashboard has to go
+
+
+class Socket(Protocol):
+    """drivers.websocket.WebSocket."""
+
+    async def receive(self) -> str | bytes: ...
+
+    async def send(self, frames: Sequence[bytes], timeout_s: float) -> None: ...
+
+    async def ping(self) -> None: ...
+
+
+class Races(Protocol):
+    """The directory of races. Both calls post and return; the answer comes through the outbox."""
+
+    def subscribe(
+        self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
+    ) -> None: ...
+
+    def unsubscribe(self, race_id: str, outbox: Outbox) -> None: ...
+
+
+@attrs.frozen
+class Ending:
+    """How a dashboard's time ends. No code: it is gone, or is dropped without a close frame."""
+
+    reason: str  # a word of a small set: label of tracking_ws_dropped_total
+    code: CloseCode | None = None
+    detail: str = ""
+
+
+@attrs.define(eq=False)
+class Subscriber:
+    """Serves one dashboard. `run` once."""
+
+    socket: Socket
+    grant: Grant
+    settings: WsSettings
+    races: Races
+    history: History
+    metrics: Metrics
+    lifetime_s: float = math.inf  # of the token, from now
+    outbox: Outbox = attrs.field(init=False)
+    ending: Ending | None = attrs.field(init=False, default=None)  # the first reason to end
+    _rate: Rate = attrs.field(init=False)
+    _waiting: deque[Request | BadRequest] = attrs.field(init=False, factory=deque)  # at most MAX_WAITING
+    _answering: bool = attrs.field(init=False, default=False)  # the task that answers is there
+    _news: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)  # outbox changed
+    _nursery: trio.Nursery | None = attrs.field(init=False, default=None)  # while running
+    _writing: trio.CancelScope | None = attrs.field(init=False, default=None)  # around the write under way
+    _writing_bytes: int = attrs.field(init=False, default=0)
+    _unanswered: int = attrs.field(init=False, default=0)  # heartbeats since the last pong
+
+    def __attrs_post_init__(self) -> None:
+        self.outbox = Outbox(self.settings.outbox_bytes, self._wake)
+        self._rate = Rate(self.settings.max_requests_per_s, trio.current_time())
+
+    async def run(self) -> Ending:
+        """Serve until the dashboard goes or has to go; returns how. Crashes are raised."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                if self.ending is None:
+                    nursery.cancel_scope.deadline = trio.current_time() + self.lifetime_s
+                    nursery.start_soon(self._write)
+                    await self._receive()
+        finally:
+            self._nursery = None
+            for race_id in self.outbox.forget_all():
+                self.races.unsubscribe(race_id, self.outbox)
+        return self.ending or Ending("token_expired", CloseCode.TOKEN_EXPIRED)
+
+    def end(self, reason: str, code: CloseCode | None = None, detail: str = "") -> None:
+        """Make `run` return soon. Only the first call counts."""
+        if self.ending is not None:
+            return
+        self.ending = Ending(reason, code, detail)
+        if self._writing is not None:
+            self._writing.deadline = trio.current_time() + (0 if code is None else LAST_WRITE_S)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def heartbeat(self) -> None:
+        """Called every heartbeat_s: send a ping; end when two of these times passed without a pong."""
+        if self._nursery is None or self.ending is not None:
+            return
+        if self._unanswered >= 2:
+            self.end("no_pong")
+            return
+        if self._unanswered == 0:  # else one is under way
+            self._nursery.start_soon(self._ping)
+        self._unanswered += 1
+
+    async def flush(self) -> None:
+        """Send what is pending, after `run`. Raises Closed, trio.TooSlowError."""
+        while frames := self.outbox.take(SEND_BYTES):
+            await self.socket.send(frames, LAST_WRITE_S)
+
+    def _wake(self) -> None:
+        self._news.unpark_all()
+
+    async def _ping(self) -> None:
+        try:
+            await self.socket.ping()
+        except Closed:
+            return  # the receiving task notices and ends
+        self._unanswered = 0
+
+    # --- what comes in ---
+
+    async def _receive(self) -> None:
+        """Always receiving, whatever else goes on, so that pongs are seen (DESIGN rule 12)."""
+        while True:
+            try:
+                message = await self.socket.receive()
+            except Closed as closed:
+                self.end(GONE, detail=str(closed))
+                return
+            self._take_in(message)
+            while self.outbox.replies > MAX_REPLIES:
+                await self._news.park()
+
+    def _take_in(self, message: str | bytes) -> None:
+        verdict = self._rate.request(trio.current_time())
+        if verdict is Verdict.FLOODING:
+            self.end("flooding", CloseCode.POLICY_VIOLATION)
+        elif isinstance(message, bytes):
+            self._wait_in_line(BadRequest(ErrorCode.BAD_REQUEST, "text frames only"))
+        # The library counts characters.
+        elif len(message) * 4 > (limit := self.settings.max_message_bytes) and len(message.encode()) > limit:
+            self.end("too_large", CloseCode.MESSAGE_TOO_BIG)
+        else:
+            request = parse_request(message)
+            if verdict is Verdict.LIMITED:
+                rate = self.settings.max_requests_per_s
+                request = BadRequest(ErrorCode.RATE_LIMITED, f"at most {rate} requests a second", request.request_id)
+            self._wait_in_line(request)
+
+    def _wait_in_line(self, request: Request | BadRequest) -> None:
+        """Requests are handled in their order, one at a time."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._reply_error(ErrorCode.RATE_LIMITED, "too many requests are waiting for an answer", request.request_id)
+            return
+        self._waiting.append(request)
+        if not self._answering:
+            assert self._nursery is not None
+            self._answering = True
+            self._nursery.start_soon(self._answer_all)
+
+    # --- answers ---
+
+    async def _answer_all(self) -> None:
+        while self._waiting:
+            while self.outbox.reply_bytes + self._writing_bytes > REPLY_BYTES:
+                await self._news.park()
+            await self.handle(self._waiting.popleft())
+        self._answering = False
+
+    async def handle(self, request: Request | BadRequest) -> None:
+        """Answer one request; every answer is in the outbox when this returns."""
+        match request:
+            case BadRequest(code=code, message=message):
+                self._reply_error(code, message, request.request_id)
+            case SubscribeRace():
+                await self._subscribe(request)
+            case UnsubscribeRace(race_id=race_id):
+                if self.outbox.subscribed(race_id):
+                    self.outbox.forget(race_id)
+                    self.races.unsubscribe(race_id, self.outbox)
+                self._reply("race_unsubscribed", {"raceId": race_id}, request.request_id)
+            case ListRaces() | GetHistory():
+                try:
+                    await self._ask_history(request)
+                except (Unavailable, StoreMisconfigured):
+                    self._reply_error(ErrorCode.UNAVAILABLE, "history cannot be read right now", request.request_id)
+            case _:
+                assert_never(request)
+
+    async def _subscribe(self, request: SubscribeRace) -> None:
+        race_id, outbox = request.race_id, self.outbox
+        if not self._may_see(race_id, request.request_id):
+            return
+        if not outbox.subscribed(race_id) and outbox.subscriptions >= self.settings.max_subscriptions:
+            limit = self.settings.max_subscriptions
+            self._reply_error(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"at most {limit} races", request.request_id)
+            return
+        outbox.expect(race_id)
+        self.races.subscribe(race_id, outbox, request.request_id)
+        with trio.move_on_after(SNAPSHOT_WAIT_S):
+            while outbox.expecting(race_id):
+                await self._news.park()
+        if outbox.expecting(race_id):
+            event = wire.error_event(ErrorCode.UNAVAILABLE, "the race does not answer", request.request_id)
+            outbox.refuse(race_id, wire.text_frame(event))
+        if not outbox.subscribed(race_id):
+            self.races.unsubscribe(race_id, outbox)
+
+    async def _ask_history(self, request: ListRaces | GetHistory) -> None:
+        if isinstance(request, ListRaces):
+            races = await self.history.races(self.grant.races)
+            self._reply("races", {"races": [_summary(race) for race in races]}, request.request_id)
+        elif self._may_see(request.query.race_id, request.request_id):
+            page = await self.history.history(request.query)
+            cursor = None if page.next is None else encode_cursor(page.next)
+            data = wire.history_data((wire.position_json(fix, stale=False) for fix in page.fixes), cursor)
+            self._reply("history", data, request.request_id)
+
+    def _may_see(self, race_id: str, request_id: wire.RequestId) -> bool:
+        if self.grant.allows(race_id):
+            return True
+        self._reply_error(ErrorCode.FORBIDDEN_RACE, f"the token does not allow race {race_id}", request_id)
+        return False
+
+    def _reply(self, event: str, data: object, request_id: wire.RequestId) -> None:
+        self.outbox.reply(wire.text_frame(wire.reply(event, data, request_id)))
+
+    def _reply_error(self, code: ErrorCode, message: str, request_id: wire.RequestId) -> None:
+        self.outbox.reply(wire.text_frame(wire.error_event(code, message, request_id)))
+
+    # --- what goes out ---
+
+    async def _write(self) -> None:
+        timeout_s = self.settings.send_timeout_ms / 1000
+        while self.ending is None:
+            for race_id in self.outbox.behind_due(trio.current_time()):
+                self.metrics.ws_resyncs.inc()
+                self.races.subscribe(race_id, self.outbox, None, resync=True)
+            frames = self.outbox.take(SEND_BYTES)
+            if not frames:
+                with trio.CancelScope(deadline=self.outbox.next_due_s()):
+                    await self._news.park()
+                continue
+            self._writing_bytes = sum(map(len, frames))
+            try:
+                # Shielded: a cancelled write leaves half a frame, and then no close frame can follow.
+                with trio.CancelScope(shield=True) as self._writing:
+                    await self.socket.send(frames, timeout_s)
+            except trio.TooSlowError:
+                self.end("slow")
+            except Closed as closed:
+                self.end(GONE, detail=str(closed))
+            self._writing, self._writing_bytes = None, 0
+            self.metrics.ws_frames.inc(len(frames))
+            self._news.unpark_all()
+
+
+def _summary(race: RaceSummary) -> dict[str, object]:
+    return {
+        "raceId": race.race_id,
+        "participants": race.participants,
+        "lastTimestamp": format_ms(race.last_timestamp_ms),
+    }

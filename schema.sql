@@ -1,0 +1,120 @@
+-- Tables of the race tracking daemon (PostgreSQL 14 or newer). Can be run any number of times: psql -f schema.sql
+--
+-- The daemon reads this file too: every statement after a line `-- object: KIND NAME`, up to the next such line, makes
+-- that object, and is run only when the catalog does not have it. Statements under `-- setting` are run before those.
+-- A table that is there already, made by whoever, is taken as it is: only what is missing is added. On a large one
+-- each missing index is built while writers wait (about 1 s a million rows): run `migrate` before race day.
+
+-- setting
+-- Names are looked up where the connection looks (search_path); temporary tables last, for the security definer below.
+select set_config('search_path', current_setting('search_path') || ', pg_temp', false);
+
+-- object: type participant_status
+do $$ begin
+  if to_regtype('participant_status') is null then
+    create type participant_status as enum ('moving', 'stopped', 'finished', 'disqualified');
+  end if;
+end $$;
+
+-- object: table tracking_positions
+create table if not exists tracking_positions (
+  id uuid primary key default gen_random_uuid(),
+  participant_id varchar(50) not null,
+  race_id varchar(50) not null,
+  latitude numeric(10, 7) not null,
+  longitude numeric(10, 7) not null,
+  client_timestamp timestamptz not null,
+  server_received_at timestamptz not null default now(),
+  status participant_status not null default 'moving'
+);
+
+-- object: index idx_tracking_participant_id
+create index if not exists idx_tracking_participant_id on tracking_positions (participant_id);
+
+-- object: index idx_tracking_race_id
+create index if not exists idx_tracking_race_id on tracking_positions (race_id);
+
+-- object: index idx_tracking_participant_timestamp
+create index if not exists idx_tracking_participant_timestamp on tracking_positions (participant_id, client_timestamp);
+
+-- object: index idx_tracking_race_timestamp
+create index if not exists idx_tracking_race_timestamp on tracking_positions (race_id, client_timestamp);
+
+-- The newest fix of each participant of a race in one step each, and one participant's track in order.
+-- object: index idx_tracking_race_participant_timestamp
+create index if not exists idx_tracking_race_participant_timestamp
+  on tracking_positions (race_id, participant_id, client_timestamp);
+
+-- object: table tracking_rejections
+create table if not exists tracking_rejections (
+  id uuid primary key,
+  received_at timestamptz not null,
+  topic text not null,
+  payload bytea not null,
+  code text not null,
+  detail text not null
+);
+
+-- object: index idx_tracking_rejections_received_at
+create index if not exists idx_tracking_rejections_received_at on tracking_rejections (received_at);
+
+-- Who took part in which race: the list of races would otherwise read millions of rows. Triggers keep it, so that it
+-- is right whoever writes. (A delete beside an insert of the same participant may leave it out until its next fix.)
+-- object: table tracking_participants
+create table if not exists tracking_participants (
+  race_id varchar(50) not null,
+  participant_id varchar(50) not null,
+  primary key (race_id, participant_id)
+);
+
+-- Security definer: who may write positions needs no right of its own on tracking_participants.
+-- object: function tracking_note_participants()
+create or replace function tracking_note_participants() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+  if tg_op = 'TRUNCATE' then
+    delete from tracking_participants;
+    return null;
+  end if;
+  if tg_op in ('INSERT', 'UPDATE') then
+    insert into tracking_participants (race_id, participant_id)
+      select distinct race_id, participant_id from new_rows order by race_id, participant_id
+      on conflict do nothing;
+  end if;
+  if tg_op in ('DELETE', 'UPDATE') then
+    delete from tracking_participants t
+      using (select distinct race_id, participant_id from old_rows) o
+      where t.race_id = o.race_id and t.participant_id = o.participant_id and not exists (
+        select from tracking_positions p where p.race_id = o.race_id and p.participant_id = o.participant_id);
+  end if;
+  return null;
+end $$;
+
+-- object: trigger tracking_participants_update
+create or replace trigger tracking_participants_update after update on tracking_positions
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function tracking_note_participants();
+
+-- object: trigger tracking_participants_delete
+create or replace trigger tracking_participants_delete after delete on tracking_positions
+  referencing old table as old_rows for each statement execute function tracking_note_participants();
+
+-- object: trigger tracking_participants_truncate
+create or replace trigger tracking_participants_truncate after truncate on tracking_positions
+  for each statement execute function tracking_note_participants();
+
+-- The rows from before the trigger: from one (race, participant) to the next by the index, not by reading every row.
+-- object: trigger tracking_participants_insert
+create or replace trigger tracking_participants_insert after insert on tracking_positions
+  referencing new table as new_rows for each statement execute function tracking_note_participants();
+insert into tracking_participants (race_id, participant_id)
+  with recursive pair as (
+    (select race_id, participant_id from tracking_positions order by race_id, participant_id limit 1)
+    union all
+    (select following.race_id, following.participant_id from pair cross join lateral (
+      select p.race_id, p.participant_id from tracking_positions p
+        where (p.race_id, p.participant_id) > (pair.race_id, pair.participant_id)
+        order by p.race_id, p.participant_id limit 1) following)
+  )
+  select race_id, participant_id from pair
+  on conflict do nothing;

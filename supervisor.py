@@ -1,0 +1,192 @@
+"""The daemon: the supervision tree, its wiring, signals, and the command line (`python supervisor.py --help`).
+
+Start order is sinks first, source last: embedded servers, persistence, live state, edges (http, listener, control),
+races, reader. A stop has two phases, because acknowledgements flow against the stream: the reader takes no more but
+stays connected until all is committed and acknowledged; only then does everything end, in reverse order.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from actors.core.batch import Batcher
+from actors.core.decode import Rules
+from actors.core.restart import Budget
+from actors.core.standing import Standing
+from actors.health import Health
+from actors.live_state import LiveMailbox, LiveStateActor
+from actors.messages import PersistenceMessage, ReaderMessage, Settled, StopTaking
+from actors.metrics import Metrics
+from actors.outside import Outside
+from actors.persistence import Desk, Persistence
+from actors.race import Clock, Race, RaceCell
+from actors.races import Races
+from actors.reader import Reader, ReaderDesk
+from actors.restore import Restorer
+from actors.settings import Settings
+from actors.supervision import Child, ChildSpec, Restart, Start, State, keep_running
+
+log = structlog.get_logger("supervisor")
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """The tree. Every mailbox and every piece of state that outlives an actor is made and kept here."""
+
+    settings: Settings
+    clock: Clock
+    open_outside: Callable[[Any], Outside]  # given what the embedded servers' `started` told, or None
+    edges: Callable[[Daemon], Sequence[tuple[str, Start]]]  # actors that face dashboards and operators, sinks first
+    embedded: Start | None = None
+    metrics: Metrics = attrs.field(factory=Metrics)
+    health: Health = attrs.field(init=False)
+    outside: Outside = attrs.field(init=False)
+    races: Races = attrs.field(init=False)
+    children: list[Child] = attrs.field(factory=list)  # in start order, without the races
+    desk: ReaderDesk = attrs.field(factory=ReaderDesk)
+    exit_code: int = 0
+    stop_asked: trio.Event = attrs.field(factory=trio.Event)
+    _stop_taking: Callable[[], None] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.health = Health(self.metrics)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
+        """Start the tree, wait until `stop`, drain. Returns the exit code; raises what a failed first start raised."""
+        async with trio.open_nursery() as nursery:
+            try:
+                addresses = None
+                if self.embedded is not None:
+                    addresses = await self._start(nursery, self._spec("embedded", self.embedded, shutdown_s=30.0))
+                self.outside = self.open_outside(addresses)
+                for spec in self._table():
+                    await self._start(nursery, spec)
+                task_status.started()
+                await self.stop_asked.wait()
+                await self._drain()
+            finally:
+                with trio.CancelScope(shield=True):
+                    for child in reversed(self.children):
+                        await child.stop()
+        return self.exit_code
+
+    def stop(self, exit_code: int = 0) -> None:
+        """Ask for a drain; the worst exit code that was asked for counts."""
+        self.exit_code = max(self.exit_code, exit_code)
+        self.stop_asked.set()
+
+    def _table(self) -> list[ChildSpec]:
+        """The tree, in start order, with the mailboxes between its actors."""
+        cfg, metrics, health = self.settings, self.metrics, self.health
+        to_persistence, from_races = trio.open_memory_channel[PersistenceMessage](math.inf)
+        to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
+        live_mailbox = LiveMailbox()
+        batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
+        restore = Restorer(self.outside.history, self.outside.cache, cfg.app.max_clock_skew_ms)
+
+        def make_race(cell: RaceCell) -> Race:
+            return Race(
+                cell,
+                restore,
+                to_persistence,
+                live_mailbox,
+                metrics,
+                self.clock,
+                window_s=cfg.ws.batch_window_ms / 1000,
+                idle_s=cfg.app.race_idle_ms / 1000,
+            )
+
+        self.races = Races(
+            make_race,
+            lambda: Standing(cfg.app.stale_data_threshold_ms, cfg.app.max_clock_skew_ms),
+            restore,
+            to_persistence,
+            live_mailbox,
+            metrics,
+            self.clock,
+            self._budget(),
+            cfg.app.max_races,
+        )
+        persistence = Persistence(
+            Desk(batcher), from_races, _poster(to_reader), self.outside.store, metrics, health
+        )
+        live_state = LiveStateActor(
+            live_mailbox, self.outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live
+        )
+        reader = Reader(
+            self.desk,
+            self.outside.make_link,
+            reader_inbox,
+            _poster(to_reader),
+            self.races,
+            to_persistence,
+            Rules(cfg.mqtt.max_payload_bytes, topic_identity=cfg.mqtt.topic_identity, topics=cfg.mqtt.topics),
+            metrics,
+            health,
+            self.clock,
+            max_fixes_in_flight=cfg.postgres.queue_rows,
+            parcel_rows=cfg.postgres.batch_rows,
+            late_after_ms=cfg.app.stale_data_threshold_ms,
+        )
+        self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
+        return [
+            self._spec("persistence", persistence.run, depth=lambda: from_races.statistics().current_buffer_used),
+            self._spec("live state", live_state.run, depth=lambda: len(live_mailbox.waiting)),
+            *(self._spec(name, start) for name, start in self.edges(self)),
+            self._spec("races", self.races.run),
+            self._spec(
+                "reader",
+                reader.run,
+                restart=Restart.TRANSIENT,
+                on_crash=lambda _crash: self.desk.after_crash(),
+                depth=lambda: reader_inbox.statistics().current_buffer_used,
+            ),
+        ]
+
+    def _spec(self, name: str, start: Start, **more: Any) -> ChildSpec:
+        """A permanent child whose spent budget takes the daemon down, after a drain."""
+        return ChildSpec(name, name, start, self._budget(), on_spent=lambda: self.stop(1), **more)
+
+    def _budget(self) -> Budget:
+        cfg = self.settings.supervisor
+        return Budget(
+            cfg.max_restarts, cfg.restart_window_s, cfg.backoff_initial_ms / 1000, cfg.backoff_max_ms / 1000
+        )
+
+    async def _start(self, nursery: trio.Nursery, spec: ChildSpec) -> Any:
+        child = Child(spec)
+        self.children.append(child)
+        return await nursery.start(keep_running, child, self.metrics)
+
+    async def _drain(self) -> None:
+        """First phase of a stop: take no more, and wait until everything taken is durable and acknowledged."""
+        child = {child.spec.name: child for child in self.children}
+        ledger = self.desk.ledger
+        log.info("draining", fixes_in_flight=ledger.fixes_in_flight)
+        self._stop_taking()
+        if State.PARKED not in (child["reader"].state, child["persistence"].state):
+            with trio.move_on_after(self.settings.supervisor.drain_timeout_s):
+                await child["reader"].ended.wait()
+        if ledger.idle and child["reader"].state is State.STOPPED:
+            log.info("drained: everything taken is committed and acknowledged")
+        else:
+            self.exit_code = 1
+            log.error("drain cut short, the broker keeps the rest", messages_left=ledger.messages_unacked)
+
+
+def _poster(channel: trio.MemorySendChannel[Any]) -> Callable[[Any], None]:
+    """For drivers and actors that post without knowing channels. Never blocks: see messages.py on what bounds it."""
+    return channel.send_nowait
+
+
+if __name__ == "__main__":
+    from actors.commands.parser import main
+
+    sys.exit(main(sys.argv[1:]))

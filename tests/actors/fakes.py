@@ -1,0 +1,284 @@
+"""What stands outside the tree, in memory: satisfies the same Protocols as the drivers, and can be told to fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from actors.core.fix import Fix, Rejection
+from actors.core.outbox import Outbox
+from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
+from actors.core.standing import newest_of
+from actors.errors import CacheUnavailable, StoreUnavailable
+from actors.messages import BrokerEvent, Connected, LivePosition, MessagesArrived
+
+
+@attrs.frozen
+class Stored:
+    """As the PostgreSQL driver answers."""
+
+    committed: int
+    duplicate: int
+
+
+@attrs.define(eq=False)
+class FakeStore:
+    """PostgreSQL: rows by id. `trouble` is raised before a call does anything, `late_trouble` after it committed."""
+
+    rows: dict[bytes, Fix] = attrs.field(factory=dict)
+    rejected: dict[bytes, Rejection] = attrs.field(factory=dict)
+    trouble: Exception | None = None
+    late_trouble: Exception | None = None
+    refuse: Callable[[Fix], bool] = lambda _fix: False
+    delay_s: float = 0.0
+    calls: int = 0
+
+    async def ping(self) -> None:
+        await self._step()
+
+    async def store(self, fixes: Sequence[Fix]) -> Stored:
+        from actors.errors import RowRefused
+
+        await self._step()
+        if any(self.refuse(fix) for fix in fixes):
+            raise RowRefused("numeric field overflow")
+        new = {fix.id: fix for fix in fixes if fix.id not in self.rows}
+        self.rows.update(new)
+        self.calls += 1
+        if self.late_trouble is not None:
+            trouble, self.late_trouble = self.late_trouble, None
+            raise trouble
+        return Stored(len(new), len(fixes) - len(new))
+
+    async def reject(self, rejections: Sequence[Rejection]) -> int:
+        await self._step()
+        new = {rejection.id: rejection for rejection in rejections if rejection.id not in self.rejected}
+        self.rejected.update(new)
+        return len(new)
+
+    async def trim_rejections(self) -> None:
+        await self._step()
+
+    async def _step(self) -> None:
+        await trio.sleep(self.delay_s)
+        if self.trouble is not None:
+            raise self.trouble
+
+
+@attrs.define(eq=False)
+class FakeHistory:
+    """The reading side of the same rows."""
+
+    store: FakeStore
+    down: bool = False
+
+    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise StoreUnavailable("down")
+        rows = [f for f in self.store.rows.values() if f.race_id == race_id]
+        return newest_of(f for f in rows if f.timestamp_ms - f.arrived_ms <= max_clock_skew_ms)
+
+    async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise StoreUnavailable("down")
+        found: list[RaceSummary] = []
+        for race_id in {f.race_id for f in self.store.rows.values()}:
+            fixes = [f for f in self.store.rows.values() if f.race_id == race_id]
+            if allowed is None or race_id in allowed:
+                people = len({f.participant_id for f in fixes})
+                found.append(RaceSummary(race_id, people, max(f.timestamp_ms for f in fixes)))
+        return sorted(found, key=lambda race: -race.last_timestamp_ms)[:limit]
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise StoreUnavailable("down")
+        fixes = sorted(
+            (f for f in self.store.rows.values() if f.race_id == query.race_id), key=lambda f: (f.timestamp_ms, f.id)
+        )
+        page = [f for f in fixes if query.after is None or (f.timestamp_ms, f.id) > query.after][: query.limit + 1]
+        more = len(page) > query.limit
+        page = page[: query.limit]
+        return HistoryPage(tuple(page), (page[-1].timestamp_ms, page[-1].id) if more else None)
+
+    @asynccontextmanager
+    async def stream(self, query: HistoryQuery) -> AsyncIterator[AsyncIterator[list[Fix]]]:
+        async def chunks() -> AsyncIterator[list[Fix]]:
+            yield [f for f in self.store.rows.values() if f.race_id == query.race_id]
+
+        yield chunks()
+
+    async def rejections(
+        self, *, race_id: str | None = None, code: str | None = None, limit: int = 100
+    ) -> list[StoredRejection]:
+        await trio.lowlevel.checkpoint()
+        return [
+            StoredRejection(r.id, r.received_ms, r.topic, r.payload, r.code, r.detail)
+            for r in list(self.store.rejected.values())[-limit:]
+        ]
+
+
+@attrs.define(eq=False)
+class FakeCache:
+    """Redis: newest wins. `emptied` forgets everything, as FLUSHALL does."""
+
+    live: dict[tuple[str, str], Fix] = attrs.field(factory=dict)
+    down: bool = False
+    intact: bool = True
+    writes: int = 0
+
+    async def write(self, changes: Sequence[LivePosition]) -> bool:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise CacheUnavailable("down")
+        for change in changes:
+            key = (change.fix.race_id, change.fix.participant_id)
+            held = self.live.get(key)
+            if held is None or change.force or change.fix.rank > held.rank:
+                self.live[key] = change.fix
+        self.writes += bool(changes)
+        intact, self.intact = self.intact, True
+        return intact
+
+    async def newest(self, race_id: str) -> list[Fix]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise CacheUnavailable("down")
+        return [fix for (race, _), fix in self.live.items() if race == race_id]
+
+    def emptied(self) -> None:
+        self.live.clear()
+        self.intact = False
+
+
+@attrs.define(eq=False)
+class FakeBroker:
+    """Keeps what was published until it is acknowledged, and sends it again over the next connection."""
+
+    queue: dict[int, tuple[bytes, bytes]] = attrs.field(factory=dict)  # message number -> (topic, payload)
+    published: int = 0
+    acknowledged: list[int] = attrs.field(factory=list)  # message numbers, in the order of their acknowledgements
+    epoch: int = 0
+    session_present: bool = False
+    links: list[FakeLink] = attrs.field(factory=list)
+
+    def publish(self, payload: Any, topic: str = "tracking/x/position") -> int:
+        """A tracker publishes; delivered at once when somebody is connected and reading."""
+        raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.published += 1
+        self.queue[self.published] = (topic.encode(), raw)
+        for link in self.links:
+            link.deliver()
+        return self.published
+
+    def make_link(self) -> FakeLink:
+        return FakeLink(self)
+
+
+@attrs.define(eq=False)
+class FakeLink:
+    """As the MQTT driver: one connection at a time, packet ids from 1 in each epoch."""
+
+    broker: FakeBroker
+    epoch: int = 0
+    post: Callable[[BrokerEvent], None] = lambda _event: None
+    sent: dict[int, int] = attrs.field(factory=dict)  # packet id -> message number, unacknowledged
+    holding: bool = False
+    holds: list[bool] = attrs.field(factory=list)
+    disconnected: bool = False
+
+    async def run(
+        self, post: Callable[[BrokerEvent], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        self.post = post
+        task_status.started()
+        self.connect()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.drop()
+
+    def connect(self) -> None:
+        self.broker.epoch += 1
+        self.epoch = self.broker.epoch
+        self.sent = {}
+        self.broker.links.append(self)
+        self.post(Connected(self.epoch, self.broker.session_present))
+        self.broker.session_present = True
+        self.deliver()
+
+    def drop(self) -> None:
+        if self in self.broker.links:
+            self.broker.links.remove(self)
+
+    def deliver(self) -> None:
+        if self.holding:
+            return
+        on_the_way = set(self.sent.values())
+        due = [number for number in self.broker.queue if number not in on_the_way]
+        if not due:
+            return
+        first = max(self.sent, default=0) + 1
+        packet_ids = tuple(range(first, first + len(due)))
+        self.sent.update(zip(packet_ids, due, strict=True))
+        messages = tuple(self.broker.queue[number] for number in due)
+        self.post(MessagesArrived(self.epoch, messages, packet_ids, sum(len(payload) for _, payload in messages)))
+
+    def taken(self) -> None:
+        """The driver's own bound on hand-overs; nothing to bound here."""
+
+    def acknowledge(self, epoch: int, packet_ids: tuple[int, ...]) -> None:
+        if epoch != self.epoch or self not in self.broker.links:
+            return
+        for packet_id in packet_ids:
+            number = self.sent.pop(packet_id)
+            del self.broker.queue[number]
+            self.broker.acknowledged.append(number)
+
+    def hold(self, on: bool) -> None:
+        self.holding = on
+        self.holds.append(on)
+        if not on:
+            self.deliver()
+
+    async def disconnect(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.disconnected = True
+        self.drop()
+
+
+@attrs.define(eq=False)
+class Viewer:
+    """A dashboard without a socket: takes what its outbox holds and keeps it decoded."""
+
+    outbox: Outbox = attrs.field(init=False)
+    events: list[dict[str, Any]] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.outbox = Outbox(1_000_000, self.drain)
+
+    def drain(self) -> None:
+        for frame in self.outbox.take(1 << 30):
+            head = 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
+            self.events.append(json.loads(frame[head:]))
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [entry["data"] for entry in self.events if entry["event"] == event]
+
+    def updates(self) -> list[dict[str, Any]]:
+        """Positions of every update and batch, in order."""
+        found: list[dict[str, Any]] = []
+        for entry in self.events:
+            if entry["event"] == "position_update":
+                found.append(entry["data"])
+            elif entry["event"] == "batch_position_update":
+                assert len(entry["data"]["positions"]) >= 2
+                found += entry["data"]["positions"]
+        return found

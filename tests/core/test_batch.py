@@ -1,0 +1,54 @@
+"""A batch knows its trigger."""
+
+from __future__ import annotations
+
+from actors.core.batch import IDLE_S, Batcher, Trigger
+from actors.core.fix import Rejection
+from actors.messages import Parcel
+from tests.making import make_fix
+
+
+def parcel(part: int, fixes: int) -> Parcel:
+    return Parcel((1, part), "R1", tuple(make_fix(at_s=i) for i in range(fixes)))
+
+
+def test_empty_is_never_due() -> None:
+    batcher = Batcher(max_rows=10, max_wait_s=0.1)
+    assert batcher.due_at() == float("inf")
+    assert batcher.trigger(1e9) is None
+    assert batcher.take() == []
+
+
+def test_size_fires_at_once_and_keeps_parcels_whole() -> None:
+    batcher = Batcher(max_rows=10, max_wait_s=0.1)
+    batcher.add(parcel(0, 6), 0.0)
+    assert batcher.trigger(0.0) is None
+    batcher.add(parcel(1, 7), 0.0)
+    assert batcher.trigger(0.0) is Trigger.SIZE
+    assert [p.id for p in batcher.take()] == [(1, 0), (1, 1)]
+    assert batcher.rows == 0
+    assert batcher.trigger(1.0) is None
+
+
+def test_idle_fires_when_no_company_comes() -> None:
+    batcher = Batcher(max_rows=10, max_wait_s=0.1)
+    batcher.add(parcel(0, 1), 5.0)
+    assert batcher.due_at() == 5.0 + IDLE_S
+    assert batcher.trigger(5.0 + IDLE_S / 2) is None
+    assert batcher.trigger(5.0 + IDLE_S) is Trigger.IDLE
+
+
+def test_time_fires_for_the_oldest_however_steady_the_company() -> None:
+    batcher = Batcher(max_rows=1000, max_wait_s=0.1)
+    for i in range(25):
+        batcher.add(parcel(i, 1), i * 0.004)
+    assert batcher.due_at() == 0.1
+    assert batcher.trigger(0.0999) is None
+    assert batcher.trigger(0.1) is Trigger.TIME
+
+
+def test_rejections_count_as_rows() -> None:
+    rejection = Rejection(b"0" * 16, 0, "t", b"", "bad_json", "")
+    batcher = Batcher(max_rows=2, max_wait_s=0.1)
+    batcher.add(Parcel((1, 0), "", (), (rejection, rejection)), 0.0)
+    assert batcher.trigger(0.0) is Trigger.SIZE

@@ -1,0 +1,247 @@
+"""For tests of the listener and its dashboards: races and a history without servers, a listener on a free port."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jwt
+import trio
+from actors.access import Access
+from trio_websocket import WebSocketConnection, connect_websocket
+
+from actors.core import wire
+from actors.core.fix import Fix
+from actors.core.outbox import Outbox
+from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
+from actors.health import Health
+from actors.listener import Listener
+from actors.metrics import Metrics
+from actors.settings import Settings
+
+SECRET = "a secret of at least thirty-two bytes"
+NOW_MS = 1_751_357_730_000
+
+
+def make_fix(participant_id: str = "P001", race_id: str = "R1", timestamp_ms: int = NOW_MS) -> Fix:
+    """A fix at the place of the contract's example."""
+    return Fix(race_id, participant_id, -79_456_000, 1_126_145_000, timestamp_ms, 0, timestamp_ms + 512, bytes(16))
+
+
+def make_token(races: list[str] | None = None, ttl_s: float = 3600, secret: str = SECRET, **claims: object) -> str:
+    """A signed token; `claims` replace or, when None, remove."""
+    payload: dict[str, object] = {"exp": time.time() + ttl_s}
+    if races is not None:
+        payload["races"] = races
+    payload.update(claims)
+    return jwt.encode({key: value for key, value in payload.items() if value is not None}, secret, "HS256")
+
+
+@attrs.define(eq=False)
+class FakeRaces:
+    """The directory without actors: answers at once, unless told to be silent."""
+
+    outboxes: dict[str, dict[Outbox, None]] = attrs.field(factory=dict)
+    calls: list[tuple[object, ...]] = attrs.field(factory=list)
+    positions: bytes = b""  # of every snapshot
+    silent: bool = False
+    refusing: bool = False
+
+    def subscribe(
+        self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
+    ) -> None:
+        self.calls.append(("subscribe", race_id, request_id, resync))
+        if self.refusing:
+            outbox.refuse(race_id, wire.text_frame(wire.error_event("unavailable", "no", request_id)))
+        elif not self.silent:
+            self.outboxes.setdefault(race_id, {})[outbox] = None
+            event = wire.snapshot_event(race_id, self.positions, NOW_MS, request_id, resync)
+            outbox.snapshot(race_id, wire.text_frame(event), resync=resync)
+
+    def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
+        self.calls.append(("unsubscribe", race_id))
+        self.outboxes.get(race_id, {}).pop(outbox, None)
+
+    def change(self, race_id: str, participant_id: str = "P001", padding: int = 0) -> None:
+        """A changed position to every dashboard of the race."""
+        event = wire.update_event(wire.position_json(make_fix(participant_id, race_id), stale=False))
+        frame = wire.text_frame(event + b" " * padding)
+        for outbox in self.outboxes.get(race_id, {}):
+            outbox.update(race_id, frame)
+
+
+@attrs.define(eq=False)
+class FakeHistory:
+    """Answers with what it was given; raises `trouble`; waits for `gate`."""
+
+    pages: list[HistoryPage] = attrs.field(factory=list)
+    summaries: list[RaceSummary] = attrs.field(factory=list)
+    queries: list[object] = attrs.field(factory=list)
+    trouble: Exception | None = None
+    gate: trio.Event | None = None
+    running: int = 0
+    most_running: int = 0
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        self.queries.append(query)
+        await self._wait()
+        return self.pages.pop(0) if self.pages else HistoryPage((), None)
+
+    async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
+        self.queries.append(None if allowed is None else sorted(allowed))
+        await self._wait()
+        return self.summaries
+
+    async def _wait(self) -> None:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await trio.lowlevel.checkpoint()
+            if self.gate is not None:
+                await self.gate.wait()
+            if self.trouble is not None:
+                raise self.trouble
+        finally:
+            self.running -= 1
+
+    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        raise AssertionError
+
+    def stream(self, query: HistoryQuery) -> AbstractAsyncContextManager[AsyncIterator[list[Fix]]]:
+        raise AssertionError
+
+    async def rejections(
+        self, *, race_id: str | None = None, code: str | None = None, limit: int = 100
+    ) -> list[StoredRejection]:
+        raise AssertionError
+
+
+def ws_settings(**ws: Any) -> Settings:  # noqa: ANN401 values of [ws] keys
+    """The defaults with some [ws] keys changed, on a free port."""
+    settings = Settings.default()
+    return attrs.evolve(
+        settings, ws=attrs.evolve(settings.ws, **{"port": 0, **ws}), app=attrs.evolve(settings.app, port=0)
+    )
+
+
+@attrs.define(eq=False)
+class Site:
+    """A listener that runs, and everything around it."""
+
+    listener: Listener
+    races: FakeRaces
+    history: FakeHistory
+    metrics: Metrics
+    port: int
+    scope: trio.CancelScope
+    stopped: trio.Event = attrs.field(factory=trio.Event)
+
+    def dropped(self, reason: str) -> float:
+        """tracking_ws_dropped_total{reason}."""
+        value = self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason})
+        return value or 0.0
+
+    async def raw(self) -> trio.SocketStream:
+        """A TCP connection."""
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def connect(
+        self, nursery: trio.Nursery, path: str = "/tracking", token: str | None = "", **more: Any
+    ) -> WebSocketConnection:
+        """A WebSocket with a token for all races in the query, unless another one is given; None = none."""
+        query = "" if token is None else f"?token={token or make_token()}"
+        return await connect_websocket(nursery, "127.0.0.1", self.port, path + query, use_ssl=False, **more)
+
+    @asynccontextmanager
+    async def dashboard(self, **more: Any) -> AsyncIterator[Dashboard]:
+        """A client that sends and receives events."""
+        async with trio.open_nursery() as nursery:
+            connection = await self.connect(nursery, **more)
+            try:
+                yield Dashboard(connection)
+            finally:
+                with trio.move_on_after(1, shield=True):
+                    await connection.aclose()
+                nursery.cancel_scope.cancel()
+
+
+@attrs.define(eq=False)
+class Dashboard:
+    """A client."""
+
+    connection: WebSocketConnection
+
+    async def send(self, event: str, data: object = None, **more: object) -> None:
+        await self.connection.send_message(json.dumps({"event": event, "data": data or {}, **more}))
+
+    async def receive(self) -> dict[str, Any]:
+        with trio.fail_after(5):
+            event: dict[str, Any] = json.loads(await self.connection.get_message())
+        return event
+
+    async def ask(self, event: str, data: object = None, **more: object) -> dict[str, Any]:
+        await self.send(event, data, **more)
+        return await self.receive()
+
+    async def error(self, event: str, data: object = None, **more: object) -> str:
+        """The code of the error that answers a request."""
+        answer = await self.ask(event, data, **more)
+        assert answer["event"] == "error", answer
+        code: str = answer["data"]["code"]
+        return code
+
+
+@asynccontextmanager
+async def running_site(
+    tmp_path: Path,
+    settings: Settings | None = None,
+    *,
+    races: FakeRaces | None = None,
+    server_tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Site]:
+    """A listener on a free port of 127.0.0.1; stopped at the end."""
+    metrics = Metrics()
+    settings = settings or ws_settings()
+    listener = Listener(
+        settings,
+        Access(settings.ws, SECRET),
+        races or FakeRaces(),
+        FakeHistory(),
+        metrics,
+        Health(metrics),
+        lambda: time.time_ns() // 1_000_000,
+        tmp_path / "http.sock",
+        server_tls,
+    )
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+        stopped = trio.Event()
+
+        async def run(*, task_status: trio.TaskStatus[list[int]]) -> None:
+            try:
+                with scope:
+                    await listener.run(task_status=task_status)
+            finally:
+                stopped.set()
+
+        ports: list[int] = await nursery.start(run)
+        assert isinstance(listener.races, FakeRaces)
+        assert isinstance(listener.history, FakeHistory)
+        yield Site(listener, listener.races, listener.history, metrics, ports[0], scope, stopped)
+        scope.cancel()
+
+
+def reset_on_close(stream: trio.SocketStream) -> None:
+    """Closing it will send RST."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+FOREVER = math.inf

@@ -1,0 +1,360 @@
+"""The WebSocket over real TCP: what a dashboard asks, and what it is told (CONTRACT section 6)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio_websocket import ConnectionClosed
+
+from actors.core import wire
+from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary
+from actors.errors import StoreMisconfigured, StoreUnavailable
+from tests.dashboards import NOW_MS, Dashboard, make_fix, make_token, running_site, ws_settings
+
+pytestmark = pytest.mark.live
+
+POSITION = {
+    "participantId": "P001",
+    "raceId": "R1",
+    "latitude": -7.9456,
+    "longitude": 112.6145,
+    "timestamp": "2025-07-01T08:15:30.000Z",
+    "receivedAt": "2025-07-01T08:15:30.512Z",
+    "status": "moving",
+    "stale": False,
+}
+
+
+async def closed_code(dashboard: Dashboard) -> int | None:
+    """Read until the server closes; its close code, None without a close frame."""
+    with trio.fail_after(15):
+        while True:
+            try:
+                await dashboard.connection.get_message()
+            except ConnectionClosed as closed:
+                assert closed.reason is not None
+                return None if closed.reason.code == 1006 else closed.reason.code
+
+
+async def test_snapshot_then_stream_then_nothing(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        site.races.positions = wire.position_json(make_fix(), stale=False)
+        snapshot = await dashboard.ask("subscribe_race", {"raceId": "R1"}, id="s")
+        assert snapshot == {
+            "event": "race_snapshot",
+            "data": {"raceId": "R1", "positions": [POSITION], "serverTime": "2025-07-01T08:15:30.000Z"},
+            "id": "s",
+        }
+        site.races.change("R1")
+        assert await dashboard.receive() == {"event": "position_update", "data": POSITION}
+        site.races.change("R1", "P002")
+        assert (await dashboard.receive())["data"]["participantId"] == "P002"
+
+        assert await dashboard.ask("unsubscribe_race", {"raceId": "R1"}, id=2) == {
+            "event": "race_unsubscribed",
+            "data": {"raceId": "R1"},
+            "id": 2,
+        }
+        site.races.change("R1")
+        assert (await dashboard.ask("list_races"))["event"] == "races"
+        assert site.races.calls == [("subscribe", "R1", "s", False), ("unsubscribe", "R1")]
+
+
+async def test_subscribing_twice_is_a_new_snapshot(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}, id=1))["id"] == 1
+        assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}, id=2))["id"] == 2
+        site.races.change("R1")
+        assert (await dashboard.receive())["event"] == "position_update"
+
+
+async def test_unsubscribing_what_is_not_subscribed(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        assert (await dashboard.ask("unsubscribe_race", {"raceId": "R9"}))["event"] == "race_unsubscribed"
+        assert site.races.calls == []
+
+
+async def test_race_ids_are_normalised(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        answer = await dashboard.ask("subscribe_race", {"raceId": "Zu\u0308rich"})
+        assert answer["data"]["raceId"] == "Z\u00fcrich"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "request_id"),
+    [
+        ("not JSON", "bad_json", None),
+        ("", "bad_json", None),
+        ("[" * 4000, "bad_json", None),
+        ('{"event": "list_races", "x": NaN}', "bad_json", None),
+        ('{"event": "list_races", "id": "\\ud800"}', "bad_json", None),
+        ("[]", "bad_request", None),
+        ("null", "bad_request", None),
+        ("{}", "bad_request", None),
+        ('{"event": 7, "id": 1}', "bad_request", 1),
+        ('{"event": "no_such_event", "id": "x"}', "unknown_event", "x"),
+        ('{"event": "list_races", "data": [], "id": 1}', "bad_request", 1),
+        ('{"event": "list_races", "id": true}', "bad_request", None),
+        ('{"event": "list_races", "id": 1.5}', "bad_request", None),
+        ('{"event": "list_races", "id": null}', "bad_request", None),
+        (json.dumps({"event": "list_races", "id": "x" * 65}), "bad_request", None),
+        ('{"event": "subscribe_race", "id": 1}', "bad_request", 1),
+        ('{"event": "subscribe_race", "data": {"raceId": 7}, "id": 1}', "bad_request", 1),
+        ('{"event": "subscribe_race", "data": {"raceId": null}, "id": 1}', "bad_request", 1),
+        ('{"event": "subscribe_race", "data": {"raceId": "a/b"}, "id": 1}', "bad_request", 1),
+        ('{"event": "subscribe_race", "data": {"raceId": ""}, "id": 1}', "bad_request", 1),
+        (json.dumps({"event": "subscribe_race", "data": {"raceId": "R" * 51}}), "bad_request", None),
+        ('{"event": "get_history", "data": {"raceId": "R1", "limit": 10001}}', "bad_request", None),
+    ],
+)
+async def test_bad_requests_are_answered_and_the_connection_stays(
+    tmp_path: Path, sent: str, code: str, request_id: str | int | None
+) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        await dashboard.connection.send_message(sent)
+        answer = await dashboard.receive()
+        assert (answer["event"], answer["data"]["code"], answer.get("id")) == ("error", code, request_id)
+        assert isinstance(answer["data"]["message"], str)
+        assert (await dashboard.ask("list_races"))["event"] == "races"
+
+
+async def test_a_binary_frame_is_a_bad_request(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        await dashboard.connection.send_message(b'{"event": "list_races"}')
+        assert (await dashboard.receive())["data"]["code"] == "bad_request"
+
+
+async def test_a_race_id_of_10_kb_is_a_frame_too_large(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        await dashboard.send("subscribe_race", {"raceId": "R" * 10_000})
+        assert await closed_code(dashboard) == 1009
+        assert site.dropped("too_large") == 1
+
+
+@pytest.mark.parametrize(("size", "fits"), [(4096, True), (4097, False)])
+async def test_the_limit_of_a_frame_is_in_bytes(tmp_path: Path, size: int, fits: bool) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        frame = '{"event": "list_races", "x": "' + "ü" * 2000
+        frame += "x" * (size - len(frame.encode()) - 2) + '"}'
+        await dashboard.connection.send_message(frame)
+        if fits:
+            assert (await dashboard.receive())["event"] == "races"
+        else:
+            assert await closed_code(dashboard) == 1009
+
+
+async def test_the_101st_subscription(tmp_path: Path) -> None:
+    settings = ws_settings(max_requests_per_s=1000)
+    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard:
+        for number in range(100):
+            assert (await dashboard.ask("subscribe_race", {"raceId": f"R{number}"}))["event"] == "race_snapshot"
+        assert await dashboard.error("subscribe_race", {"raceId": "R100"}) == "too_many_subscriptions"
+        assert (await dashboard.ask("subscribe_race", {"raceId": "R5"}))["event"] == "race_snapshot"
+        await dashboard.ask("unsubscribe_race", {"raceId": "R5"})
+        assert (await dashboard.ask("subscribe_race", {"raceId": "R100"}))["event"] == "race_snapshot"
+
+
+async def test_a_token_for_some_races(tmp_path: Path) -> None:
+    token = make_token(races=["R1"])
+    async with running_site(tmp_path) as site, site.dashboard(token=token) as dashboard:
+        assert await dashboard.error("subscribe_race", {"raceId": "R2"}) == "forbidden_race"
+        assert await dashboard.error("get_history", {"raceId": "R2"}) == "forbidden_race"
+        assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
+        await dashboard.ask("list_races")
+        assert site.history.queries == [["R1"]]
+
+
+async def test_a_token_for_no_race(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard(token=make_token(races=[])) as dashboard:
+        assert await dashboard.error("subscribe_race", {"raceId": "R1"}) == "forbidden_race"
+
+
+async def test_a_race_that_refuses(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        site.races.refusing = True
+        assert await dashboard.error("subscribe_race", {"raceId": "R1"}, id=5) == "unavailable"
+
+
+async def test_list_races(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        site.history.summaries = [RaceSummary("R2", 3, NOW_MS), RaceSummary("R1", 1, 0)]
+        assert await dashboard.ask("list_races", id="l") == {
+            "event": "races",
+            "data": {
+                "races": [
+                    {"raceId": "R2", "participants": 3, "lastTimestamp": "2025-07-01T08:15:30.000Z"},
+                    {"raceId": "R1", "participants": 1, "lastTimestamp": "1970-01-01T00:00:00.000Z"},
+                ]
+            },
+            "id": "l",
+        }
+        assert site.history.queries == [None]
+
+
+async def test_history_page_by_page(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        after = (NOW_MS, bytes(range(16)))
+        site.history.pages = [HistoryPage((make_fix(),), after), HistoryPage((), None)]
+        first = await dashboard.ask(
+            "get_history",
+            {
+                "raceId": "R1",
+                "participantId": "P001",
+                "from": "2025-07-01T00:00:00Z",
+                "to": "2025-07-02T00:00:00+02:00",
+                "limit": 1,
+                "cursor": None,
+            },
+            id=1,
+        )
+        assert first["data"]["positions"] == [POSITION]
+        cursor = first["data"]["nextCursor"]
+        assert isinstance(cursor, str)
+        second = await dashboard.ask("get_history", {"raceId": "R1", "cursor": cursor}, id=2)
+        assert second == {"event": "history", "data": {"positions": [], "nextCursor": None}, "id": 2}
+        assert site.history.queries == [
+            HistoryQuery("R1", "P001", 1_751_328_000_000, 1_751_407_200_000, 1, None),
+            HistoryQuery("R1", after=after),
+        ]
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("away"), StoreMisconfigured("no table")])
+async def test_history_while_postgres_is_away(tmp_path: Path, trouble: Exception) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        site.history.trouble = trouble
+        assert await dashboard.error("get_history", {"raceId": "R1"}) == "unavailable"
+        assert await dashboard.error("list_races") == "unavailable"
+        assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
+
+
+async def test_history_is_one_at_a_time_and_answers_keep_their_order(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+        site.history.gate = trio.Event()
+        for number in range(3):
+            await dashboard.send("get_history", {"raceId": "R1"}, id=number)
+        await dashboard.send("unsubscribe_race", {"raceId": "R1"}, id=3)
+        await trio.testing.wait_all_tasks_blocked()
+        site.history.gate.set()
+        assert [(await dashboard.receive())["id"] for _ in range(4)] == [0, 1, 2, 3]
+        assert site.history.most_running == 1
+
+
+async def test_a_burst_over_the_rate_is_limited_and_stays(tmp_path: Path) -> None:
+    settings = ws_settings(max_requests_per_s=5)
+    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard:
+        for number in range(8):
+            await dashboard.send("unsubscribe_race", {"raceId": "R1"}, id=number)
+        answers = [await dashboard.receive() for _ in range(8)]
+        assert [answer["id"] for answer in answers] == list(range(8))
+        assert [answer["event"] for answer in answers[:5]] == ["race_unsubscribed"] * 5
+        assert [answer["data"].get("code") for answer in answers[5:]] == ["rate_limited"] * 3
+
+
+async def test_a_flood_is_closed_with_1008(tmp_path: Path) -> None:
+    settings = ws_settings(max_requests_per_s=5)
+    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard, trio.open_nursery() as nursery:
+
+        async def flood() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await dashboard.send("list_races")
+                    await trio.sleep(0.02)
+
+        nursery.start_soon(flood)
+        started = trio.current_time()
+        assert await closed_code(dashboard) == 1008
+        assert 2.5 < trio.current_time() - started < 6
+        nursery.cancel_scope.cancel()
+        assert site.dropped("flooding") == 1
+
+
+async def test_an_expired_token_closes_with_4401(tmp_path: Path) -> None:
+    token = make_token(ttl_s=1)
+    async with running_site(tmp_path) as site, site.dashboard(token=token) as dashboard:
+        await dashboard.ask("subscribe_race", {"raceId": "R1"})
+        assert await closed_code(dashboard) == 4401
+        assert site.dropped("token_expired") == 1
+        assert ("unsubscribe", "R1") in site.races.calls
+
+
+async def test_a_slow_dashboard_is_resynced_and_others_are_not_delayed(tmp_path: Path) -> None:
+    settings = ws_settings(outbox_bytes=50_000)
+    async with running_site(tmp_path, settings) as site, site.dashboard() as slow, site.dashboard() as fast:
+        for dashboard in (slow, fast):
+            await dashboard.ask("subscribe_race", {"raceId": "R1"})
+        sent = 0
+        while site.metrics.registry.get_sample_value("tracking_ws_resyncs_total") == 0:
+            for _ in range(5):
+                site.races.change("R1", padding=8_000)
+            sent += 5
+            for _ in range(5):
+                with trio.fail_after(1):
+                    assert (await fast.receive())["event"] == "position_update"
+            assert sent < 10_000
+            # The slow one's client takes one message and its kernel what fits; it drains once, below, to be resynced.
+            if site.races.calls.count(("subscribe", "R1", None, True)) == 0 and sent >= 3_000:
+                break
+        updates = 0
+        while (event := await slow.receive())["event"] == "position_update":
+            updates += 1
+        assert updates < sent
+        assert event["event"] == "race_snapshot"
+        assert event["data"]["resync"] is True
+        site.races.change("R1", "after the resync")
+        assert (await slow.receive())["data"]["participantId"] == "after the resync"
+
+
+async def test_a_dashboard_that_takes_nothing_is_dropped_without_a_close_frame(tmp_path: Path) -> None:
+    settings = ws_settings(send_timeout_ms=300, outbox_bytes=64 * 1024 * 1024)
+    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard:
+        await dashboard.ask("subscribe_race", {"raceId": "R1"})
+        for _ in range(200):
+            site.races.change("R1", padding=100_000)
+        with trio.fail_after(5):
+            while not site.dropped("slow"):
+                await trio.sleep(0.05)
+        assert await closed_code(dashboard) is None
+        assert site.metrics.registry.get_sample_value("tracking_ws_connections") == 0
+
+
+async def test_a_stop_flushes_and_closes_with_1001(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as one, site.dashboard() as two:
+        for dashboard in (one, two):
+            await dashboard.ask("subscribe_race", {"raceId": "R1"})
+        site.races.change("R1")
+        site.scope.cancel()
+        for dashboard in (one, two):
+            assert (await dashboard.receive())["event"] == "position_update"
+            assert await closed_code(dashboard) == 1001
+        with trio.fail_after(3):
+            await site.stopped.wait()
+
+
+async def test_a_crash_closes_one_dashboard_with_1011(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_site(tmp_path) as site, site.dashboard() as unlucky, site.dashboard() as other:
+        await other.ask("subscribe_race", {"raceId": "R1"})
+        site.history.trouble = RuntimeError("a bug")
+        await unlucky.send("list_races")
+        assert await closed_code(unlucky) == 1011
+        site.races.change("R1")
+        assert (await other.receive())["event"] == "position_update"
+        assert site.dropped("crash") == 1
+
+
+async def test_metrics_count_connections_and_frames(tmp_path: Path) -> None:
+    async with running_site(tmp_path) as site:
+        async with site.dashboard() as dashboard:
+            await dashboard.ask("list_races")
+            value: Any = site.metrics.registry.get_sample_value
+            assert value("tracking_ws_connections") == 1
+            assert value("tracking_ws_frames_total") == 1
+        with trio.fail_after(3):
+            while value("tracking_ws_connections"):
+                await trio.sleep(0.01)
+        assert not site.listener.dashboards
