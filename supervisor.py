@@ -44,7 +44,7 @@ class Daemon:
     clock: Clock
     open_outside: Callable[[Any], Outside]  # given what the embedded servers' `started` told, or None
     edges: Callable[[Daemon], Sequence[tuple[str, Start]]]  # actors that face dashboards and operators, sinks first
-    embedded: Start | None = None
+    embedded: Callable[[Health], Start] | None = None
     metrics: Metrics = attrs.field(factory=Metrics)
     health: Health = attrs.field(init=False)
     outside: Outside = attrs.field(init=False)
@@ -64,7 +64,9 @@ class Daemon:
             try:
                 addresses = None
                 if self.embedded is not None:
-                    addresses = await self._start(nursery, self._spec("embedded", self.embedded, shutdown_s=30.0))
+                    addresses = await self._start(
+                        nursery, self._spec("embedded", self.embedded(self.health), shutdown_s=30.0)
+                    )
                 self.outside = self.open_outside(addresses)
                 for spec in self._table():
                     await self._start(nursery, spec)
@@ -114,15 +116,13 @@ class Daemon:
             self._budget(),
             cfg.app.max_races,
         )
-        persistence = Persistence(
-            Desk(batcher), from_races, _poster(to_reader), self.outside.store, metrics, health
-        )
+        persistence = Persistence(Desk(batcher), from_races, _poster(to_reader), self.outside.store, metrics, health)
         live_state = LiveStateActor(
             live_mailbox, self.outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live
         )
         reader = Reader(
             self.desk,
-            self.outside.make_link,
+            self.outside.link,
             reader_inbox,
             _poster(to_reader),
             self.races,
@@ -135,10 +135,21 @@ class Daemon:
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
         )
+        metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
         return [
-            self._spec("persistence", persistence.run, depth=lambda: from_races.statistics().current_buffer_used),
-            self._spec("live state", live_state.run, depth=lambda: len(live_mailbox.waiting)),
+            self._spec(
+                "persistence",
+                persistence.run,
+                depth=lambda: from_races.statistics().current_buffer_used,
+                handled=lambda: persistence.handled,
+            ),
+            self._spec(
+                "live state",
+                live_state.run,
+                depth=lambda: len(live_mailbox.waiting),
+                handled=lambda: live_state.handled,
+            ),
             *(self._spec(name, start) for name, start in self.edges(self)),
             self._spec("races", self.races.run),
             self._spec(
@@ -147,6 +158,7 @@ class Daemon:
                 restart=Restart.TRANSIENT,
                 on_crash=lambda _crash: self.desk.after_crash(),
                 depth=lambda: reader_inbox.statistics().current_buffer_used,
+                handled=lambda: reader.handled,
             ),
         ]
 
@@ -156,13 +168,12 @@ class Daemon:
 
     def _budget(self) -> Budget:
         cfg = self.settings.supervisor
-        return Budget(
-            cfg.max_restarts, cfg.restart_window_s, cfg.backoff_initial_ms / 1000, cfg.backoff_max_ms / 1000
-        )
+        return Budget(cfg.max_restarts, cfg.restart_window_s, cfg.backoff_initial_ms / 1000, cfg.backoff_max_ms / 1000)
 
     async def _start(self, nursery: trio.Nursery, spec: ChildSpec) -> Any:
         child = Child(spec)
         self.children.append(child)
+        self.metrics.mailbox_depth.labels(actor=spec.kind).set_function(spec.depth)
         return await nursery.start(keep_running, child, self.metrics)
 
     async def _drain(self) -> None:

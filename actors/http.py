@@ -48,7 +48,6 @@ def hypercorn_config() -> Config:
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.h11_max_incomplete_size = MAX_HEAD_BYTES
     config.h2_max_concurrent_streams = 10
-    config.max_app_queue_size = 1  # no route reads a body: at most two pieces of 64 KiB wait
     return config
 
 

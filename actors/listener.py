@@ -30,7 +30,7 @@ from actors.handshake import Admitted, Refused, busy, judge, read_head, understa
 from actors.health import Health
 from actors.metrics import Metrics
 from actors.settings import Settings
-from actors.subscriber import GONE, Ending, Races, Subscriber
+from actors.subscriber import DROPPED, GONE, Ending, Races, Subscriber
 
 log = structlog.get_logger("listener")
 
@@ -59,7 +59,7 @@ class Listener:
     http_socket_path: Path  # where HTTP is served
     ssl_context: ssl.SSLContext | None = None  # None = plain
     dashboards: set[Subscriber] = attrs.field(factory=set, init=False)
-    _handshakes: int = attrs.field(default=0, init=False)  # at most max_handshakes
+    handshakes: int = attrs.field(default=0, init=False)  # at most maxhandshakes
     _refusals: int = attrs.field(default=0, init=False)  # at most MAX_REFUSALS
     _connected: int = attrs.field(default=0, init=False)  # dashboards, also those that come or go: max_connections
     _empty: trio.Event | None = attrs.field(default=None, init=False)  # there while stopping; set: no dashboard is left
@@ -164,9 +164,9 @@ class Listener:
     async def _open(self, stream: ConnectionStream) -> tuple[Admitted | None, bytes, bytes] | None:
         """Who is there: admitted or HTTP, with the head and what came after it; None: nobody. Raises Refused."""
         ws, secure = self.settings.ws, self.ssl_context is not None
-        if self._handshakes >= ws.max_handshakes:
+        if self.handshakes >= ws.max_handshakes:
             raise busy("too many handshakes at once")
-        self._handshakes += 1
+        self.handshakes += 1
         try:
             with trio.fail_after(ws.handshake_timeout_s):
                 if self.ssl_context is not None:
@@ -175,7 +175,7 @@ class Listener:
         except trio.TooSlowError:
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", "the request did not come in time") from None
         finally:
-            self._handshakes -= 1
+            self.handshakes -= 1
         if received is None:
             return None
         head, rest = received
@@ -205,16 +205,14 @@ class Listener:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(ws.handshake_timeout_s):
                     socket = await websocket.accept(nursery, stream, admitted.upgrade, rest, ws.max_message_bytes)
-                ending = await self._serve(socket, admitted.grant)
+                await self._serve(socket, admitted.grant)
                 nursery.cancel_scope.cancel()
-            if ending.reason != GONE:
-                self._count(ending.reason)
             await socket.finish()
         finally:
             self._connected -= 1
             self.metrics.ws_connections.set(self._connected)
 
-    async def _serve(self, socket: websocket.WebSocket, grant: Grant) -> Ending:
+    async def _serve(self, socket: websocket.WebSocket, grant: Grant) -> None:
         dashboard = Subscriber(
             socket,
             grant,
@@ -232,6 +230,8 @@ class Listener:
             ending = await dashboard.run()
         except* Exception as crash:
             log.error("dashboard crashed", exc_info=crash)
+        if ending.reason != GONE:
+            self._count(ending.reason)
         try:
             await _part(dashboard, socket, ending)
         finally:
@@ -239,7 +239,6 @@ class Listener:
             self.dashboards.discard(dashboard)
             if self._empty is not None and not self.dashboards:
                 self._empty.set()
-        return ending
 
     def _count(self, reason: str) -> None:
         self.metrics.ws_dropped.labels(reason=reason).inc()
@@ -252,7 +251,7 @@ class Listener:
 async def _part(dashboard: Subscriber, socket: websocket.WebSocket, ending: Ending) -> None:
     """Say goodbye where the ending has a code; what was pending still goes out when the daemon stops."""
     if ending.code is None:
-        if ending.reason != GONE:
+        if ending.reason in DROPPED:
             await socket.stream.drop()
         return
     if ending.code is CloseCode.GOING_AWAY:

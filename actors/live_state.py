@@ -88,6 +88,7 @@ class LiveStateActor:
     health: Health
     flush_s: float
     everything: Callable[[], Sequence[LivePosition]]  # all live positions in memory, for a Redis that was emptied
+    handled: int = 0  # positions written, for `status`
     _known: bool = False  # a write went through before: only then does "emptied" mean something was lost
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -126,4 +127,5 @@ class LiveStateActor:
             log.warning("redis had been emptied, filling it again")
             self.mailbox.post(self.everything())
         self._known = True
+        self.handled += len(positions)
         return True

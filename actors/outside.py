@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -20,9 +19,9 @@ class LiveCache(Cache, NewestInCache, Protocol):
 
 @attrs.frozen
 class Outside:
-    """Every driver once. `make_link` because a reader that crashed starts with a new connection."""
+    """Every driver once."""
 
-    make_link: Callable[[], Link]
+    link: Link
     store: Store
     history: History
     cache: LiveCache

@@ -79,6 +79,7 @@ class Persistence:
     store: Store
     metrics: Metrics
     health: Health
+    handled: int = 0  # parcels, for `status`
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
@@ -122,6 +123,7 @@ class Persistence:
         self.metrics.fixes_duplicate.inc(duplicate)
         for code, count in Counter(rejection.code for rejection in rejections).items():
             self.metrics.fixes_rejected.labels(code=code).inc(count)
+        self.handled += len(parcels)
         desk.writing = []
         desk.refused = []
         self.settle(Settled(tuple(parcel.id for parcel in parcels)))

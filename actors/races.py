@@ -127,6 +127,10 @@ class Races:
         """Every live position in memory: for a Redis that was emptied."""
         return [LivePosition(fix) for cell in self.cells.values() for fix in cell.standing.newest.values()]
 
+    def deepest(self) -> int:
+        """Messages waiting in the deepest mailbox of all races."""
+        return max((child.spec.depth() for child in self.children.values()), default=0)
+
     # --- actors ---
 
     def _new_child(self, cell: RaceCell) -> tuple[Child, RaceCell]:
@@ -142,6 +146,7 @@ class Races:
             on_spent=lambda: self._race_parked(cell),
             excused=lambda: cell.held is not None,
             depth=lambda: cell.inbox.statistics().current_buffer_used,
+            handled=lambda: cell.handled,
         )
         child = Child(spec)
         self.children[cell.race_id] = child

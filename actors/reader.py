@@ -86,7 +86,7 @@ class Reader:
     """The actor."""
 
     desk: ReaderDesk
-    make_link: Callable[[], Link]
+    link: Link
     inbox: trio.MemoryReceiveChannel[ReaderMessage]
     post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
     router: Router
@@ -98,6 +98,7 @@ class Reader:
     max_fixes_in_flight: int  # [postgres] queue_rows
     parcel_rows: int  # [postgres] batch_rows
     late_after_ms: int  # [app] stale_data_threshold_ms
+    handled: int = 0  # messages of the mailbox, for `status`
     _holding: bool = False
     _stopping: bool = False
     _seldom: OncePerSecond = attrs.field(factory=OncePerSecond)
@@ -106,23 +107,23 @@ class Reader:
         """Until StopTaking and everything is settled (returns), or cancelled."""
         self._try_held()
         self._holding = False
-        link = self.make_link()
         async with trio.open_nursery() as nursery:
-            await nursery.start(link.run, self.post)
+            await nursery.start(self.link.run, self.post)
             task_status.started()
             while not (self._stopping and self.desk.ledger.idle):
-                self.handle(await self.inbox.receive(), link)
-            await link.disconnect()
+                self.handle(await self.inbox.receive())
+                self.handled += 1
+            await self.link.disconnect()
             nursery.cancel_scope.cancel()
         self.health.down("broker", "stopped")
 
-    def handle(self, message: ReaderMessage, link: Link) -> None:
+    def handle(self, message: ReaderMessage) -> None:
         """Do one message. Never waits."""
         ledger = self.desk.ledger
         match message:
             case MessagesArrived():
                 self._take(message)
-                link.taken()
+                self.link.taken()
             case Settled(parcels=parcels):
                 ledger.settle(parcels)
             case Connected(epoch=epoch, session_present=present):
@@ -142,11 +143,11 @@ class Reader:
                 self.health.down("broker", f"taken over: {reason}")
             case StopTaking():
                 self._stopping = True
-                link.hold(True)
+                self.link.hold(True)
             case _:
                 assert_never(message)
-        self._acknowledge(link)
-        self._balance(link)
+        self._acknowledge()
+        self._balance()
 
     def _take(self, batch: MessagesArrived) -> None:
         self.desk.held = batch
@@ -208,16 +209,16 @@ class Reader:
         if late:
             metrics.fixes_late.inc(late)
 
-    def _acknowledge(self, link: Link) -> None:
+    def _acknowledge(self) -> None:
         ledger = self.desk.ledger
         due = ledger.take_acks()
         if due:
-            link.acknowledge(ledger.epoch, due)
+            self.link.acknowledge(ledger.epoch, due)
             self.metrics.acks.inc(len(due))
         self.metrics.messages_unacked.set(ledger.messages_unacked)
         self.metrics.fixes_in_flight.set(ledger.fixes_in_flight)
 
-    def _balance(self, link: Link) -> None:
+    def _balance(self) -> None:
         """Back-pressure, at its only place: everything downstream holds at most what is in flight here."""
         ledger = self.desk.ledger
         if self._stopping:
@@ -225,10 +226,10 @@ class Reader:
         part = max(ledger.fixes_in_flight / self.max_fixes_in_flight, ledger.bytes_in_flight / BYTES_IN_FLIGHT)
         if not self._holding and part >= 1:
             self._holding = True
-            link.hold(True)
+            self.link.hold(True)
         elif self._holding and part < RESUME_AT:
             self._holding = False
-            link.hold(False)
+            self.link.hold(False)
 
     def _try_held(self) -> None:
         """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""

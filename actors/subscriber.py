@@ -46,6 +46,8 @@ REPLY_BYTES = 16 * 1024  # no further request is handled while more of replies i
 MAX_REPLIES = 100  # pending small replies, about 10 kB; beyond it nothing more is received
 MAX_WAITING = 32  # requests waiting to be handled; more are refused
 SNAPSHOT_WAIT_S = 30.0  # for a race to answer, which restores itself from the stores first
+_CLOSED_BY_LIBRARY = {1002: "protocol_error", 1007: "protocol_error", 1009: "too_large"}
+DROPPED = ("slow", "no_pong")  # without a close frame
 GONE = "gone"  # reason of an ending that the dashboard chose
 LAST_WRITE_S = 1.0  # for a frame that is half out when the dashboard has to go
 
@@ -76,7 +78,6 @@ class Ending:
 
     reason: str  # a word of a small set: label of tracking_ws_dropped_total
     code: CloseCode | None = None
-    detail: str = ""
 
 
 @attrs.define(eq=False)
@@ -120,11 +121,11 @@ class Subscriber:
                 self.races.unsubscribe(race_id, self.outbox)
         return self.ending or Ending("token_expired", CloseCode.TOKEN_EXPIRED)
 
-    def end(self, reason: str, code: CloseCode | None = None, detail: str = "") -> None:
+    def end(self, reason: str, code: CloseCode | None = None) -> None:
         """Make `run` return soon. Only the first call counts."""
         if self.ending is not None:
             return
-        self.ending = Ending(reason, code, detail)
+        self.ending = Ending(reason, code)
         if self._writing is not None:
             self._writing.deadline = trio.current_time() + (0 if code is None else LAST_WRITE_S)
         if self._nursery is not None:
@@ -132,7 +133,8 @@ class Subscriber:
 
     def heartbeat(self) -> None:
         """Called every heartbeat_s: send a ping; end when two of these times passed without a pong."""
-        if self._nursery is None or self.ending is not None:
+        # A nursery that is being cancelled may be closed to new tasks before `run` gets to know it.
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             return
         if self._unanswered >= 2:
             self.end("no_pong")
@@ -164,7 +166,7 @@ class Subscriber:
             try:
                 message = await self.socket.receive()
             except Closed as closed:
-                self.end(GONE, detail=str(closed))
+                self.end(_CLOSED_BY_LIBRARY.get(closed.code, GONE))
                 return
             self._take_in(message)
             while self.outbox.replies > MAX_REPLIES:
@@ -287,8 +289,8 @@ class Subscriber:
                     await self.socket.send(frames, timeout_s)
             except trio.TooSlowError:
                 self.end("slow")
-            except Closed as closed:
-                self.end(GONE, detail=str(closed))
+            except Closed:
+                return  # the receiving task knows more
             self._writing, self._writing_bytes = None, 0
             self.metrics.ws_frames.inc(len(frames))
             self._news.unpark_all()

@@ -74,6 +74,7 @@ class ChildSpec:
     on_spent: Callable[[], None] = lambda: None
     excused: Callable[[], bool] = lambda: False  # True: this crash does not count against the budget
     depth: Callable[[], int] = lambda: 0  # messages waiting in its mailbox
+    handled: Callable[[], int] = lambda: 0  # messages done since the daemon started
 
 
 @attrs.define(eq=False)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import attrs
 import jwt
 import trio
 from actors.access import Access
-from trio_websocket import WebSocketConnection, connect_websocket
+from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from actors.core import wire
 from actors.core.fix import Fix
@@ -149,28 +148,37 @@ class Site:
         value = self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason})
         return value or 0.0
 
+    async def until_dropped(self, reason: str) -> None:
+        """Wait until it was counted."""
+        await until(lambda: self.dropped(reason) == 1)
+
     async def raw(self) -> trio.SocketStream:
         """A TCP connection."""
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
-    async def connect(
-        self, nursery: trio.Nursery, path: str = "/tracking", token: str | None = "", **more: Any
-    ) -> WebSocketConnection:
-        """A WebSocket with a token for all races in the query, unless another one is given; None = none."""
-        query = "" if token is None else f"?token={token or make_token()}"
-        return await connect_websocket(nursery, "127.0.0.1", self.port, path + query, use_ssl=False, **more)
-
     @asynccontextmanager
-    async def dashboard(self, **more: Any) -> AsyncIterator[Dashboard]:
-        """A client that sends and receives events."""
-        async with trio.open_nursery() as nursery:
-            connection = await self.connect(nursery, **more)
-            try:
+    async def dashboard(
+        self,
+        path: str = "/tracking",
+        token: str | None = "",
+        host: str = "",
+        **more: Any,  # noqa: ANN401
+    ) -> AsyncIterator[Dashboard]:
+        """A client, with a token for all races in the query unless another one is given; None = none."""
+        query = "" if token is None else f"?token={token or make_token()}"
+        # trio-websocket does not close the socket of a client whose server closed first, so the stream is ours.
+        stream = await self.raw()
+        try:
+            async with trio.open_nursery() as nursery:
+                connection = await wrap_client_stream(
+                    nursery, stream, host or f"127.0.0.1:{self.port}", path + query, **more
+                )
                 yield Dashboard(connection)
-            finally:
-                with trio.move_on_after(1, shield=True):
+                with trio.move_on_after(1):
                     await connection.aclose()
                 nursery.cancel_scope.cancel()
+        finally:
+            await trio.aclose_forcefully(stream)
 
 
 @attrs.define(eq=False)
@@ -239,9 +247,13 @@ async def running_site(
         scope.cancel()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Real sockets have no event for what happens at their other end."""
+    with trio.fail_after(5):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 def reset_on_close(stream: trio.SocketStream) -> None:
     """Closing it will send RST."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-
-FOREVER = math.inf

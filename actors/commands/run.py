@@ -1,28 +1,30 @@
-"""`run`: the daemon in the foreground, with real drivers. `demo` runs the same with a made-up race beside it."""
+"""`run`: the daemon in the foreground, with real drivers, servers and ports."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
+import ssl
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
+import attrs
 import structlog
 import trio
 
 from actors import log as logging_setup
 from actors.access import Access, load_secret
 from actors.control import ControlSocket
-from actors.data_dir import DataDir, open_data_dir, socket_path
+from actors.data_dir import DataDir, open_data_dir
 from actors.drivers.history import PostgresHistory
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.postgres import PostgresWriter
 from actors.drivers.redis import RedisStore
-from actors.embedded import EmbeddedServers, resolve
-from actors.errors import TrackingError
+from actors.embedded import Addresses, EmbeddedServers
+from actors.errors import NotStarted
 from actors.http import HttpServer
 from actors.http_api import build_app
 from actors.listener import Listener
@@ -30,8 +32,144 @@ from actors.outside import Outside
 from actors.settings import Settings
 from actors.status import tree_status
 from actors.supervision import Start
-
-if TYPE_CHECKING:
-    from supervisor import Daemon
+from supervisor import Daemon
 
 log = structlog.get_logger("supervisor")
+
+Beside = Callable[[Daemon], Awaitable[None]]
+"""Something to run beside the daemon, from when it serves until it stops."""
+
+
+def wall_clock_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("run", help="the daemon in the foreground, logs to stderr (the default)")
+    parser.set_defaults(run=run)
+
+
+def run(_args: argparse.Namespace, settings: Settings) -> int:
+    """0 after a complete drain, 1 when the supervisor gave up or the drain was cut short."""
+    return serve(settings)
+
+
+def serve(settings: Settings, beside: Beside | None = None) -> int:
+    """Run the daemon until it is stopped; `beside` runs while it serves."""
+    writer = logging_setup.set_up(settings.app.log_format, settings.app.log_level, sys.stderr)
+    with ExitStack() as stack:
+        stack.callback(writer.close)
+        data_dir = stack.enter_context(open_data_dir(settings.app.data_dir))
+        return trio.run(_serve, settings, data_dir, beside, strict_exception_groups=True)
+
+
+async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -> int:
+    daemon = make_daemon(settings, data_dir)
+    code = 1
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_listen_for_signals, daemon)
+
+            async def run_daemon(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+                nonlocal code
+                code = await daemon.run(task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(run_daemon)
+            log.info("ready", http=f"{settings.ws.host}:{settings.app.port}", websocket=settings.ws.path)
+            if beside is not None:
+                await beside(daemon)
+    except* NotStarted as failed:
+        for line in _messages(failed):
+            print(line, file=sys.stderr)
+        code = 1
+    return code
+
+
+def make_daemon(settings: Settings, data_dir: DataDir) -> Daemon:
+    """The tree of supervisor.py with everything real around it."""
+    access = Access(
+        load_secret(settings), settings.ws.auth == "token", settings.ws.cors_origin, settings.ws.cors_credentials
+    )
+    tls = _tls_context(settings)
+    started_at = time.monotonic()
+
+    def open_outside(addresses: Addresses) -> Outside:
+        mqtt = settings.mqtt
+        if addresses.broker_kind == "amqtt":
+            mqtt = attrs.evolve(mqtt, protocol="3.1.1")
+        link = MqttLink(mqtt, addresses.broker, data_dir.folder)
+        history = PostgresHistory(addresses.postgres)
+        cache = RedisStore(addresses.redis, settings.redis.ttl_s, settings.app.node_id)
+        return Outside(link, PostgresWriter(addresses.postgres), history, cache)
+
+    def edges(daemon: Daemon) -> Sequence[tuple[str, Start]]:
+        http_socket = data_dir.socket_path("http.sock")
+        history = daemon.outside.history
+        app = build_app(
+            settings=settings,
+            access=access,
+            history=history,
+            races_live=daemon.races,
+            health=daemon.health,
+            metrics=daemon.metrics,
+            clock=wall_clock_ms,
+        )
+        listener = Listener(
+            settings, access, daemon.races, history, daemon.metrics, daemon.health, wall_clock_ms, http_socket, tls
+        )
+        control = ControlSocket(
+            data_dir.socket_path("control.sock"),
+            lambda: tree_status(daemon.children, daemon.races, daemon.health, settings.app.node_id, started_at),
+        )
+        return [
+            ("control", control.run),
+            ("http", HttpServer(app, http_socket).run),
+            ("listener", listener.run),
+        ]
+
+    return Daemon(
+        settings,
+        wall_clock_ms,
+        open_outside,
+        edges,
+        embedded=lambda health: EmbeddedServers(settings, data_dir, health).run,
+    )
+
+
+async def _listen_for_signals(
+    daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """SIGTERM and SIGINT drain, a second one ends at once with 1; SIGHUP only says what it cannot do yet."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                log.warning("settings are read at the start only: restart the daemon to apply them", signal=name)
+            elif daemon.stopping:
+                log.error("second signal, ending at once: the broker keeps what is not acknowledged", signal=name)
+                os._exit(1)
+            else:
+                log.info("stopping", signal=name)
+                daemon.stop()
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls.cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls.cert_file, settings.tls.key_file)
+    except OSError as error:
+        raise NotStarted(f"[tls] cert_file or key_file cannot be used: {error}") from error
+    return context
+
+
+def _messages(group: BaseExceptionGroup[NotStarted]) -> list[str]:
+    found: list[str] = []
+    for inner in group.exceptions:
+        found += _messages(inner) if isinstance(inner, BaseExceptionGroup) else [str(inner)]
+    return found

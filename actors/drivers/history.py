@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import attrs
 import structlog
@@ -86,7 +86,8 @@ class PostgresHistory:
                 text = sql.everything(params, query, by_participant)
                 await connection.script("begin read only")
                 await connection.query(f"declare export no scroll cursor for {text}", params.values, params.types)
-            yield _fetched(connection, query.race_id)
+            async with aclosing(_fetched(connection, query.race_id)) as chunks:
+                yield chunks
         finally:
             connection.close()
 
@@ -142,7 +143,7 @@ class PostgresHistory:
         return connection
 
 
-async def _fetched(connection: Connection, race_id: str) -> AsyncIterator[list[Fix]]:
+async def _fetched(connection: Connection, race_id: str) -> AsyncGenerator[list[Fix], None]:
     rows = CHUNK_ROWS
     while rows == CHUNK_ROWS:
         with within(CALL_S):

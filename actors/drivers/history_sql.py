@@ -1,6 +1,6 @@
 """The questions to history as SQL. Each goes along an index: the plans are part of the tests.
 
-Moments outside of the years 1 to 9999 (`infinity` among them) are left out everywhere: no text form of ours can say them.
+Moments outside of the years 1 to 9999 (`infinity` among them) are left out: no text form of ours can say them.
 """
 
 from __future__ import annotations

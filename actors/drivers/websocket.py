@@ -20,11 +20,15 @@ from actors.errors import TrackingError
 RECEIVE_BYTES = 4096  # of a dashboard's requests, which are small
 LINGER_S = 1.0  # for a client to take our last words
 
-_ABNORMAL = 1006  # RFC 6455 section 7.1.5: the connection ended without a close frame; never sent
+ABNORMAL = 1006  # RFC 6455 section 7.1.5: the connection ended without a close frame; never sent
 
 
 class Closed(TrackingError):
     """The WebSocket is closed or broken: nothing can be received or sent any more."""
+
+    def __init__(self, code: int = ABNORMAL) -> None:
+        super().__init__(f"code {code}")
+        self.code = code  # of the close frame, theirs or the library's
 
 
 @attrs.frozen(eq=False)
@@ -39,22 +43,22 @@ class WebSocket:
         try:
             return await self.connection.get_message()
         except ConnectionClosed as error:
-            raise Closed(repr(error.reason)) from None
+            raise Closed(ABNORMAL if error.reason is None else error.reason.code) from None
 
     async def send(self, frames: Sequence[bytes], timeout_s: float) -> None:
         """Whole frames, ready-made. Raises Closed, and trio.TooSlowError when nothing was taken for `timeout_s`."""
         try:
             if not await self.stream.send_prebuilt(frames, timeout_s):
-                raise Closed("the close frame was sent")
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Closed(str(error)) from None
+                raise Closed
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise Closed from None
 
     async def ping(self) -> None:
         """Send a ping, return when its pong came. Has no time limit. Raises Closed."""
         try:
             await self.connection.ping()
-        except (ConnectionClosed, LocalProtocolError, trio.ClosedResourceError) as error:
-            raise Closed(repr(error)) from None
+        except (ConnectionClosed, LocalProtocolError, trio.ClosedResourceError):
+            raise Closed from None
 
     async def close(self, code: int, reason: str, timeout_s: float) -> None:
         """Say goodbye and wait for the client's, at most `timeout_s`; a broken stream is only dropped."""
@@ -65,7 +69,7 @@ class WebSocket:
     async def finish(self) -> None:
         """Close the socket, after the library's reader was stopped, in the way that suits how the WebSocket ended."""
         closed = self.connection.closed
-        if self.stream.broken or closed is None or closed.code == _ABNORMAL:
+        if self.stream.broken or closed is None or closed.code == ABNORMAL:
             await self.stream.drop()
             return
         if not self.stream.close_sent:

@@ -63,6 +63,7 @@ class BrokerSide:
     closed: trio.Event = attrs.field(factory=trio.Event)
     _changed: trio.Event = attrs.field(factory=trio.Event)
     _buffer: bytearray = attrs.field(factory=bytearray)
+    _sending: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something received makes it true."""
@@ -81,7 +82,7 @@ class BrokerSide:
         retain: bool = False,
         properties: bytes = b"",
     ) -> None:
-        await self.stream.send_all(
+        await self.send(
             self.publish_bytes(topic, payload, qos, packet_id, dup=dup, retain=retain, properties=properties)
         )
 
@@ -104,11 +105,12 @@ class BrokerSide:
         return packet(PUBLISH, body + payload, dup << 3 | qos << 1 | retain)
 
     async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
+        async with self._sending:
+            await self.stream.send_all(data)
 
     async def disconnect(self, code: int) -> None:
         """MQTT 5: DISCONNECT with a reason code, then close."""
-        await self.stream.send_all(packet(DISCONNECT, bytes([code, 0])))
+        await self.send(packet(DISCONNECT, bytes([code, 0])))
         await self.stream.aclose()
 
     async def serve(self) -> None:
@@ -153,31 +155,29 @@ class BrokerSide:
         match one.kind:
             case 1:
                 if self.broker.connack is not None:
-                    await self.stream.send_all(packet(CONNACK, self.broker.connack))
+                    await self.send(packet(CONNACK, self.broker.connack))
                 self.broker.arrived(self)
             case 3:
                 topic_end = 2 + struct.unpack("!H", one.body[:2])[0]
                 payload = one.body[topic_end + 2 + v5 :]
                 self.published.append((one.body[2:topic_end], payload))
                 if self.broker.answers:
-                    await self.stream.send_all(packet(PUBACK, one.body[topic_end : topic_end + 2]))
+                    await self.send(packet(PUBACK, one.body[topic_end : topic_end + 2]))
             case 4:
                 self.acks.append(struct.unpack("!H", one.body[:2])[0])
             case 8:
                 self.filters = [(name, options & 3) for name, options in _filters(one.body[2 + v5 :], options=True)]
                 if self.broker.answers:
                     codes = self.broker.suback or bytes(qos for _, qos in self.filters)
-                    await self.stream.send_all(packet(SUBACK, one.body[:2] + (b"\0" if v5 else b"") + codes))
+                    await self.send(packet(SUBACK, one.body[:2] + (b"\0" if v5 else b"") + codes))
                 self.subscribed.set()
             case 10:
                 self.unsubscribed = [name for name, _ in _filters(one.body[2 + v5 :], options=False)]
-                await self.stream.send_all(
-                    packet(UNSUBACK, one.body[:2] + (b"\0" + bytes(len(self.unsubscribed)) if v5 else b""))
-                )
+                await self.send(packet(UNSUBACK, one.body[:2] + (b"\0" + bytes(len(self.unsubscribed)) if v5 else b"")))
             case 12:
                 self.pings += 1
                 if self.broker.answers:
-                    await self.stream.send_all(packet(PINGRESP, b""))
+                    await self.send(packet(PINGRESP, b""))
             case 14:
                 self.said_goodbye = True
 

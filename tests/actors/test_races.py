@@ -292,7 +292,9 @@ async def test_what_comes_while_a_race_is_down_is_stored_at_once_and_shown_later
         assert [p.fixes[0].timestamp_ms - BASE_MS for p in w.handed_over()] == [2000, 3000]
         await trio.sleep(20)
         assert [u["timestamp"] for u in viewer.updates()] == [
-            format_ms(BASE_MS), format_ms(BASE_MS + 2000), format_ms(BASE_MS + 3000)
+            format_ms(BASE_MS),
+            format_ms(BASE_MS + 2000),
+            format_ms(BASE_MS + 3000),
         ]
         (poisoned,) = w.handed_over()
         assert (poisoned.fixes, [r.code for r in poisoned.rejections]) == ((), ["poison"])

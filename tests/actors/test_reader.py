@@ -63,7 +63,7 @@ class World:
     inbox: trio.MemorySendChannel[ReaderMessage]
     metrics: Metrics
     health: Health
-    links: list[FakeLink]
+    link: FakeLink
 
     async def settle(self, *parcels: Parcel) -> None:
         self.inbox.send_nowait(Settled(tuple(parcel.id for parcel in parcels)))
@@ -76,17 +76,14 @@ class World:
 def world(max_in_flight: int = 100) -> World:
     metrics = Metrics()
     health = Health(metrics)
-    broker, routed, links = FakeBroker(), Routed(), list[FakeLink]()
+    broker, routed = FakeBroker(), Routed()
+    link = broker.make_link()
     to_persistence, refused = trio.open_memory_channel[PersistenceMessage](math.inf)
     send, inbox = trio.open_memory_channel[ReaderMessage](math.inf)
 
-    def make_link() -> FakeLink:
-        links.append(broker.make_link())
-        return links[-1]
-
     reader = Reader(
         ReaderDesk(),
-        make_link,
+        link,
         inbox,
         send.send_nowait,
         routed,
@@ -99,7 +96,7 @@ def world(max_in_flight: int = 100) -> World:
         parcel_rows=10,
         late_after_ms=30_000,
     )
-    return World(reader, broker, routed, refused, send, metrics, health, links)
+    return World(reader, broker, routed, refused, send, metrics, health, link)
 
 
 @asynccontextmanager
@@ -160,17 +157,17 @@ async def test_holds_the_socket_when_too_much_is_in_flight(autojump_clock: MockC
         for i in range(10):
             w.broker.publish(payload(at_s=i))
         await wait_all_tasks_blocked()
-        assert w.links[0].holds == [True]
+        assert w.link.holds == [True]
         for i in range(10, 15):
             w.broker.publish(payload(at_s=i))
         await wait_all_tasks_blocked()
         assert len(w.routed.parcels) == 10
         await w.settle(*w.routed.parcels[:2])
-        assert w.links[0].holds == [True]
+        assert w.link.holds == [True]
         await w.settle(w.routed.parcels[2])
-        assert w.links[0].holds == [True, False, True]
+        assert w.link.holds == [True, False, True]
         await w.settle(*w.routed.parcels)
-        assert w.links[0].holds == [True, False, True, False]
+        assert w.link.holds == [True, False, True, False]
         assert w.broker.acknowledged == list(range(1, 16))
 
 
@@ -179,7 +176,7 @@ async def test_a_new_connection_starts_over_and_old_settlements_acknowledge_noth
     async with running(w):
         w.broker.publish(payload())
         await wait_all_tasks_blocked()
-        link = w.links[0]
+        link = w.link
         link.drop()
         link.post(Disconnected(1, "connection reset"))
         await wait_all_tasks_blocked()
@@ -199,9 +196,9 @@ async def test_a_new_connection_starts_over_and_old_settlements_acknowledge_noth
 async def test_a_lost_session_is_counted(autojump_clock: MockClock) -> None:
     w = world()
     async with running(w):
-        w.links[0].drop()
+        w.link.drop()
         w.broker.session_present = False
-        w.links[0].connect()
+        w.link.connect()
         await wait_all_tasks_blocked()
         assert w.count("mqtt_session_lost_total") == 1
 
@@ -228,9 +225,9 @@ async def test_stop_takes_no_more_and_ends_when_all_is_acknowledged(autojump_clo
         w.broker.publish(payload(at_s=1))
         await trio.sleep(5)
         assert len(w.routed.parcels) == 1
-        assert not w.links[0].disconnected
+        assert not w.link.disconnected
         await w.settle(*w.routed.parcels)
-    assert w.links[0].disconnected
+    assert w.link.disconnected
     assert w.broker.acknowledged == [1]
 
 
@@ -239,7 +236,7 @@ async def test_stop_with_nothing_in_flight_ends_at_once(autojump_clock: MockCloc
     async with trio.open_nursery() as nursery:
         await nursery.start(w.reader.run)
         w.inbox.send_nowait(StopTaking())
-    assert w.links[0].disconnected
+    assert w.link.disconnected
 
 
 async def test_a_payload_that_crashes_the_reader_twice_is_poison(

@@ -15,7 +15,7 @@ from trio_websocket import ConnectionClosed
 from actors.core import wire
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary
 from actors.errors import StoreMisconfigured, StoreUnavailable
-from tests.dashboards import NOW_MS, Dashboard, make_fix, make_token, running_site, ws_settings
+from tests.dashboards import NOW_MS, Dashboard, make_fix, make_token, running_site, until, ws_settings
 
 pytestmark = pytest.mark.live
 
@@ -34,12 +34,12 @@ POSITION = {
 async def closed_code(dashboard: Dashboard) -> int | None:
     """Read until the server closes; its close code, None without a close frame."""
     with trio.fail_after(15):
-        while True:
-            try:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
                 await dashboard.connection.get_message()
-            except ConnectionClosed as closed:
-                assert closed.reason is not None
-                return None if closed.reason.code == 1006 else closed.reason.code
+    reason = dashboard.connection.closed
+    assert reason is not None
+    return None if reason.code == 1006 else reason.code
 
 
 async def test_snapshot_then_stream_then_nothing(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_race_id_of_10_kb_is_a_frame_too_large(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site, site.dashboard() as dashboard:
         await dashboard.send("subscribe_race", {"raceId": "R" * 10_000})
         assert await closed_code(dashboard) == 1009
-        assert site.dropped("too_large") == 1
+        await site.until_dropped("too_large")
 
 
 @pytest.mark.parametrize(("size", "fits"), [(4096, True), (4097, False)])
@@ -271,7 +271,7 @@ async def test_a_flood_is_closed_with_1008(tmp_path: Path) -> None:
         assert await closed_code(dashboard) == 1008
         assert 2.5 < trio.current_time() - started < 6
         nursery.cancel_scope.cancel()
-        assert site.dropped("flooding") == 1
+        await site.until_dropped("flooding")
 
 
 async def test_an_expired_token_closes_with_4401(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ async def test_an_expired_token_closes_with_4401(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site, site.dashboard(token=token) as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
         assert await closed_code(dashboard) == 4401
-        assert site.dropped("token_expired") == 1
+        await site.until_dropped("token_expired")
         assert ("unsubscribe", "R1") in site.races.calls
 
 
@@ -316,11 +316,9 @@ async def test_a_dashboard_that_takes_nothing_is_dropped_without_a_close_frame(t
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
         for _ in range(200):
             site.races.change("R1", padding=100_000)
-        with trio.fail_after(5):
-            while not site.dropped("slow"):
-                await trio.sleep(0.05)
+        await site.until_dropped("slow")
         assert await closed_code(dashboard) is None
-        assert site.metrics.registry.get_sample_value("tracking_ws_connections") == 0
+        await until(lambda: site.metrics.registry.get_sample_value("tracking_ws_connections") == 0)
 
 
 async def test_a_stop_flushes_and_closes_with_1001(tmp_path: Path) -> None:
@@ -344,7 +342,7 @@ async def test_a_crash_closes_one_dashboard_with_1011(tmp_path: Path, monkeypatc
         assert await closed_code(unlucky) == 1011
         site.races.change("R1")
         assert (await other.receive())["event"] == "position_update"
-        assert site.dropped("crash") == 1
+        await site.until_dropped("crash")
 
 
 async def test_metrics_count_connections_and_frames(tmp_path: Path) -> None:
@@ -354,7 +352,5 @@ async def test_metrics_count_connections_and_frames(tmp_path: Path) -> None:
             value: Any = site.metrics.registry.get_sample_value
             assert value("tracking_ws_connections") == 1
             assert value("tracking_ws_frames_total") == 1
-        with trio.fail_after(3):
-            while value("tracking_ws_connections"):
-                await trio.sleep(0.01)
+        await until(lambda: value("tracking_ws_connections") == 0)
         assert not site.listener.dashboards

@@ -73,7 +73,7 @@ async def running_daemon(settings: Settings | None = None) -> AsyncIterator[Worl
     """Start the tree; on leaving it drains, and must do so cleanly when the test did not say otherwise."""
     store = FakeStore()
     broker, history, cache = FakeBroker(), FakeHistory(store), FakeCache()
-    outside = Outside(broker.make_link, store, history, cache)
+    outside = Outside(broker.make_link(), store, history, cache)
     daemon = Daemon(settings or Settings.default(), now_ms, lambda _addresses: outside, lambda _daemon: [])
     world = World(daemon, broker, store, history, cache)
 

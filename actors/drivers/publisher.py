@@ -1,0 +1,210 @@
+"""Publishes for the commands (replay, simulate, demo): QoS 1, until the broker has acknowledged every message.
+
+A connection is one paho client with a clean session, turned by one thread. What is unacknowledged belongs to the
+Publisher and not to paho: when a connection ends, it is sent again on the next one, in its order. The daemon knows a
+fix that comes twice by its id.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import structlog
+import trio
+
+from actors.core.settings_values import Address, bind_address, broker_address
+from actors.drivers.publisher_connection import Broker, Connection, Ended, Waker
+from actors.errors import TrackingError
+from actors.settings import MqttSettings
+
+log = structlog.get_logger("publisher")
+
+OUTSTANDING = 2000
+"""Messages handed over and not yet acknowledged; beyond it publish() waits."""
+
+GIVE_UP_S = 15.0
+"""Without ever having had a connection. Once there was one, the broker is waited for without end."""
+
+RETRY_S = 1.0
+
+FRUITLESS = 5
+"""Connections in a row that ended without one acknowledgement, while messages waited: the broker takes us but not
+what we say, so going on would be for ever."""
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what to dial when the broker listens on all
+
+
+class PublishFailed(TrackingError):
+    """The broker cannot be reached, does not let us in, or refuses what we publish."""
+
+
+def address_of(mqtt: MqttSettings) -> Address:
+    """Where the broker of these settings listens, seen from this machine."""
+    if mqtt.broker_url != "embedded":
+        return broker_address(mqtt.broker_url)
+    bound = bind_address(mqtt.embedded_bind)
+    return attrs.evolve(bound, host=_LOOPBACK.get(bound.host, bound.host))
+
+
+def _broker(mqtt: MqttSettings) -> Broker:
+    address = address_of(mqtt)
+    tls = None
+    if address.tls:
+        try:
+            tls = ssl.create_default_context(cafile=mqtt.ca_file)
+            if mqtt.cert_file is not None:
+                tls.load_cert_chain(mqtt.cert_file, mqtt.key_file)
+        except OSError as error:  # ssl.SSLError too
+            raise PublishFailed(f"ca_file, cert_file or key_file cannot be used: {error}") from error
+    return Broker(address.host, address.port, tls, mqtt.username, mqtt.password, mqtt.keepalive_s)
+
+
+@attrs.define(eq=False)
+class Publisher:
+    """Made by `open_publisher`. Used from trio; the fields below `_queue` belong to the thread."""
+
+    broker: Broker
+    is_v5: bool  # as the settings say
+    limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+    acknowledged: int = 0  # messages, refused ones not among them
+    unheard: int = 0  # acknowledged with "no matching subscribers": nobody got them (MQTT 5 only)
+    refused: int = 0
+    refusal: str = ""  # what the broker said the first time
+    reconnects: int = 0
+    _sent: int = 0  # handed over by publish()
+    _failure: str = ""
+    _changed: trio.Event = attrs.field(factory=trio.Event)
+    _waker: Waker = attrs.field(factory=Waker)
+    _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token)
+    _queue: deque[tuple[str, bytes]] = attrs.field(factory=deque)  # trio appends, the thread pops
+    _try_v5: bool = attrs.field(init=False)
+    _ever_up: bool = False
+    _fruitless: int = 0
+    _since: float = attrs.field(factory=time.monotonic)
+
+    def __attrs_post_init__(self) -> None:
+        self._try_v5 = self.is_v5
+
+    # --- from trio ---
+
+    @property
+    def outstanding(self) -> int:
+        """Messages that the broker has not answered yet."""
+        return self._sent - self.acknowledged - self.refused
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Hand over one message; waits while OUTSTANDING are unanswered. Raises PublishFailed.
+
+        A checkpoint only when it waits: at full speed that is often enough.
+        """
+        if self._failure or self.outstanding >= OUTSTANDING:
+            await self._until_below(OUTSTANDING)
+        self._sent += 1
+        self._queue.append((topic, payload))
+        self._waker.wake()
+
+    async def drain(self) -> None:
+        """Wait until every message is acknowledged. Raises PublishFailed, also when some were refused."""
+        await self._until_below(1)
+        if self.refused:
+            raise PublishFailed(f"the broker refused {self.refused} messages: {self.refusal}")
+
+    async def progress(self) -> None:
+        """Wait for the next answers of the broker."""
+        await self._changed.wait()
+
+    async def _until_below(self, count: int) -> None:
+        while self.outstanding >= count and not self._failure:
+            await self._changed.wait()
+        if self._failure:
+            raise PublishFailed(self._failure)
+        await trio.lowlevel.checkpoint()
+
+    def wake(self) -> None:
+        """Let the thread look up, to see that it is cancelled."""
+        self._waker.wake()
+
+    async def run(self) -> None:
+        """Turn the thread until cancelled; a failure is told to whoever publishes."""
+        try:
+            await trio.to_thread.run_sync(self._turn, limiter=self.limiter)
+        finally:
+            self._waker.close()
+
+    # --- told by the thread, in trio ---
+
+    def _answers(self, taken: int, unheard: int, refused: int, refusal: str) -> None:
+        self.acknowledged += taken
+        self.unheard += unheard
+        self.refused += refused
+        self.refusal = self.refusal or refusal
+        self._tell()
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # --- the thread ---
+
+    def _turn(self) -> None:
+        while True:
+            connection = Connection(self.broker, self._try_v5, self._queue, self._waker, self._post)
+            ended = connection.run()
+            self._queue.extendleft(reversed(list(connection.unanswered.values())))
+            failure = self._judge(ended, connection.answered)
+            if failure:
+                self._token.run_sync_soon(self._fail, failure)
+                return
+            self._waker.wait(RETRY_S)
+
+    def _judge(self, ended: Ended, answered: int) -> str:
+        """Why to give up; empty: try again."""
+        where = f"the broker at {self.broker.host}:{self.broker.port}"
+        if ended.is_final:
+            return f"{where} refused us: {ended.reason}"
+        if ended.was_up:
+            self._ever_up = True
+            self.reconnects += 1
+            self._fruitless = 0 if answered or not self._queue else self._fruitless + 1
+            if self._fruitless >= FRUITLESS:
+                return f"{where} ended {FRUITLESS} connections without taking a message: {ended.reason}"
+            log.warning("connection to the broker lost, trying again", reason=ended.reason)
+            return ""
+        if ended.was_silent and self.is_v5:
+            # amqtt does not answer an MQTT 5 CONNECT. Without MQTT 5 nobody tells us of missing subscribers.
+            self._try_v5 = not self._try_v5
+        if not self._ever_up and time.monotonic() - self._since > GIVE_UP_S:
+            return f"{where} cannot be reached: {ended.reason}"
+        return ""
+
+    def _post(self, taken: int, unheard: int, refused: int, refusal: str) -> None:
+        self._token.run_sync_soon(self._answers, taken, unheard, refused, refusal)
+
+
+@asynccontextmanager
+async def open_publisher(mqtt: MqttSettings) -> AsyncIterator[Publisher]:
+    """A publisher to the broker of these settings, which need not be up yet. What is not drained is dropped at the end.
+
+    Raises PublishFailed from inside the block's own calls, outside of any exception group.
+    """
+    failed: PublishFailed | None = None
+    publisher = Publisher(_broker(mqtt), mqtt.protocol == "5")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publisher.run)
+        try:
+            yield publisher
+        except PublishFailed as error:
+            failed = error
+        nursery.cancel_scope.cancel()
+        publisher.wake()
+    if failed is not None:
+        raise failed

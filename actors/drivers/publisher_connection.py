@@ -1,0 +1,230 @@
+"""One connection of a publisher, from dialling to its end. Used by the publisher's thread only, but for Waker.wake."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from uuid import uuid4
+
+import attrs
+import trio
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from actors.drivers.mqtt_paho import PAHO_ERRORS
+from actors.settings import Secret
+
+CONNECT_TIMEOUT_S = 3.0
+CONNACK_TIMEOUT_S = 3.0
+LOOK_UP_S = 0.25
+"""The longest that a cancellation goes unseen when nobody rings."""
+
+WINDOW = 500
+"""Messages on their way at once; a broker that takes fewer says so in CONNACK (mosquitto: 20)."""
+
+NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5 section 3.4.2.1
+UNSUPPORTED_PROTOCOL = 0x84  # MQTT 5 section 3.2.2.2, as those below
+FINAL_REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
+"""Client id, user or password, authorization, banned, method: trying again would not help."""
+
+
+@attrs.frozen
+class Broker:
+    """Where the broker listens and how to log in."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    username: str  # empty: anonymous
+    password: Secret
+    keepalive_s: int
+
+
+@attrs.frozen
+class Ended:
+    """How a connection ended."""
+
+    reason: str
+    was_up: bool  # the broker had accepted us
+    is_final: bool = False
+    was_silent: bool = False  # CONNECT got no answer, or one that says it is the wrong protocol
+
+
+class Waker:
+    """Rings the thread: it waits for this and for its socket at once."""
+
+    def __init__(self) -> None:
+        self._here, self._there = socket.socketpair()
+        self._here.setblocking(False)
+        self._there.setblocking(False)
+        self._rung = False
+
+    def wake(self) -> None:
+        """From any thread. Rings that nobody has heard yet are one."""
+        if not self._rung:
+            self._rung = True
+            self._there.send(b"x")
+
+    def wait(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
+        """The events of `fd` that are ready, 0 when rung or after `timeout_s`. Raises trio.Cancelled."""
+        poll = select.poll()
+        poll.register(self._here, select.POLLIN)
+        if fd >= 0:
+            poll.register(fd, events)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            trio.from_thread.check_cancelled()
+            left = deadline - time.monotonic()
+            ready = dict(poll.poll(max(0.0, min(left, LOOK_UP_S)) * 1000))
+            if ready.pop(self._here.fileno(), 0):
+                # In this order: what is queued after the flag falls rings again.
+                self._here.recv(4096)
+                self._rung = False
+                return ready.get(fd, 0)
+            if ready or left <= LOOK_UP_S:
+                return ready.get(fd, 0)
+
+    def close(self) -> None:
+        self._here.close()
+        self._there.close()
+
+
+@attrs.define(eq=False)
+class Connection:
+    """Takes messages off `queue`; what the broker has not answered at the end is in `unanswered`, in order."""
+
+    broker: Broker
+    is_v5: bool
+    queue: deque[tuple[str, bytes]]
+    waker: Waker
+    post: Callable[[int, int, int, str], None]  # acknowledged, of them unheard, refused, and why the first one was
+    unanswered: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id
+    answered: int = 0
+    _dialled: bool = False  # CONNECT was sent
+    _is_up: bool = False  # the broker has accepted us
+    _window: int = WINDOW
+    _over: str = ""  # set by a callback: why this connection ends
+    _refusal: ReasonCode | None = None  # of CONNECT
+    _taken: int = 0  # since the last post, as the three below
+    _unheard: int = 0
+    _refused: int = 0
+    _why: str = ""
+
+    def run(self) -> Ended:
+        """Publish until the connection ends. Raises trio.Cancelled, after a DISCONNECT."""
+        client = self._client()
+        try:
+            try:
+                self._dial(client)
+                while not self._over:
+                    self._turn(client)
+            except PAHO_ERRORS as error:
+                self._over = str(error) or type(error).__name__
+        finally:
+            client.disconnect()
+            self._report()
+        code = None if self._refusal is None else self._refusal.value
+        return Ended(
+            self._over,
+            self._is_up,
+            is_final=code in FINAL_REFUSALS,
+            was_silent=code == UNSUPPORTED_PROTOCOL or (code is None and self._dialled and not self._is_up),
+        )
+
+    def _client(self) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"tracking-publisher-{uuid4().hex[:12]}",
+            protocol=mqtt.MQTTv5 if self.is_v5 else mqtt.MQTTv311,
+            reconnect_on_failure=False,  # or it would fall back to MQTT 3.1 by itself
+        )
+        client.max_inflight_messages_set(0)  # the window is ours; with one of its own paho scans it for each PUBACK
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        if self.broker.username:
+            client.username_pw_set(self.broker.username, self.broker.password.reveal() or None)
+        if self.broker.tls is not None:
+            client.tls_set_context(self.broker.tls)
+        client.on_connect = self._connected
+        client.on_publish = self._published
+        client.on_disconnect = self._disconnected
+        return client
+
+    def _dial(self, client: mqtt.Client) -> None:
+        address = self.broker
+        if self.is_v5:
+            client.connect(
+                address.host,
+                address.port,
+                address.keepalive_s,
+                clean_start=True,
+                properties=Properties(PacketTypes.CONNECT),
+            )
+        else:
+            client.connect(address.host, address.port, address.keepalive_s)
+        self._dialled = True
+        deadline = time.monotonic() + CONNACK_TIMEOUT_S
+        while not self._is_up and not self._over:
+            if time.monotonic() > deadline:
+                self._over = f"no answer to CONNECT within {CONNACK_TIMEOUT_S:g} s"
+            self._turn(client, deadline - time.monotonic())
+
+    def _turn(self, client: mqtt.Client, timeout_s: float = 1.0) -> None:
+        while self._is_up and self.queue and len(self.unanswered) < self._window:
+            topic, payload = self.queue.popleft()
+            self.unanswered[client.publish(topic, payload, qos=1).mid] = (topic, payload)
+        sock = client.socket()
+        if sock is None:
+            self._over = self._over or "connection lost"
+            return
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            timeout_s = 0.0
+        wanted = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
+        ready = self.waker.wait(timeout_s, sock.fileno(), wanted)
+        code = client.loop_read() if ready & ~select.POLLOUT or timeout_s == 0.0 else mqtt.MQTT_ERR_SUCCESS
+        if code == mqtt.MQTT_ERR_SUCCESS and ready & select.POLLOUT:
+            code = client.loop_write()
+        if code == mqtt.MQTT_ERR_SUCCESS:
+            code = client.loop_misc()
+        if code != mqtt.MQTT_ERR_SUCCESS:
+            self._over = self._over or mqtt.error_string(code)
+        self._report()
+
+    def _report(self) -> None:
+        if self._taken or self._refused:
+            self.answered += self._taken + self._refused
+            self.post(self._taken, self._unheard, self._refused, self._why)
+            self._taken = self._unheard = self._refused = 0
+
+    # --- paho's callbacks ---
+
+    def _connected(
+        self, _: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, reason: ReasonCode, given: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._refusal = reason
+            self._over = str(reason)
+            return
+        self._is_up = True
+        self._window = min(WINDOW, getattr(given, "ReceiveMaximum", WINDOW))
+
+    def _published(self, _: mqtt.Client, _data: object, packet_id: int, reason: ReasonCode, _given: Properties) -> None:
+        if self.unanswered.pop(packet_id, None) is None:
+            return
+        if reason.is_failure:
+            self._refused += 1
+            self._why = self._why or str(reason)
+        else:
+            self._taken += 1
+            self._unheard += reason.value == NO_MATCHING_SUBSCRIBERS
+
+    def _disconnected(
+        self, _: mqtt.Client, _data: object, _flags: mqtt.DisconnectFlags, reason: ReasonCode, _given: Properties | None
+    ) -> None:
+        self._over = self._over or str(reason)
