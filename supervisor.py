@@ -22,7 +22,7 @@ from actors.core.restart import Budget
 from actors.core.standing import Standing
 from actors.health import Health
 from actors.live_state import LiveMailbox, LiveStateActor
-from actors.messages import PersistenceMessage, ReaderMessage, Settled, StopTaking
+from actors.messages import PersistenceMessage, ReaderMessage, StopTaking
 from actors.metrics import Metrics
 from actors.outside import Outside
 from actors.persistence import Desk, Persistence
@@ -44,7 +44,7 @@ class Daemon:
     clock: Clock
     open_outside: Callable[[Any], Outside]  # given what the embedded servers' `started` told, or None
     edges: Callable[[Daemon], Sequence[tuple[str, Start]]]  # actors that face dashboards and operators, sinks first
-    embedded: Callable[[Health], Start] | None = None
+    embedded: Start | None = None
     metrics: Metrics = attrs.field(factory=Metrics)
     health: Health = attrs.field(init=False)
     outside: Outside = attrs.field(init=False)
@@ -65,7 +65,7 @@ class Daemon:
                 addresses = None
                 if self.embedded is not None:
                     addresses = await self._start(
-                        nursery, self._spec("embedded", self.embedded(self.health), shutdown_s=30.0)
+                        nursery, self._spec("embedded", self.embedded, shutdown_s=30.0)
                     )
                 self.outside = self.open_outside(addresses)
                 for spec in self._table():

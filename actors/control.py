@@ -24,11 +24,12 @@ ANSWER_S = 5.0  # a client that does not read is left
 Snapshot = Callable[[], Mapping[str, Any]]
 """Gives, now, as plain JSON values:
 
-    {"pid": 4711, "version": "0.1.0", "node_id": "host", "uptime_s": 12.5,
-     "actors": [{"actor": "reader", "state": "running", "restarts": 0, "mailbox_depth": 0, "handled": 1234}, ...],
+    {"pid": 4711, "node_id": "host", "uptime_s": 12.5, "races": 3,
+     "actors": [{"actor": "reader", "state": "running", "restarts": 0, "mailbox_depth": 0, "handled": 1234,
+                 "last_crash": ""}, ...],
      "components": {"broker": {"up": true, "detail": "ok"}, ...}}
 
-`actors` in start order; the other top-level keys may be absent. It must not raise and not take long.
+`actors` in start order; the keys of the first line and `last_crash` may be absent. It must not raise and not take long.
 """
 
 
@@ -49,7 +50,7 @@ class ControlSocket:
         finally:
             remove(self.socket_path)
 
-    async def _answer(self, stream: trio.SocketStream) -> None:
+    async def _answer(self, stream: trio.abc.SendStream) -> None:
         document = json.dumps(self.snapshot(), ensure_ascii=False).encode("utf-8", "backslashreplace")
         async with stream:
             with trio.move_on_after(ANSWER_S) as late:

@@ -37,6 +37,8 @@ KEEP_ALIVE_S = 60.0  # an idle connection; also the most that a request head may
 SEND_TIMEOUT_S = 10.0  # a client that takes nothing for so long is dropped
 PIECE_BYTES = 64 * 1024  # what a client has to take within SEND_TIMEOUT_S
 MAX_HEAD_BYTES = 16 * 1024
+LEFT_S = 30.0  # for the answer to a client that has closed its sending side
+_SWITCHING = b"HTTP/1.1 101"
 
 
 def hypercorn_config() -> Config:
@@ -55,10 +57,15 @@ class PatientStream(trio.abc.HalfCloseableStream):
     """Sends in pieces, each within `timeout_s`; what a client does not take breaks the connection, not the server.
 
     hypercorn shields its sends from cancellation, so the deadline is inside, and `end_by` can bring it forward.
+    It would also keep a connection for the whole of KEEP_ALIVE_S after its client has left, one that speaks HTTP/2 for
+    ever. So `context` belongs to this connection alone: its `terminated` tells hypercorn to begin nothing more on it;
+    and `scope`, around all of it, gives a client that said its last word LEFT_S for the answer.
     """
 
     def __init__(self, stream: trio.SocketStream, timeout_s: float) -> None:
         self.socket = stream.socket  # hypercorn asks it for the addresses
+        self.context = WorkerContext(None)
+        self.scope = trio.CancelScope()
         self._stream = stream
         self._timeout_s = timeout_s
         self._end_s = math.inf  # trio's clock
@@ -66,6 +73,11 @@ class PatientStream(trio.abc.HalfCloseableStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """As trio's. Raises BrokenResourceError when the time is up."""
+        if (
+            data[: len(_SWITCHING)] == _SWITCHING
+        ):  # hypercorn would go on in HTTP/2, with too many ways to stay for ever
+            self.scope.cancel()
+            raise trio.BrokenResourceError("no protocol but HTTP/1.1 is spoken here")
         view = memoryview(data)
         for start in range(0, len(view) or 1, PIECE_BYTES):
             self._sending = trio.CancelScope(deadline=min(trio.current_time() + self._timeout_s, self._end_s))
@@ -79,7 +91,16 @@ class PatientStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
+        """As trio's."""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self.scope.cancel()
+            raise
+        if not data:
+            self.scope.deadline = min(self.scope.deadline, trio.current_time() + LEFT_S)
+            await self.context.terminated.set()
+        return data
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
@@ -87,8 +108,9 @@ class PatientStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         await self._stream.aclose()
 
-    def end_by(self, deadline_s: float) -> None:
-        """No send lasts longer than until then."""
+    async def end_by(self, deadline_s: float) -> None:
+        """Finish the answer under way, and send nothing after the deadline. Has no checkpoint."""
+        await self.context.terminated.set()
         self._end_s = deadline_s
         self._sending.deadline = min(self._sending.deadline, deadline_s)
 
@@ -101,13 +123,11 @@ class HttpServer:
     socket_path: Path  # at most 107 bytes; its folder belongs to this daemon
     send_timeout_s: float = SEND_TIMEOUT_S
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
-    _context: WorkerContext = attrs.field(factory=lambda: WorkerContext(None), init=False)  # of one run
     _streams: set[PatientStream] = attrs.field(factory=set, init=False)  # the connections that are open
     _complaints: OncePerSecond = attrs.field(factory=OncePerSecond, init=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises NotStarted when the socket cannot be made."""
-        self._context = WorkerContext(None)
         listener = listen(self.socket_path)
         async with trio.open_nursery() as nursery:
             stop = trio.Event()
@@ -118,9 +138,8 @@ class HttpServer:
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                await self._context.terminated.set()
                 for stream in self._streams:
-                    stream.end_by(trio.current_time() + STOP_S)
+                    await stream.end_by(trio.current_time() + STOP_S)
                 stop.set()
                 remove(self.socket_path)
 
@@ -138,7 +157,8 @@ class HttpServer:
         app = ASGIWrapper(cast(ASGIFramework, self.app))
         try:
             # hypercorn's annotations say TLS and a plain dict; its code asks the stream which it is.
-            await TCPServer(app, self._config, self._context, {}, cast(Any, stream))
+            with stream.scope:
+                await TCPServer(app, self._config, stream.context, {}, cast(Any, stream))
         except* Exception as group:  # noqa: BLE001 the accept loop: one connection must not end the others
             self._complain(group)
         finally:

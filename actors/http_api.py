@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.access import Access, BadToken, Grant, find_token
+from actors.access import BadToken, Grant, find_token
 from actors.core import wire
 from actors.core.cursor import encode_cursor
 from actors.core.export import FORMATS, formatter
@@ -40,6 +40,14 @@ MAX_EXPORTS = 8  # at a time: each holds a database connection for as long as it
 SPOOL_IDLE = "not in use"  # Health's word for a spool that takes no fixes
 
 METHODS = ("GET", "HEAD")
+
+
+class Access(Protocol):
+    """actors.access.Access."""
+
+    def verify(self, token: str | None, now_s: float) -> Grant:
+        """What the token allows at `now_s` (Unix seconds). Raises BadToken."""
+        ...
 
 
 class RacesLive(Protocol):
@@ -149,7 +157,8 @@ class Api:
         if name not in FORMATS:
             raise bad_request(f"format: one of {', '.join(FORMATS)} is needed")
         query = history_query(race_id, {key: value for key, value in given.items() if key not in ("limit", "cursor")})
-        return ExportResponse(race_id, formatter(name), lambda: self._stream(query))
+        chosen = formatter(name)
+        return ExportResponse(race_id, chosen, lambda: self._stream(query, chosen.by_participant))
 
     async def rejections(self, request: Request) -> Response:
         """`{"rejections": [...]}`, newest first. A rejection may belong to any race, so the token must see all."""
@@ -165,12 +174,12 @@ class Api:
         return _json(msgspec.json.encode({"rejections": [_rejection(row) for row in rows]}))
 
     @asynccontextmanager
-    async def _stream(self, query: HistoryQuery) -> AsyncIterator[AsyncIterator[list[Fix]]]:
+    async def _stream(self, query: HistoryQuery, by_participant: bool) -> AsyncIterator[AsyncIterator[list[Fix]]]:
         if self._exporting >= MAX_EXPORTS:
             raise unavailable(f"{MAX_EXPORTS} exports are under way, try again later")
         self._exporting += 1
         try:
-            async with self._history.stream(query) as chunks:
+            async with self._history.stream(query, by_participant) as chunks:
                 yield chunks
         finally:
             self._exporting -= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 from urllib.parse import quote
 
 import structlog
@@ -12,26 +11,11 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from actors.core.export import Formatter
 from actors.core.fix import Fix
 from actors.errors import StoreMisconfigured, Unavailable
 
 log = structlog.get_logger("http")
-
-
-class Formatter(Protocol):
-    """core.export: one format's text around and of the fixes."""
-
-    @property
-    def media_type(self) -> str: ...
-
-    @property
-    def extension(self) -> str: ...
-
-    def header(self) -> bytes: ...
-
-    def chunk(self, fixes: list[Fix]) -> bytes: ...
-
-    def footer(self) -> bytes: ...
 
 
 Stream = Callable[[], AbstractAsyncContextManager[AsyncIterator[list[Fix]]]]
@@ -63,7 +47,8 @@ class ExportResponse(Response):
         started = False
         try:
             async with self._stream() as chunks:
-                first = await anext(chunks, [])
+                nothing: list[Fix] = []
+                first = await anext(chunks, nothing)
                 await send(start)
                 started = True
                 await self._send_all(first, chunks, receive, send)

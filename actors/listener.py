@@ -9,6 +9,7 @@ Stops within STOP_S: no new connections, dashboards are flushed and closed with 
 from __future__ import annotations
 
 import errno
+import math
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,8 +18,8 @@ from pathlib import Path
 import attrs
 import structlog
 import trio
-from actors.access import Access, Grant
 
+from actors.access import Access, Grant
 from actors.core.head import HEAD_END
 from actors.core.once import OncePerSecond
 from actors.core.queries import History
@@ -42,7 +43,7 @@ HEARTBEAT_SLOTS = 20  # dashboards are pinged in this many groups, so that 10,00
 MAX_REFUSALS = 100  # refused connections that still linger; beyond it they are closed without a word
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
-_LEFT = (trio.BrokenResourceError, trio.ClosedResourceError)
+_LEFT = (trio.BrokenResourceError, trio.ClosedResourceError, websocket.Closed)
 
 
 @attrs.define(eq=False)
@@ -59,7 +60,7 @@ class Listener:
     http_socket_path: Path  # where HTTP is served
     ssl_context: ssl.SSLContext | None = None  # None = plain
     dashboards: set[Subscriber] = attrs.field(factory=set, init=False)
-    handshakes: int = attrs.field(default=0, init=False)  # at most maxhandshakes
+    handshakes: int = attrs.field(default=0, init=False)  # at most max_handshakes
     _refusals: int = attrs.field(default=0, init=False)  # at most MAX_REFUSALS
     _connected: int = attrs.field(default=0, init=False)  # dashboards, also those that come or go: max_connections
     _empty: trio.Event | None = attrs.field(default=None, init=False)  # there while stopping; set: no dashboard is left
@@ -220,7 +221,7 @@ class Listener:
             self.races,
             self.history,
             self.metrics,
-            lifetime_s=grant.expires_s - self.clock() / 1000,
+            lifetime_s=math.inf if grant.expires_s is None else grant.expires_s - self.clock() / 1000,
         )
         slot = min(self._slots, key=len)
         slot.add(dashboard)

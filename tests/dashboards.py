@@ -14,9 +14,9 @@ from typing import Any
 import attrs
 import jwt
 import trio
-from actors.access import Access
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
+from actors.access import Access
 from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
@@ -35,7 +35,7 @@ def make_fix(participant_id: str = "P001", race_id: str = "R1", timestamp_ms: in
     return Fix(race_id, participant_id, -79_456_000, 1_126_145_000, timestamp_ms, 0, timestamp_ms + 512, bytes(16))
 
 
-def make_token(races: list[str] | None = None, ttl_s: float = 3600, secret: str = SECRET, **claims: object) -> str:
+def make_token(races: object = None, ttl_s: float = 3600, secret: str = SECRET, **claims: object) -> str:
     """A signed token; `claims` replace or, when None, remove."""
     payload: dict[str, object] = {"exp": time.time() + ttl_s}
     if races is not None:
@@ -114,7 +114,9 @@ class FakeHistory:
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
         raise AssertionError
 
-    def stream(self, query: HistoryQuery) -> AbstractAsyncContextManager[AsyncIterator[list[Fix]]]:
+    def stream(
+        self, query: HistoryQuery, by_participant: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[Fix]]]:
         raise AssertionError
 
     async def rejections(
@@ -220,7 +222,7 @@ async def running_site(
     settings = settings or ws_settings()
     listener = Listener(
         settings,
-        Access(settings.ws, SECRET),
+        Access(SECRET.encode(), settings.ws.auth == "token", settings.ws.cors_origin),
         races or FakeRaces(),
         FakeHistory(),
         metrics,

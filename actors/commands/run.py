@@ -23,7 +23,7 @@ from actors.drivers.history import PostgresHistory
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.postgres import PostgresWriter
 from actors.drivers.redis import RedisStore
-from actors.embedded import Addresses, EmbeddedServers
+from actors.embedded import Addresses, EmbeddedServers, addresses
 from actors.errors import NotStarted
 from actors.http import HttpServer
 from actors.http_api import build_app
@@ -96,14 +96,15 @@ def make_daemon(settings: Settings, data_dir: DataDir) -> Daemon:
     tls = _tls_context(settings)
     started_at = time.monotonic()
 
-    def open_outside(addresses: Addresses) -> Outside:
+    def open_outside(embedded: Addresses | None) -> Outside:
+        where = embedded or addresses(settings)
         mqtt = settings.mqtt
-        if addresses.broker_kind == "amqtt":
+        if where.broker_kind == "amqtt":
             mqtt = attrs.evolve(mqtt, protocol="3.1.1")
-        link = MqttLink(mqtt, addresses.broker, data_dir.folder)
-        history = PostgresHistory(addresses.postgres)
-        cache = RedisStore(addresses.redis, settings.redis.ttl_s, settings.app.node_id)
-        return Outside(link, PostgresWriter(addresses.postgres), history, cache)
+        link = MqttLink(mqtt, where.broker, data_dir.folder)
+        history = PostgresHistory(where.postgres)
+        cache = RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id)
+        return Outside(link, PostgresWriter(where.postgres), history, cache)
 
     def edges(daemon: Daemon) -> Sequence[tuple[str, Start]]:
         http_socket = data_dir.socket_path("http.sock")
@@ -135,8 +136,13 @@ def make_daemon(settings: Settings, data_dir: DataDir) -> Daemon:
         wall_clock_ms,
         open_outside,
         edges,
-        embedded=lambda health: EmbeddedServers(settings, data_dir, health).run,
+        embedded=EmbeddedServers(settings, data_dir).run if uses_embedded(settings) else None,
     )
+
+
+def uses_embedded(settings: Settings) -> bool:
+    """Whether any server is to be started by the daemon."""
+    return "embedded" in (settings.mqtt.broker_url, settings.redis.host, settings.postgres.host)
 
 
 async def _listen_for_signals(
@@ -149,7 +155,7 @@ async def _listen_for_signals(
             name = signal.Signals(number).name
             if number == signal.SIGHUP:
                 log.warning("settings are read at the start only: restart the daemon to apply them", signal=name)
-            elif daemon.stopping:
+            elif daemon.stop_asked.is_set():
                 log.error("second signal, ending at once: the broker keeps what is not acknowledged", signal=name)
                 os._exit(1)
             else:

@@ -9,11 +9,11 @@ import socket
 import sys
 from typing import Any
 
+from actors.data_dir import socket_path
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actors.data_dir import socket_path
 from actors.settings import Settings
 
 ANSWER_S = 5.0  # a daemon that is alive answers within milliseconds
@@ -63,9 +63,11 @@ def ask(path: str) -> bytes:
 
 def show(status: dict[str, Any], console: Console) -> None:
     """The document of `actors.control.Snapshot` as a head line, a table and a line of components."""
-    facts = [f"{key} {status[key]}" for key in ("version", "pid", "node_id") if key in status]
+    facts = [f"{key} {status[key]}" for key in ("pid", "node_id") if key in status]
     if "uptime_s" in status:
         facts.append(f"up {duration(status['uptime_s'])}")
+    if "races" in status:
+        facts.append(f"live races {status['races']}")
     if facts:
         console.print(Text(", ".join(facts)))
     table = Table(box=None, pad_edge=False)
@@ -78,6 +80,9 @@ def show(status: dict[str, Any], console: Console) -> None:
         numbers = (str(actor[key]) for key in ("restarts", "mailbox_depth", "handled"))
         table.add_row(Text(str(actor["actor"])), state, *numbers)
     console.print(table)
+    for actor in status["actors"]:
+        if actor.get("last_crash"):
+            console.print(Text(f"{actor['actor']} crashed last: {actor['last_crash']}"))
     line = Text("components: ")
     for position, (name, component) in enumerate(status["components"].items()):
         line.append(", " if position else "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
 from actors.core.cursor import decode_cursor
-from actors.core.identity import clean_id
+from actors.core.judge import normal_id
 from actors.core.problem import bad_request
 from actors.core.queries import HistoryQuery
 from actors.core.timestamps import parse_ms
@@ -69,7 +69,7 @@ def limit(given: Parameters, *, default: int, most: int) -> int:
 
 
 def _clean(name: str, text: str) -> str:
-    found = clean_id(text)
+    found = normal_id(text)
     if found is None:
         raise bad_request(f"{name}: 1 to 50 letters, digits or . _ - @ are needed, the first a letter or digit")
     return found

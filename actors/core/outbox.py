@@ -51,6 +51,11 @@ class Outbox:
         """Races subscribed or about to be."""
         return len(self._streams)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything for the subscriber to do: frames to take, a resync to ask for now or later."""
+        return bool(self._pending or self._behind)
+
     def subscribed(self, race_id: str) -> bool:
         """Whether the race is subscribed or about to be."""
         return race_id in self._streams

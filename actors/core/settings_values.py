@@ -22,7 +22,7 @@ _URL_PATH = re.compile(r"/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*", re.ASCII)
 _NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _YES = frozenset({"yes", "true", "on", "1"})
 _NO = frozenset({"no", "false", "off", "0"})
-_DEFAULT_PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
+DEFAULT_PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
 
 
 class Secret:
@@ -121,6 +121,8 @@ def auth_secret(text: str) -> Secret:
         raise ValueError(
             f"only {len(text.encode())} bytes long; allowed is empty (generated once) or at least 32 bytes"
         )
+    if "-----BEGIN" in text or text.startswith(("ssh-", "ecdsa-")):
+        raise ValueError("looks like a key pair's key, which PyJWT refuses for HS256; allowed is random text")
     return Secret(text)
 
 
@@ -187,7 +189,7 @@ def broker_address(text: str) -> Address:
         raise ValueError(f"nothing may follow the port; {allowed}")
     if port == 0 or url.netloc.endswith(":") or not _is_host(url.hostname or ""):
         raise ValueError(f"host or port is not valid; {allowed}, ports 1 to 65535")
-    return Address(url.hostname or "", port or _DEFAULT_PORTS[url.scheme], url.scheme == "mqtts")
+    return Address(url.hostname or "", port or DEFAULT_PORTS[url.scheme], url.scheme == "mqtts")
 
 
 def broker_url(text: str) -> str:
@@ -250,10 +252,11 @@ def origins(text: str) -> tuple[str, ...]:
         return parts
     if "*" in parts:
         raise ValueError("'*' beside others; allowed is '*' alone or a comma list of origins")
-    return tuple(dict.fromkeys(_origin(part) for part in parts))
+    return tuple(dict.fromkeys(one_origin(part) for part in parts))
 
 
-def _origin(text: str) -> str:
+def one_origin(text: str) -> str:
+    """An origin as browsers send it. Raises ValueError."""
     if text == "null":
         raise ValueError(
             "'null' is anybody's sandboxed page, it is let in by '*' only; allowed is '*' or a list of origins"
@@ -268,7 +271,7 @@ def _origin(text: str) -> str:
     if not named or text.lower() != f"{url.scheme}://{url.netloc.lower()}" or url.netloc.endswith(":"):
         raise ValueError(f"'{text}' is not an origin (no path, no slash at the end); {allowed}")
     name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-    return f"{url.scheme}://{name}" + ("" if port in (None, _DEFAULT_PORTS.get(url.scheme)) else f":{port}")
+    return f"{url.scheme}://{name}" + ("" if port in (None, DEFAULT_PORTS.get(url.scheme)) else f":{port}")
 
 
 def _is_host(text: str) -> bool:

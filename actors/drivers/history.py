@@ -47,7 +47,12 @@ class PostgresHistory:
         """Each participant's live position; rows with client_timestamp > server_received_at + skew do not count."""
         params = sql.Params()
         text = sql.newest(params, race_id, max_clock_skew_ms)
-        return await _fixes(await self._ask(text, params, deadline_s), race_id)
+        live: dict[str, Fix] = {}
+        for fix in await _fixes(await self._ask(text, params, deadline_s), race_id):
+            held = live.get(fix.participant_id)
+            if held is None or fix.rank > held.rank:
+                live[fix.participant_id] = fix
+        return list(live.values())
 
     async def races(
         self, allowed: Sequence[str] | None = None, limit: int = 1000, deadline_s: float = CALL_S

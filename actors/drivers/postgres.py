@@ -101,6 +101,11 @@ class PostgresWriter:
             self._connection = None
         await trio.lowlevel.checkpoint()
 
+    async def ping(self, deadline_s: float = CALL_S) -> None:
+        """Connect and prepare where that is needed, and ask for an answer."""
+        async with self._call(deadline_s) as connection:
+            await connection.query("SELECT 1")
+
     async def store(self, fixes: Sequence[Fix], deadline_s: float = CALL_S) -> Stored:
         """Insert fixes that are not there yet, in one transaction, in any order and with repetitions."""
         if not fixes:

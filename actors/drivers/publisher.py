@@ -11,7 +11,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import attrs
 import structlog
@@ -76,7 +76,7 @@ class Publisher:
     refused: int = 0
     refusal: str = ""  # what the broker said the first time
     reconnects: int = 0
-    _sent: int = 0  # handed over by publish()
+    sent: int = 0  # handed over by publish()
     _failure: str = ""
     _changed: trio.Event = attrs.field(factory=trio.Event)
     _waker: Waker = attrs.field(factory=Waker)
@@ -95,7 +95,7 @@ class Publisher:
     @property
     def outstanding(self) -> int:
         """Messages that the broker has not answered yet."""
-        return self._sent - self.acknowledged - self.refused
+        return self.sent - self.acknowledged - self.refused
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Hand over one message; waits while OUTSTANDING are unanswered. Raises PublishFailed.
@@ -104,7 +104,7 @@ class Publisher:
         """
         if self._failure or self.outstanding >= OUTSTANDING:
             await self._until_below(OUTSTANDING)
-        self._sent += 1
+        self.sent += 1
         self._queue.append((topic, payload))
         self._waker.wake()
 
@@ -131,10 +131,11 @@ class Publisher:
 
     async def run(self) -> None:
         """Turn the thread until cancelled; a failure is told to whoever publishes."""
-        try:
-            await trio.to_thread.run_sync(self._turn, limiter=self.limiter)
-        finally:
-            self._waker.close()
+        await trio.to_thread.run_sync(self._turn, limiter=self.limiter)
+
+    def close(self) -> None:
+        """After run() has ended."""
+        self._waker.close()
 
     # --- told by the thread, in trio ---
 
@@ -198,13 +199,14 @@ async def open_publisher(mqtt: MqttSettings) -> AsyncIterator[Publisher]:
     """
     failed: PublishFailed | None = None
     publisher = Publisher(_broker(mqtt), mqtt.protocol == "5")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(publisher.run)
-        try:
-            yield publisher
-        except PublishFailed as error:
-            failed = error
-        nursery.cancel_scope.cancel()
-        publisher.wake()
+    with closing(publisher):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publisher.run)
+            try:
+                yield publisher
+            except PublishFailed as error:
+                failed = error
+            nursery.cancel_scope.cancel()
+            publisher.wake()
     if failed is not None:
         raise failed

@@ -14,7 +14,6 @@ import attrs
 import trio
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -158,16 +157,7 @@ class Connection:
 
     def _dial(self, client: mqtt.Client) -> None:
         address = self.broker
-        if self.is_v5:
-            client.connect(
-                address.host,
-                address.port,
-                address.keepalive_s,
-                clean_start=True,
-                properties=Properties(PacketTypes.CONNECT),
-            )
-        else:
-            client.connect(address.host, address.port, address.keepalive_s)
+        client.connect(address.host, address.port, address.keepalive_s)
         self._dialled = True
         deadline = time.monotonic() + CONNACK_TIMEOUT_S
         while not self._is_up and not self._over:

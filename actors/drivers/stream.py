@@ -7,6 +7,7 @@ takes no more; the connection has to be dropped without a close frame (DESIGN ru
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ class ConnectionStream(trio.abc.Stream):
         self.transport = transport
         self.broken = False  # a write did not finish
         self.close_sent = False  # the WebSocket close frame went out: nothing may follow it
+        self.unsent = b""  # of a write without waiting: goes out before anything else, by the next send
         self._put_back = b""
         self._lock = trio.StrictFIFOLock()
         self._gate: trio.Event | None = None  # while it is there and not set, only put back bytes are received
@@ -89,15 +91,39 @@ class ConnectionStream(trio.abc.Stream):
                 self._check_open()
                 if self.close_sent:
                     return False
-                data = frames[0] if len(frames) == 1 else b"".join(frames)
+                data = frames[0] if len(frames) == 1 and not self.unsent else b"".join((self.unsent, *frames))
+                self.unsent = b""
                 if len(data) <= CHUNK_BYTES:
                     await self._send_whole(data)
                 else:
                     view = memoryview(data)
                     for start in range(0, len(data), CHUNK_BYTES):
                         scope.deadline = trio.current_time() + timeout_s
-                        await self._send_whole(view[start : start + CHUNK_BYTES], last=start + CHUNK_BYTES >= len(data))
+                        await self._send_whole(view[start : start + CHUNK_BYTES])
                 return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether `write_now` may be called: a plain socket, nobody is writing, nothing is left over."""
+        return (
+            isinstance(self.transport, trio.SocketStream)
+            and not self._lock.locked()
+            and not (self.unsent or self.broken or self._ended or self.close_sent)
+        )
+
+    def write_now(self, frames: Sequence[bytes]) -> None:
+        """Whole frames without waiting and without a task, when `ready`.
+
+        What the socket has no room for is kept in `unsent`: the caller has to see to a `send_prebuilt` soon.
+        """
+        assert isinstance(self.transport, trio.SocketStream)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        try:
+            # The number is asked for each time: -1 once the socket is closed, never somebody else's.
+            written = os.write(self.transport.socket.fileno(), data)
+        except OSError:  # no room, or nobody there: the next send finds out which
+            written = 0
+        self.unsent = data[written:]
 
     async def wait_send_all_might_not_block(self) -> None:
         """As trio.abc.SendStream."""
@@ -144,10 +170,14 @@ class ConnectionStream(trio.abc.Stream):
         if self.broken or self._ended:
             raise trio.ClosedResourceError
 
-    async def _send_whole(self, data: bytes | bytearray | memoryview, last: bool = True) -> None:
-        self.broken = True
-        await self.transport.send_all(data)
-        self.broken = not last
+    async def _send_whole(self, data: bytes | bytearray | memoryview) -> None:
+        if self.unsent:
+            data, self.unsent = self.unsent + bytes(data), b""
+        try:
+            await self.transport.send_all(data)
+        except BaseException:  # also when cancelled: nobody knows how much went out
+            self.broken = True
+            raise
 
 
 async def _send_eof(transport: trio.abc.Stream) -> None:

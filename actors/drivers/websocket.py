@@ -53,6 +53,20 @@ class WebSocket:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Closed from None
 
+    @property
+    def ready(self) -> bool:
+        """Whether `write_now` may be called."""
+        return self.stream.ready
+
+    def write_now(self, frames: Sequence[bytes]) -> None:
+        """Whole frames without waiting. When `unsent` then, the rest has to be sent by the next `send`."""
+        self.stream.write_now(frames)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether `write_now` left something that the next `send`, also of nothing, has to send."""
+        return bool(self.stream.unsent)
+
     async def ping(self) -> None:
         """Send a ping, return when its pong came. Has no time limit. Raises Closed."""
         try:
@@ -81,12 +95,15 @@ class WebSocket:
 async def accept(
     nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, rest: bytes, max_message_bytes: int
 ) -> WebSocket:
-    """Answer an upgrade that was checked before. `rest` is what came after its head."""
+    """Answer an upgrade that was checked before. `rest` is what came after its head. Raises Closed."""
     stream.shut_gate(upgrade.replay())
     request = await wrap_server_stream(
         nursery, stream, max_message_size=max_message_bytes, receive_buffer_size=RECEIVE_BYTES
     )
-    connection = await request.accept(subprotocol=upgrade.selected)
+    try:
+        connection = await request.accept(subprotocol=upgrade.selected)
+    except ConnectionClosed:
+        raise Closed from None
     stream.hold()
     stream.open_gate(rest)
     return WebSocket(stream, connection)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import attrs
 import pytest
 import trio
 from starlette.applications import Starlette
+from starlette.types import Message
 
 from actors.access import BadToken, Grant
 from actors.core.fix import Fix
@@ -55,12 +57,13 @@ class ScriptedHistory:
     cut_after: int | None = None  # chunks of a stream before `trouble`
     asked: list[Any] = attrs.field(factory=list)
     open_streams: int = 0
+    by_participant: bool | None = None  # of the last stream
     gate: trio.Event | None = None  # a stream waits for it before its second chunk
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
         raise AssertionError("HTTP asks the directory for live positions")
 
-    async def races(self, allowed: Any = None, limit: int = 1000) -> list[RaceSummary]:
+    async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
         self._note(allowed)
         return [RaceSummary("R1", 2, BASE_MS)]
 
@@ -69,8 +72,11 @@ class ScriptedHistory:
         return HistoryPage(tuple(self.fixes), self.next)
 
     @asynccontextmanager
-    async def stream(self, query: HistoryQuery) -> AsyncIterator[AsyncIterator[list[Fix]]]:
+    async def stream(
+        self, query: HistoryQuery, by_participant: bool = False
+    ) -> AsyncIterator[AsyncIterator[list[Fix]]]:
         self.asked.append(query)
+        self.by_participant = by_participant
         if self.trouble is not None and self.cut_after is None:
             raise self.trouble
         self.open_streams += 1
@@ -85,7 +91,7 @@ class ScriptedHistory:
         self._note((race_id, code, limit))
         return [StoredRejection(bytes(16), BASE_MS, "tracking/x/position", b"\xff{", "bad_encoding", "not UTF-8")]
 
-    def _note(self, question: Any) -> None:
+    def _note(self, question: object) -> None:
         self.asked.append(question)
         if self.trouble is not None:
             raise self.trouble
@@ -132,7 +138,7 @@ class Answer:
     whole: bool  # False: it ended without its last piece
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 whatever was sent
         return json.loads(self.body)
 
     @property
@@ -157,7 +163,7 @@ class Site:
     def __attrs_post_init__(self) -> None:
         self.health = Health(self.metrics)
 
-    def with_ws(self, **values: Any) -> Site:
+    def with_ws(self, **values: Any) -> Site:  # noqa: ANN401 any key of [ws]
         self.settings = attrs.evolve(self.settings, ws=attrs.evolve(self.settings.ws, **values))
         return self
 
@@ -177,8 +183,8 @@ class Site:
 
     async def get(self, target: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """One request; the client stays until the answer has ended."""
-        sent: list[Any] = []
-        await self.app(scope(target, headers, method), Incoming().receive, lambda message: note(sent, message))
+        sent: list[Message] = []
+        await self.app(scope(target, headers, method), Incoming().receive, partial(note, sent))
         start, *pieces = sent
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), names
@@ -224,7 +230,7 @@ def scope(target: str, headers: dict[str, str] | None = None, method: str = "GET
     }
 
 
-async def note(sent: list[Any], message: Any) -> None:
+async def note(sent: list[Message], message: Message) -> None:
     await trio.lowlevel.checkpoint()
     sent.append(message)
 
@@ -331,7 +337,8 @@ async def test_race_ids_that_no_fix_can_have_are_refused(segment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api", "/api/", "/api/races/", "/api/races//positions", "/api/races/a/b/positions", "/nothing", "/API/races"]
+    "path",
+    ["/api", "/api/", "/api/races/", "/api/races//positions", "/api/races/a/b/positions", "/nothing", "/API/races"],
 )
 async def test_what_is_not_there_is_404_as_json(path: str) -> None:
     answer = await Site().get(path, BEARER)
@@ -398,9 +405,9 @@ async def test_a_store_that_is_away_is_503(path: str, trouble: Exception) -> Non
 async def test_a_bug_is_500_as_json_and_is_raised_for_the_log() -> None:
     site = Site()
     site.history.trouble = ZeroDivisionError("a bug")
-    sent: list[Any] = []
+    sent: list[Message] = []
     with pytest.raises(ZeroDivisionError):
-        await site.app(scope("/api/races", BEARER), Incoming().receive, lambda message: note(sent, message))
+        await site.app(scope("/api/races", BEARER), Incoming().receive, partial(note, sent))
     assert sent[0]["status"] == 500
     assert json.loads(sent[1]["body"])["error"]["code"] == "internal_error"
     assert (b"x-content-type-options", b"nosniff") in sent[0]["headers"]
@@ -438,6 +445,7 @@ async def test_every_format_has_its_extension(name: str) -> None:
     answer = await site.get(f"/api/races/R1/export?format={name}", BEARER)
     assert answer.headers["content-disposition"] == f'attachment; filename="R1.{name}"'
     assert b"P001" in answer.body
+    assert site.history.by_participant is (name in ("geojson", "gpx"))
 
 
 async def test_an_unknown_format_is_refused() -> None:
@@ -465,9 +473,9 @@ async def test_an_export_ends_with_its_client() -> None:
     site.history.fixes = [make_fix("P1"), make_fix("P2")]
     site.history.gate = trio.Event()
     incoming = Incoming()
-    sent: list[Any] = []
+    sent: list[Message] = []
 
-    async def send(message: Any) -> None:
+    async def send(message: Message) -> None:
         await note(sent, message)
         if b"P1" in message.get("body", b""):
             incoming.left.set()
@@ -634,24 +642,24 @@ async def test_every_file_of_the_page_is_there_and_kept_by_browsers() -> None:
 async def test_small_bodies_are_taken_and_large_ones_refused() -> None:
     site = Site()
     for pieces, status in (([b"x" * 4096], 200), ([b"x"] * 4096, 200), ([b"x" * 4097], 413), ([b"x"] * 4097, 413)):
-        sent: list[Any] = []
+        sent: list[Message] = []
         asked = scope("/healthz", {"transfer-encoding": "chunked"})
-        await site.app(asked, Incoming(list(pieces)).receive, lambda message, sent=sent: note(sent, message))
+        await site.app(asked, Incoming(list(pieces)).receive, partial(note, sent))
         assert sent[0]["status"] == status
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_long(autojump_clock: trio.testing.MockClock) -> None:
-    sent: list[Any] = []
+    sent: list[Message] = []
     asked = scope("/healthz", {"content-length": "10"})
-    await Site().app(asked, Incoming([]).receive, lambda message: note(sent, message))
+    await Site().app(asked, Incoming([]).receive, partial(note, sent))
     assert sent[0]["status"] == 413
 
 
 @pytest.mark.parametrize(("path", "status"), [("/other", 404), ("/tracking", 503)])
 async def test_a_websocket_that_comes_this_far_is_refused(path: str, status: int) -> None:
-    sent: list[Any] = []
+    sent: list[Message] = []
     asked = {**scope(path), "type": "websocket", "path": path, "extensions": {"websocket.http.response": {}}}
-    await Site().app(asked, Incoming().receive, lambda message: note(sent, message))
+    await Site().app(asked, Incoming().receive, partial(note, sent))
     assert sent[0]["type"] == "websocket.http.response.start"
     assert sent[0]["status"] == status
 

@@ -19,8 +19,7 @@ from actors.settings import MqttSettings
 E = TypeVar("E")
 
 
-def mqtt_settings(**changes: object) -> MqttSettings:
-    return attrs.evolve(MqttSettings(), **{"topics": ("t/#",), **changes})
+SETTINGS = attrs.evolve(MqttSettings(), topics=("t/#",))
 
 
 @attrs.define(eq=False)
@@ -72,9 +71,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def running(link: MqttLink, **desk: bool) -> AsyncIterator[Desk]:
+async def running(link: MqttLink, *, acks: bool = False, takes: bool = True) -> AsyncIterator[Desk]:
     """The link with a desk; cancelled at the end unless it has ended by itself."""
-    reader = Desk(link, **desk)
+    reader = Desk(link, takes=takes, acks=acks)
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run, reader.post)
         yield reader
@@ -117,8 +116,9 @@ class Mosquitto:
             await self._process.wait()
             self._process = None
 
-    def address(self, **more: object) -> BrokerAddress:
-        return attrs.evolve(BrokerAddress("127.0.0.1", self.port), **more)
+    @property
+    def address(self) -> BrokerAddress:
+        return BrokerAddress("127.0.0.1", self.port)
 
     async def publish(self, topic: str, payloads: Sequence[bytes], *options: str, qos: int = 1) -> None:
         """One message a payload (no newlines in them), acknowledged by the broker when this returns."""

@@ -7,12 +7,12 @@ import random
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.errors import NotStarted
 from actors.http import STOP_S, HttpServer
@@ -57,14 +57,14 @@ class Application:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, app: Any, **values: Any
+    folder: Path, app: ASGIApp, send_timeout_s: float = 10
 ) -> AsyncIterator[tuple[Callable[[], Awaitable[trio.SocketStream]], trio.Nursery]]:
     """A running server: how to connect to it, and the nursery to cancel it with."""
     path = folder / "http.sock"
-    server = HttpServer(app, path, **values)
+    server = HttpServer(app, path, send_timeout_s)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
-        yield lambda: trio.open_unix_socket(path), nursery
+        yield partial(trio.open_unix_socket, path), nursery
         nursery.cancel_scope.cancel()
     assert not path.exists()
 
@@ -140,7 +140,7 @@ async def test_a_server_can_be_run_again(tmp_path: Path) -> None:
     for _turn in range(2):
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
-            answer = await ask(lambda: trio.open_unix_socket(tmp_path / "http.sock"), get("/"))
+            answer = await ask(partial(trio.open_unix_socket, tmp_path / "http.sock"), get("/"))
             assert answer.endswith(b"hello")
             nursery.cancel_scope.cancel()
 
@@ -199,7 +199,12 @@ async def test_a_bug_in_a_route_costs_that_answer_only(tmp_path: Path, caplog: p
     assert "ZeroDivisionError" in caplog.text
 
 
-UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: " + "A" * 22 + "==")
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: " + "A" * 22 + "==",
+)
 
 RUDE = {
     "protocol not ASCII": get("/", *UPGRADE, "Sec-WebSocket-Protocol: \xff\xfe"),

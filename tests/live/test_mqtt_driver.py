@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 
 from actors.drivers.mqtt import MqttLink
 from actors.messages import Connected, Disconnected, MessagesArrived
 from actors.settings import Secret
-from tests.live.mqtt_desk import free_port, mosquitto, mqtt_settings, running
+from tests.live.mqtt_desk import SETTINGS, free_port, mosquitto, running
 
 pytestmark = pytest.mark.live
 BOTH = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -23,7 +24,7 @@ def numbered(count: int) -> list[bytes]:
 @BOTH
 async def test_messages_come_in_order_and_are_acknowledged(tmp_path: Path, protocol: str) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(protocol=protocol), broker.address(), tmp_path)
+        link = MqttLink(evolve(SETTINGS, protocol=protocol), broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             assert await desk.connected() == Connected(1, session_present=False)
             await broker.publish("t/a", numbered(500))
@@ -40,7 +41,7 @@ async def test_messages_come_in_order_and_are_acknowledged(tmp_path: Path, proto
 @BOTH
 async def test_what_was_not_acknowledged_comes_again(tmp_path: Path, protocol: str) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(protocol=protocol), broker.address(), tmp_path)
+        link = MqttLink(evolve(SETTINGS, protocol=protocol), broker.address, tmp_path)
         async with running(link) as desk:
             await desk.connected()
             await broker.publish("t/a", numbered(10))
@@ -55,7 +56,7 @@ async def test_what_was_not_acknowledged_comes_again(tmp_path: Path, protocol: s
 
 async def test_acks_of_an_old_epoch_are_dropped(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link) as desk:
             await desk.connected()
             await broker.publish("t/a", numbered(10))
@@ -72,7 +73,7 @@ async def test_acks_of_an_old_epoch_are_dropped(tmp_path: Path) -> None:
 
 async def test_messages_sent_while_away_are_kept_by_the_broker(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link) as desk:
             await desk.connected()
             await link.disconnect()
@@ -86,7 +87,7 @@ async def test_messages_sent_while_away_are_kept_by_the_broker(tmp_path: Path) -
 @BOTH
 async def test_a_burst_of_20000_is_complete_and_in_order(tmp_path: Path, protocol: str) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(protocol=protocol), broker.address(), tmp_path)
+        link = MqttLink(evolve(SETTINGS, protocol=protocol), broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             await desk.connected()
             await broker.publish("t/a", numbered(20_000))
@@ -99,7 +100,7 @@ async def test_a_burst_of_20000_is_complete_and_in_order(tmp_path: Path, protoco
 
 async def test_hold_stops_reading_and_loses_nothing(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             await desk.connected()
             await broker.publish("t/a", [b"first"])
@@ -117,7 +118,7 @@ async def test_hold_stops_reading_and_loses_nothing(tmp_path: Path) -> None:
 
 async def test_the_connection_outlives_a_hold_of_several_keepalives(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(keepalive_s=1), broker.address(), tmp_path)
+        link = MqttLink(evolve(SETTINGS, keepalive_s=1), broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             await desk.connected()
             link.hold(True)
@@ -131,7 +132,7 @@ async def test_the_connection_outlives_a_hold_of_several_keepalives(tmp_path: Pa
 
 async def test_a_reader_that_takes_nothing_is_not_flooded(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(receive_maximum=65535), broker.address(), tmp_path)
+        link = MqttLink(evolve(SETTINGS, receive_maximum=65535), broker.address, tmp_path)
         async with running(link) as desk:
             await desk.connected()
             await link.disconnect()
@@ -150,7 +151,7 @@ async def test_a_reader_that_takes_nothing_is_not_flooded(tmp_path: Path) -> Non
 
 async def test_a_restart_of_the_broker_is_expected_trouble(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             await desk.connected()
             await broker.publish("t/a", [b"before"])
@@ -169,7 +170,7 @@ async def test_a_restart_of_the_broker_is_expected_trouble(tmp_path: Path) -> No
 async def test_qos_0_and_retained_messages(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
         await broker.publish("t/kept", [b"retained"], "-r")
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link) as desk:
             await desk.until(lambda: desk.payloads == [b"retained"])
             assert len(desk.packet_ids) == 1
@@ -180,7 +181,7 @@ async def test_qos_0_and_retained_messages(tmp_path: Path) -> None:
 
 async def test_settings_qos_0_subscribes_at_0(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(qos=0), broker.address(), tmp_path)
+        link = MqttLink(evolve(SETTINGS, qos=0), broker.address, tmp_path)
         async with running(link) as desk:
             await desk.connected()
             await broker.publish("t/a", [b"x"], qos=1)
@@ -190,7 +191,7 @@ async def test_settings_qos_0_subscribes_at_0(tmp_path: Path) -> None:
 
 async def test_a_property_that_paho_cannot_read_does_not_stop_the_rest(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             await desk.connected()
             await broker.publish("t/a", [b"odd"], "-V", "5", "-D", "publish", "user-property", "\ufeff", "v")
@@ -204,9 +205,9 @@ async def test_wrong_password_then_right(tmp_path: Path, protocol: str) -> None:
     passwords = tmp_path / "passwords"
     passwords.touch(mode=0o600)
     await trio.run_process(["mosquitto_passwd", "-b", str(passwords), "backend", "s3cret"])
-    settings = mqtt_settings(protocol=protocol)
+    settings = evolve(SETTINGS, protocol=protocol)
     async with mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}") as broker:
-        wrong = broker.address(username="backend", password=Secret("no"))
+        wrong = evolve(broker.address, username="backend", password=Secret("no"))
         assert "no" not in repr(wrong).replace("password", "").split("username")[1]
         async with running(MqttLink(settings, wrong, tmp_path)) as desk:
             lost = await desk.disconnected()
@@ -214,20 +215,20 @@ async def test_wrong_password_then_right(tmp_path: Path, protocol: str) -> None:
             await trio.sleep(1.5)
             assert len(desk.events) == 1
             assert broker.log().count("New client connected") == 0
-        right = broker.address(username="backend", password=Secret("s3cret"))
+        right = evolve(broker.address, username="backend", password=Secret("s3cret"))
         async with running(MqttLink(settings, right, tmp_path)) as desk:
             assert (await desk.connected()).epoch == 1
 
 
 async def test_a_removed_topic_is_unsubscribed_from_the_session(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        first = MqttLink(mqtt_settings(topics=("t/#", "old/+")), broker.address(), tmp_path)
+        first = MqttLink(evolve(SETTINGS, topics=("t/#", "old/+")), broker.address, tmp_path)
         async with running(first, acks=True) as desk:
             await desk.connected()
             await broker.publish("old/1", [b"x"])
             await desk.until(lambda: len(desk.messages) == 1)
             await first.disconnect()
-        second = MqttLink(mqtt_settings(topics=("t/#", "new/+")), broker.address(), tmp_path)
+        second = MqttLink(evolve(SETTINGS, topics=("t/#", "new/+")), broker.address, tmp_path)
         async with running(second, acks=True) as desk:
             assert (await desk.connected()).session_present
             await broker.publish("new/1", [b"y"])
@@ -242,8 +243,8 @@ async def test_a_removed_topic_is_unsubscribed_from_the_session(tmp_path: Path) 
 async def test_two_with_one_client_id_say_so_and_slow_down(tmp_path: Path) -> None:
     async with (
         mosquitto(tmp_path) as broker,
-        running(MqttLink(mqtt_settings(), broker.address(), tmp_path)) as one,
-        running(MqttLink(mqtt_settings(), broker.address(), tmp_path)) as other,
+        running(MqttLink(SETTINGS, broker.address, tmp_path)) as one,
+        running(MqttLink(SETTINGS, broker.address, tmp_path)) as other,
     ):
         await one.until(lambda: any("another client" in event.reason for event in one.all(Disconnected)))
         assert len(one.all(Connected)) + len(other.all(Connected)) < 15
@@ -251,7 +252,7 @@ async def test_two_with_one_client_id_say_so_and_slow_down(tmp_path: Path) -> No
 
 async def test_publish(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        link = MqttLink(mqtt_settings(), broker.address(), tmp_path)
+        link = MqttLink(SETTINGS, broker.address, tmp_path)
         async with running(link, acks=True) as desk:
             link.publish("t/receipt", b"before the connection stands")
             await desk.connected()
@@ -270,10 +271,10 @@ async def test_tls(tmp_path: Path) -> None:
     tls_port = free_port()
     extra = ["allow_anonymous true", f"listener {tls_port} 127.0.0.1", f"certfile {cert}", f"keyfile {key}"]
     async with mosquitto(tmp_path, *extra) as broker:
-        address = broker.address(host="localhost", port=tls_port, tls=True)
-        async with running(MqttLink(mqtt_settings(), address, tmp_path)) as desk:
+        address = evolve(broker.address, host="localhost", port=tls_port, tls=True)
+        async with running(MqttLink(SETTINGS, address, tmp_path)) as desk:
             assert "certificate" in (await desk.disconnected()).reason
-        by_name = MqttLink(mqtt_settings(ca_file=cert), address, tmp_path)
+        by_name = MqttLink(evolve(SETTINGS, ca_file=cert), address, tmp_path)
         async with running(by_name, acks=True) as desk:
             await desk.connected()
             await broker.publish("t/a", numbered(5000))
@@ -284,6 +285,6 @@ async def test_tls(tmp_path: Path) -> None:
             await desk.connected()
             await trio.sleep(0.3)
             assert desk.messages == []
-        other_name = broker.address(port=tls_port, tls=True)
-        async with running(MqttLink(mqtt_settings(ca_file=cert), other_name, tmp_path)) as desk:
+        other_name = evolve(broker.address, port=tls_port, tls=True)
+        async with running(MqttLink(evolve(SETTINGS, ca_file=cert), other_name, tmp_path)) as desk:
             assert "certificate" in (await desk.disconnected()).reason

@@ -1,4 +1,4 @@
-"""Who gets in and who does not, and that nothing which a client sends ends the listener (CONTRACT 6, DESIGN rule 11)."""
+"""Who gets in and who does not, and that nothing which a client sends ends the listener (DESIGN rule 11)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The tracking daemon: see the map below."""

@@ -1,0 +1,95 @@
+"""`supervisor.py rejections`: what was rejected and why, newest first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import unicodedata
+
+import msgspec
+import trio
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from actors.core.queries import StoredRejection
+from actors.core.timestamps import format_ms
+from actors.drivers.history import PostgresHistory
+from actors.errors import RejectionCode
+from actors.settings import Settings
+
+MOST = 10_000  # rows in one listing
+SHOWN = 200  # characters of a payload in the table
+PIPE_WIDTH = 400  # columns when nobody watches
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "rejections",
+        help="list rejected payloads, newest first",
+        description="Lists payloads, or elements of them, that were rejected, newest first.",
+    )
+    parser.add_argument("--race", metavar="R", help="only what names this race")
+    parser.add_argument("--code", choices=[str(code) for code in RejectionCode], help="only these")
+    parser.add_argument("--limit", type=limit, default=100, help=f"1 to {MOST}, default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """0, also when there are none."""
+    from actors.embedded import postgres_address
+
+    history = PostgresHistory(postgres_address(settings))
+
+    async def read() -> list[StoredRejection]:
+        return await history.rejections(race_id=args.race, code=args.code, limit=args.limit)
+
+    rows = trio.run(read)
+    if args.json:
+        for row in rows:
+            print(as_json(row).decode())
+    elif rows:
+        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(as_table(rows))
+    else:
+        print("no rejections", file=sys.stderr)
+    return 0
+
+
+def as_json(row: StoredRejection) -> bytes:
+    """`id`, `receivedAt`, `topic`, `code`, `detail`, `payload`; bytes that are not UTF-8 as backslash escapes."""
+    return msgspec.json.encode(
+        {
+            "id": row.id.hex(),
+            "receivedAt": format_ms(row.received_ms),
+            "topic": row.topic,
+            "code": row.code,
+            "detail": row.detail,
+            "payload": row.payload.decode("utf-8", "backslashreplace"),
+        }
+    )
+
+
+def as_table(rows: list[StoredRejection]) -> Table:
+    """For a person."""
+    table = Table("received", "code", "topic", "detail", "payload", box=None, pad_edge=False)
+    for row in rows:
+        payload = row.payload.decode("utf-8", "backslashreplace")
+        cells = (format_ms(row.received_ms), row.code, row.topic, row.detail, payload[:SHOWN])
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def printable(text: str) -> str:
+    """Texts of strangers must not move a terminal's cursor: what is no visible character is written as an escape."""
+    return "".join(
+        c if unicodedata.category(c)[0] not in "CZ" or c == " " else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def limit(text: str) -> int:
+    """A whole number 1..MOST, for argparse."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST}")

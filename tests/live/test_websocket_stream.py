@@ -1,0 +1,127 @@
+"""drivers/stream.py on real sockets: writes without waiting, frames that stay whole, closes that arrive."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from actors.core import wire
+from actors.drivers.stream import CLOSE_FRAME, ConnectionStream
+from tests.dashboards import reset_on_close
+
+pytestmark = pytest.mark.live
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[ConnectionStream, trio.SocketStream]]:
+    """Our end and the client's, with a send buffer that is soon full."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        client = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        server = await listener.accept()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    try:
+        yield ConnectionStream(server), client
+    finally:
+        await trio.aclose_forcefully(client)
+        await trio.aclose_forcefully(server)
+
+
+async def read(client: trio.SocketStream, size: int) -> bytes:
+    received = b""
+    with trio.fail_after(5):
+        while len(received) < size:
+            data = await client.receive_some(65536)
+            assert data
+            received += data
+    return received
+
+
+async def test_a_half_written_frame_is_finished_before_anything_else() -> None:
+    async with connected() as (stream, client), trio.open_nursery() as nursery:
+        big, small, close = wire.text_frame(os.urandom(2_000_000)), wire.text_frame(b"{}"), bytes((CLOSE_FRAME, 0))
+        assert stream.ready
+        stream.write_now([small, big])
+        assert 0 < len(stream.unsent) < len(big)
+        assert not stream.ready
+        nursery.start_soon(stream.send_all, close)
+        assert await read(client, len(small + big + close)) == small + big + close
+        await trio.testing.wait_all_tasks_blocked()
+        assert stream.unsent == b""
+        assert not stream.ready  # nothing may follow a close frame
+        assert await stream.send_prebuilt([small], 1) is False
+
+
+async def test_the_writer_sends_what_was_left_over() -> None:
+    async with connected() as (stream, client), trio.open_nursery() as nursery:
+        big, small = wire.text_frame(os.urandom(2_000_000)), wire.text_frame(b"{}")
+        stream.write_now([big])
+        nursery.start_soon(stream.send_prebuilt, [small], 5)
+        assert await read(client, len(big + small)) == big + small
+
+
+async def test_writers_at_the_same_time_do_not_mix_frames() -> None:
+    async with connected() as (stream, client), trio.open_nursery() as nursery:
+        frames = [wire.text_frame(bytes([65 + number]) * 100_000) for number in range(5)]
+        for frame in frames:
+            nursery.start_soon(stream.send_prebuilt, [frame], 5)
+        received = await read(client, sum(map(len, frames)))
+    assert not stream.broken
+    size = len(frames[0])
+    assert sorted(received[i : i + size] for i in range(0, len(received), size)) == frames
+
+
+async def test_a_slow_client_that_takes_a_little_is_not_too_slow() -> None:
+    async with connected() as (stream, client), trio.open_nursery() as nursery:
+        size = 3_000_000
+
+        async def sip() -> None:
+            left = size
+            while left:
+                left -= len(await client.receive_some(200_000))
+                await trio.sleep(0.1)
+
+        nursery.start_soon(sip)
+        started = trio.current_time()
+        assert await stream.send_prebuilt([bytes(size)], 0.4)
+        assert trio.current_time() - started > 0.4
+
+
+async def test_a_client_that_takes_nothing_breaks_the_stream() -> None:
+    async with connected() as (stream, _client):
+        with pytest.raises(trio.TooSlowError):
+            await stream.send_prebuilt([bytes(10_000_000)], 0.1)
+        assert stream.broken
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.send_all(b"more")
+        await stream.send_last(b"nothing", 0.1)
+        await stream.drop()
+
+
+async def test_last_words_arrive_although_input_was_not_read() -> None:
+    async with connected() as (stream, client), trio.open_nursery() as nursery:
+        await client.send_all(bytes(4000))
+        await stream.send_last(b"goodbye", 1)
+        nursery.start_soon(stream.linger, 5)
+        assert await read(client, 7) == b"goodbye"
+        await client.aclose()
+
+
+async def test_a_client_that_is_gone() -> None:
+    async with connected() as (stream, client):
+        reset_on_close(client)
+        await client.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some(10)
+        stream.write_now([b"x"])
+        assert stream.unsent == b"x"
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.send_prebuilt([b"y"], 1)
+        await stream.linger(1)
+        assert not stream.ready
