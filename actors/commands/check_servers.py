@@ -201,7 +201,8 @@ def _visit(settings: MqttSettings, address: Address) -> _Visit:
     _turn(client, time.monotonic() + ANSWER_S, lambda: visit.connected or bool(visit.refusal))
     if visit.connected:
         _turn(client, time.monotonic() + VERSION_S, lambda: bool(visit.version))
-        client.disconnect(properties=_session_expiry(PacketTypes.DISCONNECT, 0) if five else None)
+    # Once its DISCONNECT is written, paho closes the socket; also when the broker has said nothing.
+    client.disconnect(properties=_session_expiry(PacketTypes.DISCONNECT, 0) if five else None)
     return visit
 
 

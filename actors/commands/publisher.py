@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import attrs
 import trio
@@ -19,7 +20,14 @@ REFRESH_S = 0.1
 LAST_ACKNOWLEDGEMENTS_S = 5.0  # how long they are waited for after Ctrl-C
 LEVEL_CHARACTERS = 100
 
-Produce = Callable[[Publisher], Awaitable[None]]
+
+class Outlet(Protocol):
+    """What takes messages: a Publisher."""
+
+    async def publish(self, topic: str, payload: bytes) -> None: ...
+
+
+Produce = Callable[[Outlet], Awaitable[None]]
 
 
 @attrs.frozen

@@ -12,9 +12,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from actors.commands.publisher import Produce, Topics, publish
+from actors.commands.publisher import Outlet, Produce, Topics, publish
 from actors.commands.recordings import SUFFIXES, Recorded, Recording
-from actors.drivers.publisher import Publisher
 from actors.settings import Settings
 
 LONG_S = 24 * 3600.0
@@ -136,18 +135,18 @@ def in_time_order(records: Iterable[Recorded]) -> list[tuple[int, Recorded]]:
 def paced(records: Iterable[Recorded], speed: float, topics: Topics) -> Produce:
     """The work of `publish`: hands over all records, at `speed` times their own pace, or at once when it is 0."""
 
-    async def at_once(publisher: Publisher) -> None:
+    async def at_once(outlet: Outlet) -> None:
         for record in records:
-            await publisher.publish(topics.topic(record.participant_id, record.race_id), record.payload)
+            await outlet.publish(topics.topic(record.participant_id, record.race_id), record.payload)
 
-    async def in_step(publisher: Publisher) -> None:
+    async def in_step(outlet: Outlet) -> None:
         timed = in_time_order(records)
         started = trio.current_time()
         for at_ms, record in timed:
             due = started + (at_ms - timed[0][0]) / 1000 / speed
             if due > trio.current_time():
                 await trio.sleep_until(due)
-            await publisher.publish(topics.topic(record.participant_id, record.race_id), record.payload)
+            await outlet.publish(topics.topic(record.participant_id, record.race_id), record.payload)
 
     return in_step if speed else at_once
 

@@ -12,12 +12,12 @@ import attrs
 import msgspec
 import trio
 
-from actors.commands.publisher import Produce, Topics, publish
+from actors.commands.publisher import Outlet, Produce, Topics, publish
 from actors.core.course import Course
 from actors.core.fix import STATUSES
 from actors.core.judge import normal_id
 from actors.core.timestamps import format_ms
-from actors.drivers.publisher import Publisher, open_publisher
+from actors.drivers.publisher import open_publisher
 from actors.settings import Settings
 
 MAX_PARTICIPANTS = 100_000
@@ -113,7 +113,7 @@ async def simulate(
 def running(race: Race, topics: Topics, clock: Callable[[], int]) -> Produce:
     """The work of `publish`: each fix when it is due, stamped with the time it was due at, as a phone would."""
 
-    async def produce(publisher: Publisher) -> None:
+    async def produce(outlet: Outlet) -> None:
         course = Course(race.seed, race.participants, race.duration_s)
         started, started_ms = trio.current_time(), clock()
         for at_s, number in race.schedule():
@@ -131,7 +131,7 @@ def running(race: Race, topics: Topics, clock: Callable[[], int]) -> Produce:
                 "timestamp": format_ms(started_ms + round(at_s * 1000)),
                 "status": STATUSES[sighting.status],
             }
-            await publisher.publish(topics.topic(participant_id, race.race_id), _encoder.encode(payload))
+            await outlet.publish(topics.topic(participant_id, race.race_id), _encoder.encode(payload))
 
     return produce
 

@@ -9,11 +9,11 @@ import socket
 import sys
 from typing import Any
 
-from actors.data_dir import socket_path
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.data_dir import socket_path
 from actors.settings import Settings
 
 ANSWER_S = 5.0  # a daemon that is alive answers within milliseconds

@@ -24,9 +24,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--race", action="append", type=race_id, metavar="R", help="a race it allows, repeatable; none = all races"
     )
-    parser.add_argument(
-        "--ttl", type=ttl_s, default="8h", metavar="T", help="such as 90s, 30m, 8h, 7d (default 8h)"
-    )
+    parser.add_argument("--ttl", type=ttl_s, default="8h", metavar="T", help="such as 90s, 30m, 8h, 7d (default 8h)")
     parser.set_defaults(run=run)
 
 

@@ -111,6 +111,16 @@ class Outbox:
             self.update_bytes += len(frame)
         self._wake()
 
+    def lose(self, race_id: str) -> None:
+        """From the directory: changes of the race were lost before they became updates, as if they had overflowed.
+
+        What is pending is older and still goes out; later updates are ignored until the resync.
+        """
+        stream = self._streams.get(race_id)
+        if stream is not None and stream.live and race_id not in self._behind:
+            self._behind[race_id] = -math.inf
+            self._wake()
+
     def refuse(self, race_id: str, frame: bytes) -> None:
         """From the directory: the subscription cannot be served (an `error` frame instead of a snapshot).
 

@@ -193,9 +193,12 @@ def broker_address(text: str) -> Address:
 
 
 def broker_url(text: str) -> str:
-    if text != "embedded":
-        broker_address(text)
-    return text
+    """`embedded`, or the URL with its port even where the default stands."""
+    if text == "embedded":
+        return text
+    found = broker_address(text)
+    name = f"[{found.host}]" if ":" in found.host else found.host
+    return f"{'mqtts' if found.tls else 'mqtt'}://{name}:{found.port}"
 
 
 def bind_address(text: str) -> Address:

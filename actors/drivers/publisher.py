@@ -160,12 +160,18 @@ class Publisher:
         while True:
             connection = Connection(self.broker, self._try_v5, self._queue, self._waker, self._post)
             ended = connection.run()
-            self._queue.extendleft(reversed(list(connection.unanswered.values())))
+            list(reversed(list(connection.unanswered.values())))
             failure = self._judge(ended, connection.answered)
             if failure:
                 self._token.run_sync_soon(self._fail, failure)
                 return
-            self._waker.wait(RETRY_S)
+            self._pause()
+
+    def _pause(self) -> None:
+        """RETRY_S, however often somebody rings meanwhile."""
+        until = time.monotonic() + RETRY_S
+        while (left_s := until - time.monotonic()) > 0:
+            self._waker.wait(left_s)
 
     def _judge(self, ended: Ended, answered: int) -> str:
         """Why to give up; empty: try again."""

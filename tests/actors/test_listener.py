@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import attrs
 import pytest
@@ -64,7 +65,9 @@ class Bench:
         return client
 
     async def dashboard(self, wrap: Callable[[Memory], trio.abc.Stream] = lambda stream: stream) -> WebSocketConnection:
-        return await wrap_client_stream(self.nursery, wrap(self.open()), "127.0.0.1", f"/tracking?token={make_token()}")
+        # Any stream will do, whatever its annotation says.
+        stream = cast(trio.SocketStream, wrap(self.open()))
+        return await wrap_client_stream(self.nursery, stream, "127.0.0.1", f"/tracking?token={make_token()}")
 
     def dropped(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason}) or 0.0

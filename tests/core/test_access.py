@@ -1,4 +1,4 @@
-"""Tokens, origins, and the secret behind them."""
+"""Tokens and origins."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-import os
-import stat
-from pathlib import Path
 from typing import Any
 
 import attrs
 import jwt
 import pytest
-import trio
 
-from actors.access import EVERYTHING, Access, BadToken, Grant, find_token, load_secret, loopback_request
-from actors.errors import NotStarted
-from actors.settings import Secret, Settings
+from actors.access import EVERYTHING, Access, BadToken, Grant, find_token, loopback_request
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 NOW_S = 1_000_000_000.5  # long ago: nothing here may ask the real clock
@@ -248,55 +242,3 @@ def test_every_origin_even_null_with_a_star() -> None:
 )
 def test_requests_of_this_machine(host: str | None, origin: str | None, local: bool) -> None:
     assert loopback_request(host, origin) is local
-
-
-# --- the secret ------------------------------------------------------------------------------------------------
-
-
-def with_data_dir(folder: Path, secret: str = "") -> Settings:
-    default = Settings.default()
-    return attrs.evolve(
-        default,
-        app=attrs.evolve(default.app, data_dir=folder),
-        ws=attrs.evolve(default.ws, auth_secret=Secret(secret)),
-    )
-
-
-def test_a_secret_of_the_settings_is_used(tmp_path: Path) -> None:
-    assert load_secret(with_data_dir(tmp_path / "var", "é" * 32)) == ("é" * 32).encode()
-    assert not (tmp_path / "var").exists()
-
-
-def test_a_secret_is_made_once(tmp_path: Path) -> None:
-    settings = with_data_dir(tmp_path / "a" / "var")
-    secret = load_secret(settings)
-    path = settings.app.data_dir / "auth_secret"
-    assert len(secret) >= 32
-    assert load_secret(settings) == secret == path.read_bytes().strip()
-    assert load_secret(with_data_dir(tmp_path / "other")) != secret
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert os.listdir(path.parent) == ["auth_secret"]
-
-
-async def test_two_processes_agree_on_one_secret(tmp_path: Path) -> None:
-    found: list[bytes] = []
-
-    async def load() -> None:
-        found.append(await trio.to_thread.run_sync(load_secret, with_data_dir(tmp_path)))
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(8):
-            nursery.start_soon(load)
-    assert len(found) == 8
-    assert len(set(found)) == 1
-    assert os.listdir(tmp_path) == ["auth_secret"]
-
-
-def test_a_secret_that_cannot_be_used(tmp_path: Path) -> None:
-    (tmp_path / "auth_secret").write_text("short\n")
-    with pytest.raises(NotStarted, match="auth_secret holds less than 32 bytes"):
-        load_secret(with_data_dir(tmp_path))
-    (tmp_path / "file").touch()
-    with pytest.raises(NotStarted, match="cannot be read or made: "):
-        load_secret(with_data_dir(tmp_path / "file"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.core.head import BadHead, OtherVersion, parse_head, upgrade_of
@@ -137,6 +137,7 @@ def test_other_versions(version: tuple[str, ...]) -> None:
         upgrade_of(parse_head(changed("Sec-WebSocket-Version", *version)))
 
 
+@settings(deadline=None)  # machines are busy
 @given(st.binary(max_size=300) | st.text(alphabet="GET /:\r\nH1.?#%[]@", max_size=80).map(str.encode))
 def test_whatever_comes_is_parsed_or_a_bad_head(sent: bytes) -> None:
     try:

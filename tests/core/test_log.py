@@ -187,6 +187,24 @@ def test_a_full_pipe_delays_nobody_and_is_told_when_it_flows_again() -> None:
     assert received[-1] == b"after\n"
 
 
+def test_lost_lines_are_told_in_the_format_of_the_others() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as stream:
+        writer = set_up("json", "info", stream)
+        for _ in range(MAX_LINES * 2):
+            log.info("x" * 1000)
+        received: list[dict[str, object]] = []
+        thread = threading.Thread(target=lambda: received.extend(json.loads(line) for line in reader))
+        thread.start()
+        writer.close(10)
+        stream.close()
+        thread.join(10)
+    told = [line for line in received if "lines" in line]
+    assert {(line["level"], line["logger"]) for line in told} == {("warning", "log")}
+    assert sum(int(str(line["lines"])) for line in told) == writer.dropped > 0
+    assert len(received) - len(told) == MAX_LINES * 2 - writer.dropped
+
+
 def test_a_reader_that_left_is_survived_and_counted() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.core.outbox import RESYNC_INTERVAL_S, Outbox
@@ -252,6 +252,33 @@ def test_a_race_forgotten_while_behind_is_not_resynced() -> None:
     assert outbox.take(EVERYTHING) == []
 
 
+def test_a_race_that_lost_changes_is_resynced() -> None:
+    outbox, woken = make()
+    live(outbox, "R")
+    outbox.update("R", b"1")
+    before = woken.times
+    outbox.lose("R")
+    outbox.lose("R")
+    outbox.lose("unknown")
+    assert woken.times == before + 1
+    outbox.update("R", b"after a gap")
+    assert outbox.take(EVERYTHING) == [b"1"]
+    assert outbox.behind_due(0.0) == ["R"]
+    outbox.lose("R")
+    outbox.snapshot("R", b"resync", resync=True)
+    outbox.update("R", b"2")
+    assert outbox.take(EVERYTHING) == [b"resync", b"2"]
+
+
+def test_changes_lost_before_the_snapshot_are_in_it() -> None:
+    outbox, _ = make()
+    outbox.expect("R")
+    outbox.lose("R")
+    outbox.snapshot("R", b"snapshot")
+    outbox.update("R", b"1")
+    assert outbox.take(EVERYTHING) == [b"snapshot", b"1"]
+
+
 class Frame(NamedTuple):
     """What the model writes into frames: the race's version after it."""
 
@@ -297,6 +324,7 @@ class Dashboard:
             self.replies += 1
 
 
+@settings(deadline=None)  # machines are busy
 @given(st.lists(step, max_size=80))
 def test_a_dashboard_never_misses_a_change_without_a_snapshot_after_it(steps: list[tuple[str, str, int]]) -> None:
     outbox, _ = make(limit=400)

@@ -24,7 +24,9 @@ from tests.core.settings_files import files as files
     ],
 )
 def test_broker_addresses(files: Files, text: str, address: Address) -> None:
-    assert broker_address(files.load(f"[mqtt]\nbroker_url = {text}").mqtt.broker_url) == address
+    url = files.load(f"[mqtt]\nbroker_url = {text}").mqtt.broker_url
+    assert broker_address(text) == broker_address(url) == address
+    assert url.endswith(f":{address.port}")
 
 
 @pytest.mark.parametrize(

@@ -91,18 +91,18 @@ async def test_pages_hold_every_fix_once_in_order(history: PostgresHistory, writ
     await writer.store([*fixes, make_fix(race_id="R2")])
     expected = sorted(fixes, key=lambda fix: (fix.timestamp_ms, fix.id))
 
-    async def read(**narrowed: str | int | None) -> list[Fix]:
-        found = await pages(history, attrs.evolve(HistoryQuery("R1", limit=limit), **narrowed))
+    async def read(participant: str | None = None, start: int | None = None, end: int | None = None) -> list[Fix]:
+        found = await pages(history, HistoryQuery("R1", participant, start, end, limit))
         assert all(len(page.fixes) == limit for page in found[:-1])
         return [fix for page in found for fix in page.fixes]
 
     assert await read() == expected
-    assert await read(participant_id="P2") == [fix for fix in expected if fix.participant_id == "P2"]
+    assert await read("P2") == [fix for fix in expected if fix.participant_id == "P2"]
     start, end = BASE_MS + 1000, BASE_MS + 3000
     middle = [fix for fix in expected if start <= fix.timestamp_ms < end]
-    assert await read(from_ms=start, to_ms=end) == middle
-    assert await read(from_ms=-(10**20), to_ms=10**20) == expected
-    assert await read(from_ms=end, to_ms=start) == []
+    assert await read(None, start, end) == middle
+    assert await read(None, -(10**20), 10**20) == expected
+    assert await read(None, end, start) == []
 
 
 async def test_rows_of_other_writers_page_to_their_end(database: Database, history: PostgresHistory) -> None:
@@ -113,7 +113,7 @@ async def test_rows_of_other_writers_page_to_their_end(database: Database, histo
     )
     found = [fix for page in await pages(history, HistoryQuery("R1", limit=3)) for fix in page.fixes]
     assert len({fix.id for fix in found}) == len(found) == 20
-    assert found[4].timestamp_ms == found[5].timestamp_ms - 0 == found[6].timestamp_ms == 1_751_328_000_001
+    assert [fix.timestamp_ms - 1_751_328_000_000 for fix in found[:8]] == [0, 0, 0, 0, 1, 1, 1, 2]
 
 
 async def test_rows_that_are_no_positions_are_left_out(database: Database, history: PostgresHistory) -> None:
@@ -151,9 +151,11 @@ async def test_a_stream_holds_everything_in_the_order_asked_for(
 async def test_a_stream_left_early_closes_its_connection(database: Database, history: PostgresHistory) -> None:
     async with history.stream(HistoryQuery("R1")) as chunks:
         assert await anext(chunks, None) is None
-    with trio.fail_after(10):
-        while await database.rows("select '' from pg_stat_activity where application_name = 'race-tracking reader'"):
-            await trio.sleep(0.01)
+    await database.run("""
+        set statement_timeout = '10s';
+        do $$ begin while exists (select from pg_stat_activity where application_name = 'race-tracking reader') loop
+          perform pg_sleep(0.01), pg_stat_clear_snapshot();
+        end loop; end $$""")
 
 
 async def test_rejections_newest_first_by_code_and_race(history: PostgresHistory, writer: PostgresWriter) -> None:
@@ -187,7 +189,8 @@ async def test_rejections_newest_first_by_code_and_race(history: PostgresHistory
 
 async def test_rejections_of_a_race_are_found_behind_many_others(database: Database, history: PostgresHistory) -> None:
     await database.run(
-        "insert into tracking_rejections select gen_random_uuid(), '2025-07-01'::timestamptz + n / 9 * interval '1 ms', 't',"
+        "insert into tracking_rejections"
+        " select gen_random_uuid(), '2025-07-01'::timestamptz + n / 9 * interval '1 ms', 't',"
         " convert_to('{\"a\":\"\\\\\", \"race_id\":\"R' || n % 400 || '\"}', 'UTF8'), 'bad_id', n::text"
         " from generate_series(1, 2000) n"
     )
@@ -208,7 +211,7 @@ async def test_connections_are_shared_and_survive_a_restart_of_the_server(
 
 async def test_a_reader_that_waits_too_long_gives_up(database: Database, history: PostgresHistory) -> None:
     await database.run("begin; lock table tracking_positions")
-    with pytest.raises(StoreUnavailable, match="did not answer within 0.2 s"):
+    with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.2 s"):
         await history.newest("R1", SKEW_MS, deadline_s=0.2)
     await database.run("rollback")
     assert await history.newest("R1", SKEW_MS) == []
@@ -225,7 +228,7 @@ async def test_every_question_goes_along_an_index(database: Database) -> None:
     await migration.apply(database.connection)
     await database.run(
         "insert into tracking_positions (race_id, participant_id, latitude, longitude, client_timestamp)"
-        " select 'R' || n % 3, 'P' || n % 600, 1, 2, '2025-07-01'::timestamptz + n * interval '10 ms'"
+        " select 'R' || n % 3, 'P' || n % 60, 1, 2, '2025-07-01'::timestamptz + n * interval '10 ms'"
         " from generate_series(1, 60000) n; analyze"
     )
 
@@ -236,11 +239,11 @@ async def test_every_question_goes_along_an_index(database: Database) -> None:
 
     after = (1_751_328_100_000_000, bytes(16))
     for query in (
-        HistoryQuery("R1"),
-        HistoryQuery("R1", after=after),
-        HistoryQuery("R1", from_ms=1_751_328_050_000, to_ms=1_751_328_900_000),
-        HistoryQuery("R1", "P7"),
-        HistoryQuery("R1", "P7", after=after),
+        HistoryQuery("R1", limit=100),
+        HistoryQuery("R1", limit=100, after=after),
+        HistoryQuery("R1", limit=100, from_ms=1_751_328_050_000, to_ms=1_751_328_900_000),
+        HistoryQuery("R1", "P7", limit=100),
+        HistoryQuery("R1", "P7", limit=100, after=after),
     ):
         params = history_sql.Params()
         text = await plan(history_sql.page(params, query), params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import attrs
 import msgspec
@@ -15,10 +15,12 @@ from structlog.testing import capture_logs
 
 from actors.core.fix import STATUSES, Fix, Rejection
 from actors.core.identity import fix_id
+from actors.drivers import postgres
+from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.postgres import PostgresWriter, Stored
 from actors.errors import RowRefused, StoreMisconfigured, StoreUnavailable
-from tests.live.stores import Database
+from tests.live.stores import PASSWORD, Database
 from tests.making import BASE_MS, make_fix
 
 pytestmark = pytest.mark.live
@@ -101,17 +103,19 @@ async def test_rejections_are_kept_once_and_hold_what_postgres_refuses(
     assert await writer.reject([row]) == 0
     assert await writer.reject([]) == 0
     rows = await database.rows(
-        "select topic, encode(payload, 'escape'), code, detail, received_at::timestamptz(3)::text from tracking_rejections"
+        "select topic, encode(payload, 'escape'), code, detail from tracking_rejections order by id"
     )
-    assert rows[0][:4] == ["a\\x00b/\\udcff", '{"race_id":"\\000"}\\377', "bad_id", "not \\x00 this"]
+    assert rows[0] == ["a\\x00b/\\udcff", '{"race_id":"\\000"}\\377', "bad_id", "not \\x00 this"]
 
 
 async def test_old_rejections_and_the_oldest_of_too_many_go(
     database: Database, writer: PostgresWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert = "insert into tracking_rejections select gen_random_uuid(), now() - {} * interval '1 day', '', '', 'bad_id', n::text"
-    await database.run(insert.format("n") + " from generate_series(0, 40) n")
-    from actors.drivers import postgres
+    await database.run(
+        "insert into tracking_rejections"
+        " select gen_random_uuid(), now() - n * interval '1 day', '', '', 'bad_id', n::text"
+        " from generate_series(0, 40) n"
+    )
 
     monkeypatch.setattr(postgres, "TRIM_MANY", postgres.TRIM_MANY.replace(str(postgres.MOST_REJECTIONS), "20"))
     monkeypatch.setattr(postgres, "TRIM_ROWS", 3)
@@ -126,7 +130,7 @@ async def test_a_stopped_postgres_is_given_up_and_works_again(database: Database
     os.kill(pid, signal.SIGSTOP)
     try:
         began = trio.current_time()
-        with pytest.raises(StoreUnavailable, match="did not answer within 0.3 s"):
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.3 s"):
             await writer.store([make_fix()], deadline_s=0.3)
         assert trio.current_time() - began < 2
         # Another connection, while the old one still hangs.
@@ -239,10 +243,6 @@ async def test_each_class_of_error_means_what_it_says(
     assert (await writer.store([make_fix()])).committed == 1
 
 
-def test_the_writer_shows_no_password(writer_repr: Callable[[], str]) -> None:
-    assert "not$a" not in writer_repr()
-
-
-@pytest.fixture
-def writer_repr(database: Database) -> Callable[[], str]:
-    return lambda: repr(PostgresWriter(database.address))
+def test_neither_address_nor_writer_shows_the_password(postgres_server: PostgresAddress) -> None:
+    assert postgres_server.password.reveal() == PASSWORD
+    assert PASSWORD[:5] not in repr(PostgresWriter(postgres_server))

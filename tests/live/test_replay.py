@@ -77,6 +77,17 @@ def test_as_fast_as_acknowledged_in_the_order_of_the_file(
     assert "nobody" not in said.err
 
 
+def test_a_bar_on_a_terminal(
+    port: int, recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take what it writes to for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    assert run(settings_for(port), recording) == 0
+    said = capsys.readouterr().err
+    assert "/5" in said
+    assert "\x1b[" in said
+
+
 def test_as_recorded_in_one_order_of_time(port: int, recording: Path) -> None:
     with listening(port) as listener:
         started = time.monotonic()

@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from actors.commands import simulate
 from actors.commands.publisher import Topics
@@ -115,7 +116,7 @@ async def test_each_fix_is_sent_when_it_is_due(autojump_clock: trio.testing.Mock
     race = Race("R", participants=4, rate_hz=0.5, duration_s=60.0, seed=1)
     topics = Topics(("t", "+"), by_race=True)
     work = running(race, topics, lambda: BASE_MS)
-    await work(recorder)  # type: ignore[arg-type]
+    await work(recorder)
     assert [topic for _, topic, _ in recorder.messages] == ["t/R"] * 120
     for turn, (at_s, _, payload) in enumerate(recorder.messages):
         fix = json.loads(payload)
@@ -127,7 +128,7 @@ async def test_each_fix_is_sent_when_it_is_due(autojump_clock: trio.testing.Mock
 async def test_trackers_that_are_switched_off_send_nothing(autojump_clock: trio.testing.MockClock) -> None:
     recorder = Recorder()
     race = Race("R", participants=20, rate_hz=0.1, duration_s=7200.0, seed=3)
-    await running(race, Topics(("t", "+"), by_race=False), lambda: BASE_MS)(recorder)  # type: ignore[arg-type]
+    await running(race, Topics(("t", "+"), by_race=False), lambda: BASE_MS)(recorder)
     last = {}
     for _, topic, payload in recorder.messages:
         last[topic] = json.loads(payload)["status"]

@@ -1,0 +1,81 @@
+"""What the tests of `check` share: settings that fit any machine, and servers that say what a test wants."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import attrs
+import pytest
+
+from actors.commands import check
+from actors.commands.check_servers import Finding
+from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.settings import Settings
+from tests.live.mqtt_desk import free_port
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """The defaults, but embedded_bind is free whatever runs on this machine, and all dashboards have descriptors."""
+    default = Settings.default()
+    return attrs.evolve(
+        default,
+        app=attrs.evolve(default.app, data_dir=tmp_path / "var"),
+        mqtt=attrs.evolve(default.mqtt, embedded_bind=f"127.0.0.1:{free_port()}"),
+        ws=attrs.evolve(default.ws, max_connections=10, max_handshakes=10),
+    )
+
+
+def with_mqtt(settings: Settings, port: int, **changes: object) -> Settings:
+    return attrs.evolve(
+        settings, mqtt=attrs.evolve(settings.mqtt, **{"broker_url": f"mqtt://127.0.0.1:{port}", **changes})
+    )
+
+
+def with_redis(settings: Settings, address: RedisAddress, **changes: object) -> Settings:
+    given = {"host": address.host, "port": address.port, "password": address.password}
+    return attrs.evolve(settings, redis=attrs.evolve(settings.redis, **{**given, **changes}))
+
+
+def with_postgres(settings: Settings, address: PostgresAddress, **changes: object) -> Settings:
+    given = {"host": address.host, "port": address.port, "password": address.password, "database": address.database}
+    return attrs.evolve(settings, postgres=attrs.evolve(settings.postgres, **{**given, **changes}))
+
+
+def about(settings: Settings, subject: str) -> list[Finding]:
+    return [finding for finding in check.findings(settings) if finding.subject == subject]
+
+
+def levels(settings: Settings, subject: str) -> list[str]:
+    return [finding.level for finding in about(settings, subject)]
+
+
+@contextmanager
+def scripted(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that takes one connection, and ends it when the test ends; gives its port."""
+    taken: list[socket.socket] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                taken.append(connection)
+                answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        if thread.is_alive():
+            with suppress(OSError):
+                taken[0].shutdown(socket.SHUT_RDWR)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def until_closed(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        pass
