@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -33,7 +34,7 @@ class DataDir:
         return socket_path(self.folder, name)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_data_dir(folder: Path) -> Iterator[DataDir]:
     """Make it where it is missing (0700) and take its lock. Raises NotStarted in one line."""
     folder = folder.absolute()
@@ -71,11 +72,26 @@ def short_folder(data_dir: Path, owner: int) -> Path:
     Raises NotStarted when somebody else made it before us: /tmp is everybody's.
     """
     folder = Path("/tmp") / f"race-tracking-{owner}-{digest(data_dir)}"
-    try:
+    with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-        os.chown(folder, owner, -1)
-    except FileExistsError:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
-            raise NotStarted(f"{folder} belongs to somebody else: remove it, or set a shorter [app] data_dir") from None
+    found = folder.lstat()
+    # Ours and not yet the owner's: just made, or by a root daemon that was killed right here.
+    ours = found.st_uid in (owner, os.geteuid())
+    if not stat.S_ISDIR(found.st_mode) or not ours or found.st_mode & 0o077:
+        raise NotStarted(f"{folder} belongs to somebody else: remove it, or set a shorter [app] data_dir")
+    if found.st_uid != owner:
+        os.chown(folder, owner, -1, follow_symlinks=False)
     return folder
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file of mode 0600, whole or not at all, whatever was there before. Raises OSError."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import attrs
 import structlog
 import trio
 
+from actors.core import settings_values
 from actors.data_dir import DataDir
 from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey, process
 from actors.drivers.addresses import PostgresAddress, RedisAddress
@@ -54,9 +55,8 @@ def broker_address(settings: Settings) -> BrokerAddress:
     mqtt = settings.mqtt
     if mqtt.broker_url == "embedded":
         return embedded_broker.address(mqtt)
-    scheme, _, rest = mqtt.broker_url.partition("://")
-    host, _, port = rest.rstrip("/").rpartition(":")
-    return BrokerAddress(host.strip("[]"), int(port), scheme == "mqtts", mqtt.username, mqtt.password)
+    where = settings_values.broker_address(mqtt.broker_url)
+    return BrokerAddress(where.host, where.port, where.tls, mqtt.username, mqtt.password)
 
 
 def redis_address(settings: Settings) -> RedisAddress:
@@ -92,6 +92,7 @@ class EmbeddedServers:
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises NotStarted when one of them cannot be started."""
+        await process.end_leftovers(self.data_dir.folder)
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as starting:
                 for server in self._servers():
@@ -112,7 +113,7 @@ class EmbeddedServers:
         if settings.redis.host == "embedded":
             servers.append(
                 Server(
-                    _at_once(lambda: embedded_valkey.prepare(folder)),
+                    _at_once(lambda: embedded_valkey.prepare(folder, settings.redis)),
                     lambda: embedded_valkey.answers(embedded_valkey.address(folder, settings.redis)),
                 )
             )
@@ -126,10 +127,9 @@ class EmbeddedServers:
         return servers
 
     async def _broker(self) -> process.Plan:
-        plan = embedded_broker.prepare(self.data_dir.folder, self.settings.mqtt)
-        await process.end_leftover(plan)
+        await trio.lowlevel.checkpoint()
         embedded_broker.check_port(self.settings.mqtt)
-        return plan
+        return embedded_broker.prepare(self.data_dir.folder, self.settings.mqtt)
 
     async def _broker_answers(self) -> None:
         where = embedded_broker.address(self.settings.mqtt)

@@ -18,6 +18,7 @@ from actors.core.export import FORMATS, formatter
 from actors.core.queries import History, HistoryQuery
 from actors.core.timestamps import parse_ms
 from actors.drivers.history import PostgresHistory
+from actors.embedded import postgres_address
 from actors.errors import TrackingError
 from actors.settings import Settings
 
@@ -44,8 +45,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """0 when everything was written, or when the reader of a pipe left."""
-    from actors.embedded import postgres_address
-
     history = PostgresHistory(postgres_address(settings))
     query = HistoryQuery(args.race, args.participant, args.from_ms, args.to_ms)
     try:

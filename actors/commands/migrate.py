@@ -10,6 +10,7 @@ from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
+from actors.embedded import postgres_address
 from actors.settings import Settings
 
 CONNECT_S = 5.0
@@ -28,8 +29,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """0 when the schema is complete afterwards, or with --dry-run when it was printed."""
-    from actors.embedded import postgres_address
-
     address = postgres_address(settings)
     changes = trio.run(migrate, address, args.dry_run)
     for change in changes:

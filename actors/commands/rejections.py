@@ -15,6 +15,7 @@ from rich.text import Text
 from actors.core.queries import StoredRejection
 from actors.core.timestamps import format_ms
 from actors.drivers.history import PostgresHistory
+from actors.embedded import postgres_address
 from actors.errors import RejectionCode
 from actors.settings import Settings
 
@@ -39,8 +40,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """0, also when there are none."""
-    from actors.embedded import postgres_address
-
     history = PostgresHistory(postgres_address(settings))
 
     async def read() -> list[StoredRejection]:

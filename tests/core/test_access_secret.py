@@ -41,6 +41,14 @@ def test_a_secret_is_made_once(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["auth_secret"]
 
 
+def test_who_comes_second_takes_the_first_ones_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_secret(with_data_dir(tmp_path))
+    # As when the other process makes the file between the look and the link.
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert load_secret(with_data_dir(tmp_path)) == first
+    assert os.listdir(tmp_path) == ["auth_secret"]
+
+
 async def test_two_processes_agree_on_one_secret(tmp_path: Path) -> None:
     found: list[bytes] = []
 

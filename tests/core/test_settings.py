@@ -215,6 +215,12 @@ def test_faults_of_form_are_problems_without_the_line(files: Files) -> None:
     assert problems[6].startswith("settings.ini [mqtt] keepalive_s: value 'y': ")
 
 
+def test_what_continues_a_faulty_line_goes_with_it(files: Files) -> None:
+    assert files.problem("[mqtt]\nusername = a\nusername = b\n  c") == (
+        "settings.ini [mqtt] username: value 'b': (line 3) stands twice in its section; allowed is once"
+    )
+
+
 def test_a_file_of_something_else_ends_soon(files: Files) -> None:
     assert len(files.problems("[mqtt]\n" + "qos = 1\n" * 100_000)) < 30
     assert len(files.problems("no settings\n" * 1000)) < 30

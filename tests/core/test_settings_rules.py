@@ -83,6 +83,7 @@ def test_addresses_to_listen_on(files: Files) -> None:
         ("mqtt", "username", "a\tb"),
         ("mqtt", "topics", ""),
         ("mqtt", "topics", "a/+, a/+"),
+        ("mqtt", "topics", "a/+, a/b+"),
         ("mqtt", "receipt_topic", "a/+"),
         ("mqtt", "key_file", "a\0b"),
         ("redis", "host", "redis://x"),

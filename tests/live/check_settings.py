@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -30,20 +31,24 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def with_mqtt(settings: Settings, port: int, **changes: object) -> Settings:
-    return attrs.evolve(
-        settings, mqtt=attrs.evolve(settings.mqtt, **{"broker_url": f"mqtt://127.0.0.1:{port}", **changes})
-    )
+def with_mqtt(settings: Settings, port: int, **changes: Any) -> Settings:  # noqa: ANN401 - as attrs.evolve
+    given: dict[str, Any] = {"broker_url": f"mqtt://127.0.0.1:{port}", **changes}
+    return attrs.evolve(settings, mqtt=attrs.evolve(settings.mqtt, **given))
 
 
-def with_redis(settings: Settings, address: RedisAddress, **changes: object) -> Settings:
-    given = {"host": address.host, "port": address.port, "password": address.password}
-    return attrs.evolve(settings, redis=attrs.evolve(settings.redis, **{**given, **changes}))
+def with_redis(settings: Settings, address: RedisAddress, **changes: Any) -> Settings:  # noqa: ANN401
+    given: dict[str, Any] = {"host": address.host, "port": address.port, "password": address.password}
+    return attrs.evolve(settings, redis=attrs.evolve(settings.redis, **(given | changes)))
 
 
-def with_postgres(settings: Settings, address: PostgresAddress, **changes: object) -> Settings:
-    given = {"host": address.host, "port": address.port, "password": address.password, "database": address.database}
-    return attrs.evolve(settings, postgres=attrs.evolve(settings.postgres, **{**given, **changes}))
+def with_postgres(settings: Settings, address: PostgresAddress, **changes: Any) -> Settings:  # noqa: ANN401
+    given: dict[str, Any] = {
+        "host": address.host,
+        "port": address.port,
+        "password": address.password,
+        "database": address.database,
+    }
+    return attrs.evolve(settings, postgres=attrs.evolve(settings.postgres, **(given | changes)))
 
 
 def about(settings: Settings, subject: str) -> list[Finding]:

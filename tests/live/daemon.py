@@ -235,8 +235,12 @@ async def dashboard(running: DaemonProcess, *races: str) -> AsyncIterator[Dashbo
         for race_id in races:
             await board.say("subscribe_race", {"raceId": race_id})
         await board.until(lambda: len(board.snapshots) == len(races))
-        yield board
-        nursery.cancel_scope.cancel()
+        try:
+            yield board
+        finally:
+            # The library leaves the socket of a client open when the server closed first.
+            await trio.aclose_forcefully(ws._stream)
+            nursery.cancel_scope.cancel()
 
 
 def recording(path: Path, *, races: int = 2, participants: int = 20, fixes: int = 50, step_s: int = 10) -> list[dict[str, Any]]:

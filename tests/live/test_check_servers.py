@@ -80,6 +80,22 @@ def test_a_broker_that_keeps_sessions_for_less(settings: Settings) -> None:
     assert found[1].text == "keeps a session for 60 s only, [mqtt] session_expiry_s is 86400"
 
 
+def test_a_broker_with_tls(settings: Settings, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run([*make.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
+    os.chmod(key, 0o644)
+    with plain_mosquitto(tmp_path, "allow_anonymous true", f"certfile {cert}", f"keyfile {key}") as port:
+        tls = with_mqtt(settings, port, broker_url=f"mqtts://localhost:{port}", ca_file=cert)
+        assert levels(tls, "broker") == ["ok"]
+        mine = with_mqtt(tls, port, broker_url=f"mqtts://localhost:{port}", cert_file=cert, key_file=key)
+        assert levels(mine, "broker") == ["ok"]
+        for wrong in ({"ca_file": None}, {"broker_url": f"mqtts://127.0.0.1:{port}"}, {"ca_file": key}):
+            [found] = about(with_mqtt(tls, port, **{"broker_url": f"mqtts://localhost:{port}", **wrong}), "broker")
+            assert found.level == "FAILED"
+            assert "cannot be reached: " in found.text
+
+
 def test_a_silent_and_an_absent_broker(settings: Settings) -> None:
     with scripted(until_closed) as port:
         [found] = about(with_mqtt(settings, port), "broker")

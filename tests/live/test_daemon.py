@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from actors.drivers.addresses import RedisAddress
+from actors.drivers.libpq import connect
 from actors.drivers.redis import RedisStore
 from tests.live.daemon import (
     daemon,
@@ -160,10 +161,11 @@ async def test_postgresql_away_acknowledges_nothing_and_goes_on_when_it_is_back(
     name = site.database.address.database
     async with daemon(site.settings(), site.port) as running, dashboard(running, "R-0") as board:
         # Nobody may connect, and everybody who is connected is thrown out: as good as gone, for this daemon.
-        await site.database.run(
-            f"alter database {name} with allow_connections false;"
-            "select pg_terminate_backend(pid) from pg_stat_activity "
-            f"where datname = '{name}' and pid <> pg_backend_pid()"
+        admin = await connect(attrs.evolve(site.database.address, database="postgres"), "test", 10)
+        await admin.script(f"alter database {name} with allow_connections false")
+        await admin.script(
+            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and "
+            "application_name <> 'test'"
         )
         await running.command("replay", str(file), "--speed", "0")
         await board.until(lambda: board.timestamps("R-0") == {p: t for (_, p), t in newest(fixes).items()})
@@ -171,7 +173,8 @@ async def test_postgresql_away_acknowledges_nothing_and_goes_on_when_it_is_back(
         status, body = await running.get("/readyz/ingest")
         assert status == 503
         assert b"postgres" in body
-        await site.database.run(f"alter database {name} with allow_connections true")
+        await admin.script(f"alter database {name} with allow_connections true")
+        admin.close()
         await running.until_metric("fixes_committed_total", len(fixes))
         assert await site.rows() == keys(fixes)
         await running.until_metric("acks_total", len(file.read_text().splitlines()))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.errors import NotStarted
@@ -169,6 +170,7 @@ async def test_stopping_does_not_wait_for_who_takes_nothing(tmp_path: Path) -> N
         stream = await connect()
         await stream.send_all(get("/endless"))
         await app.asked.wait()
+        await trio.testing.wait_all_tasks_blocked(0.05)  # in the middle of a send
         started = trio.current_time()
     assert trio.current_time() - started < STOP_S + 0.5
     assert app.under_way == 0
@@ -268,15 +270,29 @@ async def test_made_up_rubbish_does_not_end_the_server(tmp_path: Path) -> None:
         assert (await ask(connect, get("/"))).endswith(b"hello")
 
 
-@pytest.mark.parametrize("size", [4_097, 3_000_000])
-async def test_a_body_that_nobody_wants_does_not_hang_the_connection(tmp_path: Path, size: int) -> None:
+UNWANTED = {
+    "little too much": get("/", "Content-Length: 4097") + b"x" * 4_097,
+    "much": get("/", "Content-Length: 3000000") + b"x" * 3_000_000,
+    "many": get("/", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 20_000,
+}
+
+
+@pytest.mark.parametrize("request_bytes", UNWANTED.values(), ids=UNWANTED)
+async def test_a_body_that_nobody_wants_does_not_hang_the_connection(tmp_path: Path, request_bytes: bytes) -> None:
     inner = Application()
     async with serving(tmp_path, Gate(inner, ws_path="/tracking", loopback_only=False)) as (connect, _):
-        head = get("/", f"Content-Length: {size}")
-        answer = await ask(connect, head + b"x" * size)
+        answer = await ask(connect, request_bytes)
         assert answer.startswith(b"HTTP/1.1 413"), answer[:100]
         assert b'"too_large"' in answer
     assert inner.under_way == 0
+
+
+async def test_who_has_left_is_answered_for_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.http.LEFT_S", 0.1)
+    app = Application()
+    async with serving(tmp_path, app) as (connect, _):
+        assert await ask(connect, get("/slow")) == b""
+    assert app.under_way == 0
 
 
 async def test_a_websocket_elsewhere_is_404_with_a_reason(tmp_path: Path) -> None:

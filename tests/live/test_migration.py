@@ -15,7 +15,8 @@ from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
 from actors.errors import StoreMisconfigured, StoreUnavailable
 from actors.settings import Secret
-from tests.live.stores import PASSWORD, POSTGRES_BIN, Database
+from tests.live.stores import PASSWORD, Database
+from tests.servers import postgres_binaries
 
 pytestmark = pytest.mark.live
 
@@ -187,7 +188,7 @@ def test_psql_takes_the_file_twice(postgres_server: PostgresAddress) -> None:
     environment = {"PGPASSWORD": PASSWORD, "PGHOST": host, "PGPORT": port, "PGUSER": "postgres", "PGDATABASE": "psql"}
 
     def psql(*arguments: str | Path, database: str = "psql") -> None:
-        command = [POSTGRES_BIN / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments]
+        command = [postgres_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments]
         done = subprocess.run(command, env=environment | {"PGDATABASE": database}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
@@ -214,7 +215,7 @@ async def test_every_refusal_of_a_connection_says_what_to_do(postgres_server: Po
     with pytest.raises(StoreMisconfigured, match="password"):
         await connect(attrs.evolve(postgres_server, password=Secret()), "test", 10)
     with pytest.raises(StoreMisconfigured, match="SSL"):
-        await connect(attrs.evolve(postgres_server, host="localhost", sslmode="require"), "test", 10)
+        await connect(attrs.evolve(postgres_server, host="127.0.0.1", sslmode="require"), "test", 10)
     with pytest.raises(StoreUnavailable, match="refused"):
         await connect(attrs.evolve(postgres_server, host="127.0.0.1", port=1), "test", 10)
     with pytest.raises(StoreUnavailable, match="resolve"):

@@ -27,12 +27,18 @@ def to(port: int) -> MqttSettings:
     return attrs.evolve(SETTINGS, broker_url=f"mqtt://127.0.0.1:{port}")
 
 
+async def drained(publisher: Publisher) -> None:
+    """So that a message which is never acknowledged fails the test instead of stopping it for ever."""
+    with trio.fail_after(30):
+        await publisher.drain()
+
+
 async def publish_all(settings: MqttSettings, *messages: tuple[str, bytes]) -> Publisher:
     """Publish these and wait for the answers; gives the publisher to ask what became of them."""
     async with open_publisher(settings) as publisher:
         for topic, payload in messages:
             await publisher.publish(topic, payload)
-        await publisher.drain()
+        await drained(publisher)
     return publisher
 
 
@@ -53,7 +59,7 @@ async def test_everything_arrives_in_order(tmp_path: Path, protocol: str) -> Non
             for topic, payload in wanted:
                 await publisher.publish(topic.decode(), payload)
                 assert publisher.outstanding <= driver.OUTSTANDING
-            await publisher.drain()
+            await drained(publisher)
             assert (publisher.acknowledged, publisher.unheard, publisher.outstanding) == (5000, 0, 0)
         await desk.until(lambda: len(desk.messages) == 5000)
         assert desk.messages == wanted
@@ -63,7 +69,7 @@ async def test_tells_when_nobody_listens(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker, open_publisher(to(broker.port)) as publisher:
         for number in range(30):
             await publisher.publish("t/a", b"%d" % number)
-        await publisher.drain()
+        await drained(publisher)
         assert (publisher.acknowledged, publisher.unheard) == (30, 30)
 
 
@@ -78,7 +84,7 @@ async def test_a_broker_that_goes_and_comes_back_loses_nothing(tmp_path: Path) -
             for number in range(1000, 1500):
                 await publisher.publish("t/a", b"%d" % number)
             await broker.start()
-            await publisher.drain()
+            await drained(publisher)
             assert (publisher.acknowledged, publisher.reconnects) == (1500, 1)
         await desk.until(lambda: len(set(desk.payloads)) == 1500)
         first_seen = list(dict.fromkeys(desk.payloads))
@@ -97,7 +103,7 @@ async def test_what_is_unanswered_goes_first_on_the_next_connection() -> None:
             broker.answers = True
             await first.disconnect(0x8B)
             second = await broker.connected()
-            await publisher.drain()
+            await drained(publisher)
             assert second.published == [(b"t", b"%d" % number) for number in range(4)]
 
 
@@ -120,7 +126,7 @@ async def test_leaves_with_a_goodbye() -> None:
     async with scripted_broker() as broker:
         async with open_publisher(to(broker.port)) as publisher:
             await publisher.publish("t", b"x")
-            await publisher.drain()
+            await drained(publisher)
             side = await broker.connected()
         await side.closed.wait()
         assert side.said_goodbye
@@ -133,7 +139,7 @@ async def test_a_broker_without_mqtt_5_is_asked_again_in_its_own_version() -> No
             await publisher.publish("t", b"x")
             silent = await broker.connected()
             broker.accept()
-            await publisher.drain()
+            await drained(publisher)
             answered = await broker.connected()
         versions = [side.received[0].body[6] for side in (silent, answered)]
         assert versions == [5, 4]
