@@ -64,9 +64,7 @@ class Daemon:
             try:
                 addresses = None
                 if self.embedded is not None:
-                    addresses = await self._start(
-                        nursery, self._spec("embedded", self.embedded, shutdown_s=30.0)
-                    )
+                    addresses = await self._start(nursery, self._spec("embedded", self.embedded, shutdown_s=30.0))
                 self.outside = self.open_outside(addresses)
                 for spec in self._table():
                     await self._start(nursery, spec)
@@ -170,7 +168,7 @@ class Daemon:
         cfg = self.settings.supervisor
         return Budget(cfg.max_restarts, cfg.restart_window_s, cfg.backoff_initial_ms / 1000, cfg.backoff_max_ms / 1000)
 
-    async def _start(self, nursery: trio.Nursery, spec: ChildSpec) -> Any:
+    async def _start(self, nursery: trio.Nursery, spec: ChildSpec) -> object:
         child = Child(spec)
         self.children.append(child)
         self.metrics.mailbox_depth.labels(actor=spec.kind).set_function(spec.depth)

@@ -7,7 +7,9 @@ of the daemon the next start ends what was left. Stops within STOP_S for each se
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import attrs
 import structlog
@@ -24,6 +26,8 @@ from actors.settings import Settings
 log = structlog.get_logger("embedded")
 
 START_S = 60.0
+RECOVERING = ("starting up", "not yet accepting connections", "LOADING")
+"""What PostgreSQL and Valkey say while they read back what a kill left: that may take its time."""
 STOP_S = 10.0
 PROBE_S = 0.1
 AGAIN_S = (0.5, 10.0)
@@ -60,19 +64,30 @@ def broker_address(settings: Settings) -> BrokerAddress:
 
 
 def redis_address(settings: Settings) -> RedisAddress:
-    """Redis', from settings or data_dir."""
+    """Redis', from settings or data_dir. Raises NotStarted when it is embedded and does not run."""
     redis = settings.redis
     if redis.host == "embedded":
-        return embedded_valkey.address(settings.app.data_dir.absolute(), redis)
+        where = embedded_valkey.address(settings.app.data_dir.absolute(), redis)
+        _must_run("Valkey", Path(where.socket_path), settings)
+        return where
     return RedisAddress(redis.host, redis.port, redis.username, redis.password, redis.db, redis.tls)
 
 
 def postgres_address(settings: Settings) -> PostgresAddress:
-    """PostgreSQL's, from settings or data_dir."""
+    """PostgreSQL's, from settings or data_dir. Raises NotStarted when it is embedded and does not run."""
     pg = settings.postgres
     if pg.host == "embedded":
-        return embedded_postgres.address(settings.app.data_dir.absolute(), pg)
+        at = embedded_postgres.address(settings.app.data_dir.absolute(), pg)
+        _must_run("PostgreSQL", Path(at.host) / f".s.PGSQL.{at.port}", settings)
+        return at
     return PostgresAddress(pg.host, pg.port, pg.username, pg.password, pg.database, pg.sslmode)
+
+
+def _must_run(name: str, socket: Path, settings: Settings) -> None:
+    if not os.access(socket, os.W_OK):
+        raise NotStarted(
+            f"the embedded {name} of {settings.app.data_dir} is not running, or runs for another user: start the daemon"
+        )
 
 
 @attrs.frozen
@@ -161,12 +176,14 @@ class EmbeddedServers:
 
 async def _until_it_answers(server: Server, running: process.Running) -> None:
     trouble = "no answer"
-    with trio.move_on_after(START_S):
+    with trio.move_on_after(START_S) as scope:
         while not running.ended:
             try:
                 await server.probe()
             except (StoreUnavailable, StoreMisconfigured, CacheUnavailable, OSError) as error:
                 trouble = str(error)
+                if any(word in trouble for word in RECOVERING):
+                    scope.deadline = trio.current_time() + START_S
                 await trio.sleep(PROBE_S)
             else:
                 return

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
-from actors.access import Access, BadToken, Grant, find_token, loopback_request
 
+from actors.access import Access, BadToken, Grant, find_token, loopback_request
 from actors.core.head import (
     HEAD_END,
     MAX_HEAD_BYTES,

@@ -20,7 +20,7 @@ from actors.core import wire
 from actors.core.decode import poison
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
-from actors.core.standing import Change, Standing
+from actors.core.standing import Standing
 from actors.messages import (
     FixesArrived,
     LivePosition,
@@ -213,10 +213,8 @@ class Race:
             for fix, position in window:
                 self._offer(wire.text_frame(wire.update_event(position)), fix.arrived_ms)
             return
-        if len(positions) == 1:
-            event = wire.update_event(positions[0])
-        else:
-            event = wire.batch_event(cell.race_id, positions)
+        alone = len(positions) == 1
+        event = wire.update_event(positions[0]) if alone else wire.batch_event(cell.race_id, positions)
         self._offer(wire.text_frame(event), window[0][0].arrived_ms)
 
     def _offer(self, frame: bytes, arrived_ms: int | None) -> None:

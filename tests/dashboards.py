@@ -125,7 +125,7 @@ class FakeHistory:
         raise AssertionError
 
 
-def ws_settings(**ws: Any) -> Settings:  # noqa: ANN401 values of [ws] keys
+def ws_settings(**ws: Any) -> Settings:
     """The defaults with some [ws] keys changed, on a free port."""
     settings = Settings.default()
     return attrs.evolve(
@@ -164,7 +164,7 @@ class Site:
         path: str = "/tracking",
         token: str | None = "",
         host: str = "",
-        **more: Any,  # noqa: ANN401
+        **more: Any,
     ) -> AsyncIterator[Dashboard]:
         """A client, with a token for all races in the query unless another one is given; None = none."""
         query = "" if token is None else f"?token={token or make_token()}"
@@ -252,7 +252,7 @@ async def running_site(
 async def until(condition: Callable[[], bool]) -> None:
     """Real sockets have no event for what happens at their other end."""
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await trio.sleep(0.01)
 
 

@@ -145,9 +145,7 @@ def uses_embedded(settings: Settings) -> bool:
     return "embedded" in (settings.mqtt.broker_url, settings.redis.host, settings.postgres.host)
 
 
-async def _listen_for_signals(
-    daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
+async def _listen_for_signals(daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """SIGTERM and SIGINT drain, a second one ends at once with 1; SIGHUP only says what it cannot do yet."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()

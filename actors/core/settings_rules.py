@@ -72,6 +72,3 @@ def _dashboards(settings: Settings) -> Iterator[Fault]:
     if ws.auth == "off" and not is_loopback(ws.host):
         text = f"[ws] host {ws.host} is not loopback; allowed is token, or a loopback host such as 127.0.0.1"
         yield Fault(("ws.auth", "ws.host"), text)
-    if ws.cors_credentials and "*" in ws.cors_origin:
-        text = "with * credentials are never allowed; allowed is no, or name the origins in cors_origin"
-        yield Fault(("ws.cors_credentials", "ws.cors_origin"), text)

@@ -93,7 +93,7 @@ def page(params: Params, query: HistoryQuery) -> str:
         # The moment alone too: that is what the index can seek.
         moment = params.moment(query.after[0])
         after = (
-            f"and client_timestamp >= {moment} and (client_timestamp, id) >= ({moment}, {params.uuid(query.after[1])})"
+            f"and client_timestamp >= {moment} and (client_timestamp, id) > ({moment}, {params.uuid(query.after[1])})"
         )
     return (
         f"select {COLUMNS} from tracking_positions where {_matching(params, query)} {after}"

@@ -8,6 +8,7 @@ pid, start time and boot, which no other process shares (proc(5): /proc/pid/stat
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -109,41 +110,54 @@ async def start(plan: Plan) -> Running:
 async def end_leftovers(data_dir: Path) -> None:
     """End every server that a killed daemon left behind. Call it with data_dir locked. Raises NotStarted."""
     async with trio.open_nursery() as nursery:
-        for record in sorted(data_dir.glob(f"*{RECORD}")):
+        for record in _records(data_dir):
             nursery.start_soon(_end_leftover, record)
 
 
-async def _end_leftover(record: Path) -> None:
-    head, _, stat = record.read_text("utf-8", "replace").partition("\n")
-    boot, _, number = head.partition(" ")
-    pid, started = stat.partition(" ")[0], _start_ticks(stat)
-    if boot == _boot() and number.isdecimal() and pid.isdecimal() and started:
+@attrs.frozen
+class _Record:
+    """Of a server that an earlier daemon started."""
 
-        def gone() -> bool:
-            return start_ticks(int(pid)) != started
+    path: Path
+    boot: str
+    stop_signal: str
+    pid: str
+    started: str  # clock ticks after boot; empty when the daemon was killed before the server came to be
 
-        if not gone():
-            log.warning("ending a server that a killed daemon left behind", server=record.stem, pid=int(pid))
-            await end(int(pid), signal.Signals(int(number)), LEFTOVER_S, gone)
-            if not gone():
-                raise NotStarted(f"process {pid}, which a killed daemon left behind, does not end: end it by hand")
-    record.unlink(missing_ok=True)
+    @property
+    def gone(self) -> bool:
+        """No process has both this pid and this start time."""
+        told = self.boot == _boot() and self.stop_signal.isdecimal() and self.pid.isdecimal() and self.started
+        return not told or start_ticks(int(self.pid)) != self.started
+
+
+def _records(data_dir: Path) -> list[_Record]:
+    found = []
+    for path in sorted(data_dir.glob(f"*{RECORD}")):
+        head, _, stat = path.read_text("utf-8", "replace").partition("\n")
+        boot, _, number = head.partition(" ")
+        found.append(_Record(path, boot, number, stat.partition(" ")[0], _start_ticks(stat)))
+    return found
+
+
+async def _end_leftover(left: _Record) -> None:
+    if not left.gone:
+        log.warning("ending a server that a killed daemon left behind", server=left.path.stem, pid=left.pid)
+        await end(int(left.pid), signal.Signals(int(left.stop_signal)), LEFTOVER_S, lambda: left.gone)
+    if not left.gone:
+        raise NotStarted(f"process {left.pid}, which a killed daemon left behind, does not end: end it by hand")
+    os.unlink(left.path)
 
 
 async def end(pid: int, ask: signal.Signals, patience_s: float, gone: Callable[[], bool]) -> None:
     """Send `ask`, after `patience_s` SIGKILL to its whole process group; returns when it is `gone`, or KILL_S later."""
-    for number, wait_s in ((ask, patience_s), (signal.SIGKILL, KILL_S)):
-        if gone():
-            return
-        try:
-            if number is signal.SIGKILL:
-                os.killpg(pid, number)
-            else:
-                os.kill(pid, number)
-        except ProcessLookupError:
-            return
-        with trio.move_on_after(wait_s):
-            while not gone():
+    for send, number, wait_s in ((os.kill, ask, patience_s), (os.killpg, signal.SIGKILL, KILL_S)):
+        with contextlib.suppress(ProcessLookupError), trio.move_on_after(wait_s):
+            if not gone():
+                send(pid, number)
+            while True:
+                if gone():
+                    return
                 await trio.sleep(POLL_S)
 
 

@@ -109,7 +109,9 @@ class FakeHistory:
         return HistoryPage(tuple(page), (page[-1].timestamp_ms, page[-1].id) if more else None)
 
     @asynccontextmanager
-    async def stream(self, query: HistoryQuery) -> AsyncIterator[AsyncIterator[list[Fix]]]:
+    async def stream(
+        self, query: HistoryQuery, by_participant: bool = False
+    ) -> AsyncIterator[AsyncIterator[list[Fix]]]:
         async def chunks() -> AsyncIterator[list[Fix]]:
             yield [f for f in self.store.rows.values() if f.race_id == query.race_id]
 

@@ -15,10 +15,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from actors.data_dir import socket_path
 
 from actors.commands import status
 from actors.control import ANSWER_S, ControlSocket
+from actors.data_dir import socket_path
 from actors.errors import NotStarted
 from actors.settings import Settings
 

@@ -139,7 +139,7 @@ class Answer:
     whole: bool  # False: it ended without its last piece
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 whatever was sent
+    def json(self) -> Any:
         return json.loads(self.body)
 
     @property
@@ -164,7 +164,7 @@ class Site:
     def __attrs_post_init__(self) -> None:
         self.health = Health(self.metrics)
 
-    def with_ws(self, **values: Any) -> Site:  # noqa: ANN401 any key of [ws]
+    def with_ws(self, **values: Any) -> Site:
         self.settings = attrs.evolve(self.settings, ws=attrs.evolve(self.settings.ws, **values))
         return self
 

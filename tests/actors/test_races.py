@@ -1,9 +1,9 @@
-"""The directory and its races: start, snapshot and stream, staleness, retirement, crashes, poison, parking, eviction."""
+"""The directory and its races: start, snapshot and stream, staleness, retirement, crashes, poison, eviction."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -16,7 +16,7 @@ from actors.core.restart import Budget
 from actors.core.standing import Change, Standing
 from actors.core.timestamps import format_ms
 from actors.live_state import LiveMailbox
-from actors.messages import Parcel, PersistenceMessage
+from actors.messages import Parcel, PersistenceMessage, Subscribe
 from actors.metrics import Metrics
 from actors.race import Race, RaceCell
 from actors.races import DOWN_LIMIT_MESSAGES, Races
@@ -253,8 +253,8 @@ async def test_positions_for_http_come_from_the_actor_or_from_the_stores(autojum
 class Touchy(Standing):
     """Crashes on any fix at latitude 13."""
 
-    def changes(self, fixes: object, now_ms: int) -> list[Change]:
-        fixes = list(fixes)  # type: ignore[call-overload]
+    def changes(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
+        fixes = list(fixes)
         if any(fix.lat_e7 == 130_000_000 for fix in fixes):
             raise ZeroDivisionError("unlucky")
         return super().changes(fixes, now_ms)
@@ -345,10 +345,10 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
         bad = w.watch()
         real = Race._snapshot_frame
 
-        def broken(self: Race, request: object) -> bytes:
-            if request.outbox is bad.outbox:  # type: ignore[attr-defined]
+        def broken(self: Race, request: Subscribe) -> bytes:
+            if request.outbox is bad.outbox:
                 raise KeyError("snapshot")
-            return real(self, request)  # type: ignore[arg-type]
+            return real(self, request)
 
         monkeypatch.setattr(Race, "_snapshot_frame", broken)
         good = w.watch()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.core.restart import Budget
@@ -32,7 +33,7 @@ class Actor:
         task_status.started(len(self.started_at))
         try:
             if step == "crash":
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
                 raise ValueError("crash")
             if step == "end":
                 return

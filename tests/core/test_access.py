@@ -19,7 +19,7 @@ NOW_S = 1_000_000_000.5  # long ago: nothing here may ask the real clock
 ACCESS = Access(SECRET, auth_on=True, cors_origin=("*",))
 
 
-def token(claims: Any, header: dict[str, object] | None = None, secret: bytes = SECRET) -> str:  # noqa: ANN401
+def token(claims: Any, header: dict[str, object] | None = None, secret: bytes = SECRET) -> str:
     """Signed by hand, so that claims and header may be as wrong as they like."""
 
     def part(content: bytes) -> str:

@@ -22,14 +22,14 @@ from actors.core.requests import (
 from actors.errors import ErrorCode
 
 
-def ask(event: object, data: object = None, **more: object) -> Any:  # noqa: ANN401 each test knows what it gets
+def ask(event: object, data: object = None, **more: object) -> Any:
     frame = {"event": event, **more}
     if data is not None:
         frame["data"] = data
     return parse_request(json.dumps(frame))
 
 
-def history(**data: object) -> Any:  # noqa: ANN401
+def history(**data: object) -> Any:
     return ask("get_history", {"raceId": "R1", **data})
 
 

@@ -21,7 +21,7 @@ from tests.core.settings_files import files as files
 SHIPPED = Path(__file__).resolve().parents[2] / "settings.ini"
 
 
-def value(settings: Settings, section: str, key: str) -> Any:  # noqa: ANN401 - of any type
+def value(settings: Settings, section: str, key: str) -> Any:
     return getattr(getattr(settings, section), key)
 
 

@@ -197,11 +197,8 @@ def test_certificate_and_key_go_together(files: Files, tmp_path: Path) -> None:
         assert problem.startswith("settings.ini [mqtt] ca_file: value 'a.pem': set, but the connection")
 
 
-def test_credentials_never_go_with_every_origin(files: Files) -> None:
+def test_credentials_may_be_asked_for(files: Files) -> None:
     assert files.load("[ws]\ncors_credentials = yes\ncors_origin = http://a").ws.cors_credentials
-    assert files.problem("[ws]\ncors_credentials = yes").startswith(
-        "settings.ini [ws] cors_credentials: value 'yes': with * credentials are never allowed"
-    )
 
 
 def test_backoff_grows(files: Files) -> None:

@@ -31,17 +31,17 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def with_mqtt(settings: Settings, port: int, **changes: Any) -> Settings:  # noqa: ANN401 - as attrs.evolve
+def with_mqtt(settings: Settings, port: int, **changes: Any) -> Settings:
     given: dict[str, Any] = {"broker_url": f"mqtt://127.0.0.1:{port}", **changes}
     return attrs.evolve(settings, mqtt=attrs.evolve(settings.mqtt, **given))
 
 
-def with_redis(settings: Settings, address: RedisAddress, **changes: Any) -> Settings:  # noqa: ANN401
+def with_redis(settings: Settings, address: RedisAddress, **changes: Any) -> Settings:
     given: dict[str, Any] = {"host": address.host, "port": address.port, "password": address.password}
     return attrs.evolve(settings, redis=attrs.evolve(settings.redis, **(given | changes)))
 
 
-def with_postgres(settings: Settings, address: PostgresAddress, **changes: Any) -> Settings:  # noqa: ANN401
+def with_postgres(settings: Settings, address: PostgresAddress, **changes: Any) -> Settings:
     given: dict[str, Any] = {
         "host": address.host,
         "port": address.port,

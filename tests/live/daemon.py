@@ -26,7 +26,8 @@ def write_settings(folder: Path, sections: Mapping[str, Mapping[str, object]]) -
     """A settings.ini with only what differs from the defaults; data_dir is in the folder."""
     path = folder / "settings.ini"
     lines = []
-    for section, keys in ({"app": {}} | dict(sections)).items():
+    all_sections: dict[str, Mapping[str, object]] = {"app": {}, **sections}
+    for section, keys in all_sections.items():
         lines.append(f"[{section}]")
         if section == "app" and "data_dir" not in keys:
             lines.append("data_dir = var")
@@ -243,7 +244,9 @@ async def dashboard(running: DaemonProcess, *races: str) -> AsyncIterator[Dashbo
             nursery.cancel_scope.cancel()
 
 
-def recording(path: Path, *, races: int = 2, participants: int = 20, fixes: int = 50, step_s: int = 10) -> list[dict[str, Any]]:
+def recording(
+    path: Path, *, races: int = 2, participants: int = 20, fixes: int = 50, step_s: int = 10
+) -> list[dict[str, Any]]:
     """Write a .jsonl of made-up fixes, some of them twice and out of order; returns the distinct ones."""
     distinct: list[dict[str, Any]] = []
     for race in range(races):

@@ -57,9 +57,7 @@ def keys(fixes: list[dict[str, Any]]) -> set[tuple[str, ...]]:
 
 
 @pytest.fixture
-async def site(
-    tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]
-) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]) -> AsyncIterator[Site]:
     async with mosquitto(tmp_path) as broker:
         yield Site(tmp_path, broker, database, redis_process[0], free_port())
 

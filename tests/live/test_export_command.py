@@ -86,10 +86,7 @@ def test_a_file_holds_only_what_was_asked_for(command: Command, tmp_path: Path) 
     assert [(track.name, len(track.segments[0].points)) for track in tracks] == [("P0", 1), ("P1", 2), ("P2", 2)]
     assert command("export", "R1", "--format", "csv", "--output", target, "--participant", "P2") == 0
     assert len(target.read_text().splitlines()) == 801
-    assert os.listdir(tmp_path) == ["settings.ini", "out.gpx"] or sorted(os.listdir(tmp_path)) == [
-        "out.gpx",
-        "settings.ini",
-    ]
+    assert sorted(os.listdir(tmp_path)) == ["out.gpx", "settings.ini"]
 
 
 def test_tracks_of_many_chunks_are_whole(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +124,14 @@ def test_what_fails_while_running_is_1_and_leaves_nothing(
 
 def test_a_reader_that_leaves_is_no_failure(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "settings.ini").write_text("")
-    line: list[str | Path] = [sys.executable, ROOT / "supervisor.py", "--settings", tmp_path / "settings.ini", "export", "R1"]
+    line: list[str | Path] = [
+        sys.executable,
+        ROOT / "supervisor.py",
+        "--settings",
+        tmp_path / "settings.ini",
+        "export",
+        "R1",
+    ]
     with subprocess.Popen(
         line, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     ) as process:

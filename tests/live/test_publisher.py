@@ -46,7 +46,7 @@ async def publish_all(settings: MqttSettings, *messages: tuple[str, bytes]) -> P
 async def subscribed(broker: Mosquitto, folder: Path) -> AsyncIterator[Desk]:
     async with running(MqttLink(SETTINGS, broker.address, folder), acks=True) as desk:
         with trio.fail_after(10):
-            while "Sending SUBACK" not in broker.log():  # noqa: ASYNC110 nothing else tells
+            while "Sending SUBACK" not in broker.log():
                 await trio.sleep(0.01)
         yield desk
 

@@ -94,7 +94,7 @@ async def test_demo_can_run_it_beside_itself_and_end_it(tmp_path: Path) -> None:
 
             nursery.start_soon(endless)
             with trio.fail_after(10):
-                while broker.log().count("Received PUBLISH") < 15:  # noqa: ASYNC110 nothing else tells
+                while broker.log().count("Received PUBLISH") < 15:
                     await trio.sleep(0.02)
             nursery.cancel_scope.cancel()
 
