@@ -155,6 +155,7 @@ class Daemon:
                 reader.run,
                 restart=Restart.TRANSIENT,
                 on_crash=lambda _crash: self.desk.after_crash(),
+                excused=self.desk.excused,
                 depth=lambda: reader_inbox.statistics().current_buffer_used,
                 handled=lambda: reader.handled,
             ),

@@ -68,19 +68,21 @@ class RaceCell:
     held: RaceMessage | None = None  # taken from the mailbox, not done yet
     suspect: int | None = None  # index of the fix of `held` that is being tried alone
     poisoned: set[int] = attrs.field(factory=set)  # indexes of fixes of `held` that crash the race
-    tried: bool = False  # `held` was already done again once: a message without fixes is given up then
+    tried: bool = False  # `held` crashed the race before: when no single fix is at fault, it is given up then
     snapshot: tuple[int, bytes] = (-1, b"")  # (version of the standing, positions joined), shared by dashboards
 
-    def after_crash(self) -> None:
-        """Remember what was at fault, before the race runs again."""
+    def after_crash(self) -> RaceMessage | None:
+        """Remember what was at fault, before the race runs again. Returns a message that nobody should try again."""
+        given_up = None
         if self.suspect is not None:
             self.poisoned.add(self.suspect)
             self.suspect = None
-        elif self.held is not None and not isinstance(self.held, FixesArrived):
-            if self.tried:
-                log.error("message given up", race=self.race_id, kind=type(self.held).__name__)
-                self.held = None
-            self.tried = self.held is not None
+        elif self.held is not None and self.tried:
+            given_up = self.held
+            log.error("message given up", race=self.race_id, kind=type(given_up).__name__)
+            self.next_message(None)
+        self.tried = self.held is not None
+        return given_up
 
     def next_message(self, message: RaceMessage | None) -> None:
         """Hold a new message; None when the one in hand is done."""

@@ -159,9 +159,10 @@ class Races:
 
     def _race_crashed(self, cell: RaceCell) -> None:
         """What waits in the mailbox need not wait for the restart to become history."""
-        cell.after_crash()
-        waiting = _drain(cell)
-        for message in waiting:
+        given_up = cell.after_crash()
+        if isinstance(given_up, FixesArrived) and not given_up.stored:
+            self.to_persistence.send_nowait(given_up.parcel)
+        for message in _drain(cell):
             if isinstance(message, FixesArrived) and not message.stored:
                 self.to_persistence.send_nowait(message.parcel)
                 message = FixesArrived(message.parcel, stored=True)

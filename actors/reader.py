@@ -71,11 +71,17 @@ class ReaderDesk:
     ledger: Ledger = attrs.field(factory=Ledger)
     held: MessagesArrived | None = None  # being decoded
     suspect: bytes | None = None  # digest of the message that is being tried alone
+    tried: bool = False  # `held` crashed the reader before
     poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
     had_session: bool = False
 
+    def excused(self) -> bool:
+        """A payload is to blame, or may be: finding the one that is must not spend the restart budget."""
+        return self.suspect is not None or (self.held is not None and not self.tried)
+
     def after_crash(self) -> None:
         """Remember which message was at fault, before the reader runs again."""
+        self.tried = self.held is not None
         if self.suspect is not None:
             self.poisoned.add(self.suspect)
             self.suspect = None
@@ -243,6 +249,7 @@ class Reader:
                 decode(topic, payload, self.clock(), self.rules)
         self.desk.suspect = None
         self.desk.held = None
+        self.desk.tried = False
 
 
 def _digest(topic: bytes, payload: bytes) -> bytes:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from actors import data_dir as module
 from actors.data_dir import UNIX_PATH_BYTES, digest, open_data_dir, short_folder, socket_path, write_private
 from actors.errors import NotStarted
 
@@ -127,9 +126,19 @@ def test_a_folder_of_another_user_is_refused(deep: Path, monkeypatch: pytest.Mon
     else:
         # As seen by another user: who may not give it away sees the same refusal from the other side.
         folder = folder.rename(folder.with_name(f"race-tracking-{SOMEBODY}-{digest(deep)}"))
-        monkeypatch.setattr(module.os, "geteuid", lambda: SOMEBODY)
+        monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
     with pytest.raises(NotStarted, match="belongs to somebody else"):
         socket_path(deep, "control.sock")
+
+
+def test_a_folder_for_another_user_is_given_away_also_after_a_kill(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "chown", lambda *what, **_how: given.append(what))
+    folder = short_folder(deep, SOMEBODY)
+    assert folder.name == f"race-tracking-{SOMEBODY}-{digest(deep)}"
+    assert given == [(folder, SOMEBODY, -1)]
+    short_folder(deep, SOMEBODY)  # chown did nothing here: as if the daemon had been killed before it
+    assert given == [(folder, SOMEBODY, -1)] * 2
 
 
 def test_a_private_file_is_whole_and_ours(tmp_path: Path) -> None:

@@ -1,0 +1,300 @@
+"""The embedded servers: they start, keep what they were given, come back when they end, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from actors.core.settings_values import Secret
+from actors.data_dir import DataDir
+from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.drivers.mqtt_connection import BrokerAddress
+from actors.embedded import EmbeddedServers, addresses, broker_address, postgres_address, redis_address
+from actors.errors import NotStarted
+from actors.settings import Settings
+from tests.live import embedded_place as at
+from tests.live.embedded_place import Place, embedded, make_place, reachable_folder, until
+from tests.servers import free_port
+
+ALL = ["mosquitto", "postgres", "valkey"]
+SUPERVISOR = Path(__file__).parents[2] / "supervisor.py"
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with reachable_folder() as folder, make_place(folder / "var") as made:
+        yield made
+
+
+async def test_all_of_them_keep_their_data_over_a_restart(place: Place) -> None:
+    async with embedded(place) as where:
+        assert place.servers() == ALL
+        assert where == addresses(place.settings)
+        assert where.broker_kind == "mosquitto"
+        assert at.sql(where.postgres, "SELECT current_database(), current_setting('fsync')") == [("tracking", "on")]
+        at.sql(where.postgres, "CREATE TABLE kept AS SELECT 'P001' AS id")
+        assert "+OK" in await at.redis(where.redis, ("SET", "kept", "P002"))
+        assert await at.publish(where.broker, "kept", "P003", "-r") == 0
+        passwords = [where.postgres.password, where.redis.password]
+    async with embedded(place) as where:
+        assert at.sql(where.postgres, "SELECT id FROM kept") == [("P001",)]
+        assert "P002" in await at.redis(where.redis, ("GET", "kept"))
+        assert await at.receive(where.broker, "kept") == b"P003\n"
+        assert [where.postgres.password, where.redis.password] == passwords
+
+
+async def test_valkey_never_evicts_and_the_broker_acknowledges_what_it_keeps(place: Place) -> None:
+    async with embedded(place.only("broker", "redis")) as where:
+        assert "noeviction" in await at.redis(where.redis, ("CONFIG", "GET", "maxmemory-policy"))
+        # A session that is away; what is queued for it was acknowledged to the publisher.
+        session = ("-i", "away", "-c")
+        with pytest.raises(subprocess.CalledProcessError):  # 27: nothing came within its second
+            await at.receive(where.broker, "t", *session, "-W", "1")
+        assert await at.publish(where.broker, "t", "for later") == 0
+        # Longer than autosave_interval, which mosquitto counts in seconds.
+        database = place.data_dir / "broker" / "mosquitto.db"
+        await until(lambda: database.exists() and b"for later" in database.read_bytes())
+        os.kill(place.pid("mosquitto"), signal.SIGKILL)
+        async with again(where.broker):
+            assert await at.receive(where.broker, "t", *session) == b"for later\n"
+
+
+@asynccontextmanager
+async def again(where: BrokerAddress) -> AsyncIterator[None]:
+    """When the broker takes connections, after it was killed."""
+    with trio.fail_after(20):
+        while True:
+            try:
+                await (await trio.open_tcp_stream(where.host, where.port)).aclose()
+            except OSError:
+                await trio.sleep(0.05)
+            else:
+                break
+    yield
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_one_that_is_killed_comes_back_with_its_data(name: str, place: Place) -> None:
+    kind = {"mosquitto": "broker", "valkey": "redis", "postgres": "postgres"}[name]
+    place = place.only(kind)
+    async with embedded(place) as where:
+        if kind == "postgres":
+            at.sql(where.postgres, "CREATE TABLE kept AS SELECT 1 AS one")
+        killed = place.pid(name)
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: (place.data_dir / f"{name}.pid").exists() and place.pid(name) != killed)
+        await until(lambda: answers(name, place))
+        assert place.servers() == [name]
+        if kind == "postgres":
+            assert at.sql(where.postgres, "SELECT one FROM kept") == [(1,)]
+
+
+def answers(name: str, place: Place) -> bool:
+    """Its port or socket takes connections."""
+    if name == "mosquitto":
+        broker = broker_address(place.settings)
+        target: str | tuple[str, int] = (broker.host, broker.port)
+    elif name == "valkey":
+        target = str(place.data_dir / "valkey.sock")
+    else:
+        target = str(place.data_dir / "postgres" / "socket" / ".s.PGSQL.5432")
+    with socket.socket(socket.AF_INET if isinstance(target, tuple) else socket.AF_UNIX) as probe:
+        return probe.connect_ex(target) == 0
+
+
+async def test_only_what_settings_ask_for_is_started(place: Place) -> None:
+    async with embedded(place.only("redis")) as where:
+        assert place.servers() == ["valkey"]
+        assert where.broker == BrokerAddress("127.0.0.1", 1883)
+        assert where.broker_kind == "external"
+        assert where.postgres.host == "127.0.0.1"
+
+
+async def test_a_database_of_another_name_and_a_redis_database_beyond_the_usual(place: Place) -> None:
+    cfg = place.settings
+    cfg = attrs.evolve(cfg, postgres=attrs.evolve(cfg.postgres, database='Läufe "25"'))
+    cfg = attrs.evolve(cfg, redis=attrs.evolve(cfg.redis, db=40))
+    async with embedded(Place(place.data_dir, cfg).only("postgres", "redis")) as where:
+        assert at.sql(where.postgres, "SELECT current_database()") == [('Läufe "25"',)]
+        assert (await at.redis(where.redis, ("SELECT", "40")))[:2] == ["+OK", "+OK"]
+
+
+@pytest.mark.parametrize("name", ["with blank", "comma,'quote\" \\ back", "Läufe", "d" * 90])
+async def test_a_data_dir_with_any_name(name: str) -> None:
+    with reachable_folder() as folder, make_place(folder / name) as place:
+        async with embedded(place) as where:
+            assert at.sql(where.postgres, "SELECT 1") == [(1,)]
+            assert "+PONG" in await at.redis(where.redis, ("PING",))
+            assert await at.publish(where.broker, "t", "x") == 0
+
+
+async def test_a_set_up_that_was_cut_short_is_done_again(place: Place) -> None:
+    half = place.data_dir / "postgres" / "new.abc" / "data"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18")
+    async with embedded(place.only("postgres")) as where:
+        assert at.sql(where.postgres, "SELECT 1") == [(1,)]
+    left = {path.name for path in (place.data_dir / "postgres").iterdir()}
+    assert left == {"data", "socket"}
+
+
+async def test_a_lock_file_whose_pid_is_another_program_now(place: Place) -> None:
+    place = place.only("postgres")
+    async with embedded(place):
+        lock = (at.postgres_folder(place.data_dir) / "data" / "postmaster.pid").read_text().split("\n")
+    path = at.postgres_folder(place.data_dir) / "data" / "postmaster.pid"
+    path.write_text("\n".join([str(os.getpid()), *lock[1:]]))
+    owner = path.parent.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
+    async with embedded(place) as where:
+        assert at.sql(where.postgres, "SELECT 1") == [(1,)]
+
+
+# --- what cannot be started ------------------------------------------------------------------------------------
+
+
+async def refusal(place: Place) -> str:
+    """What the operator is told."""
+    place.data_dir.mkdir(mode=0o700, exist_ok=True)
+    servers = EmbeddedServers(place.settings, DataDir(place.data_dir))
+    with pytest.RaisesGroup(NotStarted, flatten_subgroups=True) as caught, trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(servers.run)
+    return str(caught.value.exceptions[0])
+
+
+async def test_a_taken_port(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        mqtt = attrs.evolve(place.settings.mqtt, embedded_bind=bind)
+        told = await refusal(Place(place.data_dir, attrs.evolve(place.settings, mqtt=mqtt)))
+    assert told == (
+        f"the embedded broker cannot listen on {bind} (Address already in use): stop what uses that port, set another "
+        "[mqtt] embedded_bind, or set broker_url to the broker that runs there"
+    )
+    assert place.servers() == []
+
+
+async def test_one_that_ends_at_once_shows_its_log(place: Place) -> None:
+    place = place.only("postgres")
+    async with embedded(place):
+        pass
+    with (place.data_dir / "postgres" / "data" / "postgresql.conf").open("a") as config:
+        config.write("\nno_such_setting = 1\n")
+    told = await refusal(place)
+    assert told.startswith(f"embedded postgres ended; the end of {place.data_dir}/postgres.log:\n  | ")
+    assert 'unrecognized configuration parameter "no_such_setting"' in told
+
+
+async def test_a_missing_library_of_the_programs_shows_in_the_refusal(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.drivers.postgres_home.binaries", lambda _home: Path("/nowhere"))
+    assert "PostgreSQL could not be set up for data_dir" in await refusal(place.only("postgres"))
+
+
+def test_commands_say_when_the_daemon_does_not_run(place: Place) -> None:
+    place.data_dir.mkdir()
+    with pytest.raises(NotStarted, match="PostgreSQL of .* was not set up yet: start the daemon once"):
+        postgres_address(place.settings)
+    with pytest.raises(NotStarted, match="Valkey of .* was not set up yet: start the daemon once"):
+        redis_address(place.settings)
+
+
+async def test_commands_say_when_the_daemon_does_not_run_any_more(place: Place) -> None:
+    async with embedded(place):
+        pass
+    with pytest.raises(NotStarted, match="embedded PostgreSQL of .* is not running"):
+        postgres_address(place.settings)
+    with pytest.raises(NotStarted, match="embedded Valkey of .* is not running"):
+        redis_address(place.settings)
+
+
+def test_external_servers_are_taken_from_settings() -> None:
+    default = Settings.default()
+    settings = attrs.evolve(
+        default,
+        mqtt=attrs.evolve(default.mqtt, broker_url="mqtts://b.example", username="u", password=Secret("p")),
+        redis=attrs.evolve(default.redis, host="r", port=1, username="ru", password=Secret("rp"), db=2, tls=True),
+        postgres=attrs.evolve(default.postgres, host="p", port=3, password=Secret("pp"), sslmode="require"),
+    )
+    where = addresses(settings)
+    assert where.broker == BrokerAddress("b.example", 8883, True, "u", Secret("p"))
+    assert where.broker_kind == "external"
+    assert where.redis == RedisAddress("r", 1, "ru", Secret("rp"), 2, True)
+    assert where.postgres == PostgresAddress("p", 3, "postgres", Secret("pp"), "tracking", "require")
+    plain = attrs.evolve(settings, mqtt=attrs.evolve(default.mqtt, broker_url="mqtt://[::1]:1884"))
+    assert broker_address(plain) == BrokerAddress("::1", 1884)
+
+
+# --- kill -9 of the daemon -------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """`supervisor.py run` in a process of its own."""
+
+    process: trio.Process
+    log: bytes = b""
+
+    async def ready(self) -> None:
+        assert self.process.stderr is not None
+        with trio.fail_after(60):
+            async for part in self.process.stderr:
+                self.log += part
+                if b" ready " in self.log:
+                    return
+        raise AssertionError(self.log.decode())
+
+
+async def run_daemon(place: Place) -> Daemon:
+    """Started and ready."""
+    ports = free_port()
+    settings = place.data_dir.parent / "settings.ini"
+    settings.write_text(
+        f"[app]\ndata_dir = {place.data_dir}\nport = {ports}\n[ws]\nport = {ports}\n"
+        f"[mqtt]\nembedded_bind = {place.settings.mqtt.embedded_bind}\n"
+    )
+    argv = [sys.executable, str(SUPERVISOR), "--settings", str(settings), "run"]
+    daemon = Daemon(await trio.lowlevel.open_process(argv, stderr=subprocess.PIPE))
+    await daemon.ready()
+    return daemon
+
+
+async def test_after_kill_9_the_next_start_leaves_one_of_each(place: Place) -> None:
+    killed = await run_daemon(place)
+    first = {name: place.pid(name) for name in ALL}
+    killed.process.kill()
+    await killed.process.wait()
+    assert place.servers() == ALL, "they outlive it: no PDEATHSIG"
+    daemon = await run_daemon(place)
+    try:
+        assert daemon.log.count(b"left behind") == 3
+        assert place.servers() == ALL
+        assert {place.pid(name) for name in ALL}.isdisjoint(first.values())
+        assert stat.S_IMODE((place.data_dir / "postgres.log").stat().st_mode) == 0o600
+    finally:
+        daemon.process.terminate()
+        await daemon.process.wait()
+    assert daemon.process.returncode == 0
+    assert place.servers() == []
+    assert list(place.data_dir.glob("*.pid")) == []
+
+
+async def test_after_kill_9_servers_that_are_external_now_are_ended_too(place: Place) -> None:
+    killed = await run_daemon(place)
+    killed.process.kill()
+    await killed.process.wait()
+    async with embedded(place.only("redis")):
+        assert place.servers() == ["valkey"]
