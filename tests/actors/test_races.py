@@ -358,6 +358,29 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
         assert w.state() is State.RUNNING
 
 
+async def test_a_batch_that_crashes_as_a_whole_goes_to_history_alone(autojump_clock: MockClock) -> None:
+    class Crowded(Standing):
+        """Crashes on more than one fix at a time: no single fix is at fault."""
+
+        def changes(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
+            fixes = list(fixes)
+            if len(fixes) > 1:
+                raise IndexError("crowded")
+            return super().changes(fixes, now_ms)
+
+    async with world(make_standing=lambda: Crowded(STALE_MS, 300_000), max_restarts=0) as w:
+        w.route(make_fix(at_s=-1))
+        await trio.sleep(1)
+        w.handed_over()
+        w.route(make_fix(at_s=0), make_fix(at_s=1))
+        await trio.sleep(20)
+        assert w.state() is State.RUNNING
+        assert [len(p.fixes) for p in w.handed_over()] == [2]
+        w.route(make_fix(at_s=2))
+        await trio.sleep(1)
+        assert [len(p.fixes) for p in w.handed_over()] == [1]
+
+
 async def test_beyond_max_races_the_quietest_goes_and_history_goes_on(autojump_clock: MockClock) -> None:
     async with world(max_races=2) as w:
         watcher = w.watch("R1")

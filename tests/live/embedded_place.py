@@ -50,8 +50,11 @@ class Place:
         return Place(self.data_dir, attrs.evolve(self.settings, mqtt=mqtt))
 
     def pid(self, name: str) -> int:
-        """From the record of a running server."""
-        return int((self.data_dir / f"{name}.pid").read_text().split("\n")[1].split()[0])
+        """From the record of a running server; 0 while there is none."""
+        try:
+            return int((self.data_dir / f"{name}.pid").read_text().split("\n")[1].split()[0])
+        except (FileNotFoundError, IndexError):
+            return 0
 
     def servers(self) -> list[str]:
         """Names of the server processes that work on this data_dir, one for each process."""

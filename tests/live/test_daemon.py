@@ -124,14 +124,17 @@ async def test_sigterm_under_load_commits_everything_taken_and_says_1001(site: S
     file = site.folder / "race.jsonl"
     fixes = recording(file, races=2, participants=50, fixes=60)
     settings = site.settings()
-    async with trio.open_nursery() as nursery:
-        async with daemon(settings, site.port) as running, dashboard(running, "R-0") as board:
-            nursery.start_soon(run_command, settings, "replay", str(file), "--speed", "0")
-            await running.until_metric("fixes_received_total", 500)
-            assert await running.stop() == 0
-            await board.until(lambda: board.closed is not None)
-            assert board.closed == 1001
-            assert "drained" in running.log.read_text()
+    async with (
+        trio.open_nursery() as nursery,
+        daemon(settings, site.port) as running,
+        dashboard(running, "R-0") as board,
+    ):
+        nursery.start_soon(run_command, settings, "replay", str(file), "--speed", "0")
+        await running.until_metric("fixes_received_total", 500)
+        assert await running.stop() == 0
+        await board.until(lambda: board.closed is not None)
+        assert board.closed == 1001
+        assert "drained" in running.log.read_text()
     async with daemon(settings, site.port) as running:
         with trio.fail_after(60):
             while await site.rows() != keys(fixes):

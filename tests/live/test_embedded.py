@@ -8,8 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -65,23 +64,16 @@ async def test_valkey_never_evicts_and_the_broker_acknowledges_what_it_keeps(pla
         # Longer than autosave_interval, which mosquitto counts in seconds.
         database = place.data_dir / "broker" / "mosquitto.db"
         await until(lambda: database.exists() and b"for later" in database.read_bytes())
-        os.kill(place.pid("mosquitto"), signal.SIGKILL)
-        async with again(where.broker):
-            assert await at.receive(where.broker, "t", *session) == b"for later\n"
+        await kill("mosquitto", place)
+        assert await at.receive(where.broker, "t", *session) == b"for later\n"
 
 
-@asynccontextmanager
-async def again(where: BrokerAddress) -> AsyncIterator[None]:
-    """When the broker takes connections, after it was killed."""
-    with trio.fail_after(20):
-        while True:
-            try:
-                await (await trio.open_tcp_stream(where.host, where.port)).aclose()
-            except OSError:
-                await trio.sleep(0.05)
-            else:
-                break
-    yield
+async def kill(name: str, place: Place) -> None:
+    """SIGKILL it, and wait until it was started again and answers."""
+    killed = place.pid(name)
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: place.pid(name) not in (killed, 0))
+    await until(lambda: answers(name, place))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -91,10 +83,7 @@ async def test_one_that_is_killed_comes_back_with_its_data(name: str, place: Pla
     async with embedded(place) as where:
         if kind == "postgres":
             at.sql(where.postgres, "CREATE TABLE kept AS SELECT 1 AS one")
-        killed = place.pid(name)
-        os.kill(killed, signal.SIGKILL)
-        await until(lambda: (place.data_dir / f"{name}.pid").exists() and place.pid(name) != killed)
-        await until(lambda: answers(name, place))
+        await kill(name, place)
         assert place.servers() == [name]
         if kind == "postgres":
             assert at.sql(where.postgres, "SELECT one FROM kept") == [(1,)]
@@ -206,18 +195,18 @@ async def test_a_missing_library_of_the_programs_shows_in_the_refusal(
 
 def test_commands_say_when_the_daemon_does_not_run(place: Place) -> None:
     place.data_dir.mkdir()
-    with pytest.raises(NotStarted, match="PostgreSQL of .* was not set up yet: start the daemon once"):
+    with pytest.raises(NotStarted, match=r"PostgreSQL of .* was not set up yet: start the daemon once"):
         postgres_address(place.settings)
-    with pytest.raises(NotStarted, match="Valkey of .* was not set up yet: start the daemon once"):
+    with pytest.raises(NotStarted, match=r"Valkey of .* was not set up yet: start the daemon once"):
         redis_address(place.settings)
 
 
 async def test_commands_say_when_the_daemon_does_not_run_any_more(place: Place) -> None:
     async with embedded(place):
         pass
-    with pytest.raises(NotStarted, match="embedded PostgreSQL of .* is not running"):
+    with pytest.raises(NotStarted, match=r"embedded PostgreSQL of .* is not running"):
         postgres_address(place.settings)
-    with pytest.raises(NotStarted, match="embedded Valkey of .* is not running"):
+    with pytest.raises(NotStarted, match=r"embedded Valkey of .* is not running"):
         redis_address(place.settings)
 
 
