@@ -42,6 +42,10 @@ class Health:
             log.warning("component down", component=name, detail=detail)
         self._set(name, Component(up=False, detail=detail))
 
+    def stopped(self, name: str) -> None:
+        """Say that a component was stopped on purpose: no trouble."""
+        self._set(name, Component(up=False, detail="stopped"))
+
     def _set(self, name: str, component: Component) -> None:
         self.components[name] = component
         self._metrics.component_up.labels(component=name).set(int(component.up))

@@ -87,7 +87,7 @@ class Listener:
                 finally:
                     over.set()
         finally:
-            self.health.down("websocket", "stopped")
+            self.health.stopped("websocket")
             for listener in listeners:
                 listener.socket.close()
 

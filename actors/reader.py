@@ -121,7 +121,7 @@ class Reader:
                 self.handled += 1
             await self.link.disconnect()
             nursery.cancel_scope.cancel()
-        self.health.down("broker", "stopped")
+        self.health.stopped("broker")
 
     def handle(self, message: ReaderMessage) -> None:
         """Do one message. Never waits."""

@@ -80,7 +80,10 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -
             await nursery.start(run_daemon)
             log.info("ready", http=f"{settings.ws.host}:{settings.app.port}", websocket=settings.ws.path)
             if beside is not None:
-                await beside(daemon)
+                async with trio.open_nursery() as guests:
+                    guests.start_soon(beside, daemon)
+                    await daemon.stop_asked.wait()
+                    guests.cancel_scope.cancel()
     except* NotStarted as failed:
         for line in _messages(failed):
             print(line, file=sys.stderr)

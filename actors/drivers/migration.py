@@ -70,7 +70,7 @@ async def apply(connection: Connection) -> list[str]:
     missing = await plan(connection)
     if not missing:
         return []
-    log.info("schema is incomplete; large tables take about a second a million rows", missing=missing)
+    log.info("schema is incomplete; large tables take about a second a million rows", objects_missing=len(missing))
     try:
         with within(APPLY_S):
             await connection.script(
@@ -90,7 +90,7 @@ async def apply(connection: Connection) -> list[str]:
             f"{error}; the database lacks {', '.join(missing)}: run `python supervisor.py migrate`, or"
             " `psql -f schema.sql`, as a user who may create them"
         ) from None
-    log.info("schema applied", made=[str(item) for item in todo])
+    log.info("schema applied", objects_made=len(todo))
     return [str(item) for item in todo]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import psycopg
 import pytest
 import trio
 
@@ -90,16 +91,17 @@ async def test_one_that_is_killed_comes_back_with_its_data(name: str, place: Pla
 
 
 def answers(name: str, place: Place) -> bool:
-    """Its port or socket takes connections."""
-    if name == "mosquitto":
-        broker = broker_address(place.settings)
-        target: str | tuple[str, int] = (broker.host, broker.port)
-    elif name == "valkey":
-        target = str(place.data_dir / "valkey.sock")
-    else:
-        target = str(place.data_dir / "postgres" / "socket" / ".s.PGSQL.5432")
-    with socket.socket(socket.AF_INET if isinstance(target, tuple) else socket.AF_UNIX) as probe:
-        return probe.connect_ex(target) == 0
+    """It takes connections, and PostgreSQL sessions."""
+    if name == "postgres":
+        try:
+            at.sql(postgres_address(place.settings), "SELECT 1")
+        except (psycopg.OperationalError, NotStarted):
+            return False
+        return True
+    unix = name == "valkey"
+    broker = broker_address(place.settings)
+    with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as probe:
+        return probe.connect_ex(str(place.data_dir / "valkey.sock") if unix else (broker.host, broker.port)) == 0
 
 
 async def test_only_what_settings_ask_for_is_started(place: Place) -> None:
@@ -160,7 +162,10 @@ async def refusal(place: Place) -> str:
     with pytest.RaisesGroup(NotStarted, flatten_subgroups=True) as caught, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(servers.run)
-    return str(caught.value.exceptions[0])
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 async def test_a_taken_port(place: Place) -> None:
@@ -186,9 +191,7 @@ async def test_one_that_ends_at_once_shows_its_log(place: Place) -> None:
     assert 'unrecognized configuration parameter "no_such_setting"' in told
 
 
-async def test_a_missing_library_of_the_programs_shows_in_the_refusal(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_programs_that_cannot_be_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.drivers.postgres_home.binaries", lambda _home: Path("/nowhere"))
     assert "PostgreSQL could not be set up for data_dir" in await refusal(place.only("postgres"))
 

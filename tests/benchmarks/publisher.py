@@ -1,0 +1,104 @@
+"""A publisher that costs next to nothing: MQTT 3.1.1 on a bare socket, packets put together from ready-made pieces.
+
+Run as a process of its own, so that neither the daemon nor the dashboard waits for it. Prints one JSON object: moments
+of the first send and the last PUBACK (seconds, CLOCK_MONOTONIC, which all processes of a machine share).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+CHUNK = 200  # messages in one send
+WINDOW = 1000  # messages without PUBACK, as the peer's publisher has it
+PLACES = 10  # prebuilt packets a participant
+STAMP_BYTES = len("2025-07-01T08:15:30.123Z")
+CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05bench"  # clean session, no keepalive
+CONNACK_BYTES = PUBACK_BYTES = 4
+
+
+def pieces(participants: int, race_id: str) -> list[tuple[bytes, bytes, bytes]]:
+    """PUBLISH packets at QoS 1 (MQTT 3.1.1 section 3.3) without what differs: packet id, then timestamp."""
+    found = []
+    for i in range(participants * PLACES):
+        who = f"P{i % participants:05}"
+        topic = f"tracking/{who}/position".encode()
+        before = (
+            f'{{"participant_id":"{who}","race_id":"{race_id}","latitude":{-7.9456 + i * 1e-5:.6f},'
+            f'"longitude":{112.6145 + i * 1e-5:.6f},"timestamp":"'
+        ).encode()
+        after = b'","status":"moving"}'
+        length = 2 + len(topic) + 2 + len(before) + STAMP_BYTES + len(after)
+        assert 128 <= length < 16384, "two bytes of length"
+        head = bytes((0x32, length & 127 | 128, length >> 7)) + struct.pack(">H", len(topic)) + topic
+        found.append((head, before, after))
+    return found
+
+
+def stamp(unix_ms: int) -> bytes:
+    """RFC 3339 with milliseconds."""
+    return f"{datetime.fromtimestamp(unix_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03}Z".encode()
+
+
+def publish(sock: socket.socket, packets: Sequence[tuple[bytes, bytes, bytes]], args: argparse.Namespace) -> float:
+    """Send all, wait for all PUBACKs. Returns when it began.
+
+    A timestamp is the moment of sending, but grows from fix to fix of a participant: every fix changes a live position.
+    """
+    count, rate, participants = args.count, args.rate, args.participants
+    sent = acked = unix_ms = floor_ms = answered_bytes = 0
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    began = time.monotonic()
+    while acked < count:
+        due = min(count, int((time.monotonic() - began) * rate) + 1) if rate else count
+        upto = min(due, sent + CHUNK, acked + WINDOW)
+        parts: list[bytes] = []
+        now_ms = time.time_ns() // 1_000_000
+        while sent < upto:
+            if sent % participants == 0:
+                floor_ms = unix_ms + 1
+            if not parts or unix_ms < floor_ms:
+                unix_ms = max(now_ms, floor_ms)
+                text = stamp(unix_ms)
+            head, before, after = packets[sent % len(packets)]
+            parts += (head, (sent % 65535 + 1).to_bytes(2, "big"), before, text, after)
+            sent += 1
+        if parts:
+            sock.sendall(b"".join(parts))
+        more = sent < min(due, acked + WINDOW)
+        if poll.poll(0 if more else 1):
+            data = sock.recv(65536)
+            assert data, "the broker closed the connection"
+            answered_bytes += len(data)
+            acked = answered_bytes // PUBACK_BYTES
+    return began
+
+
+def main() -> None:
+    """Connect, publish, report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--race", required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--participants", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=0, help="messages a second; 0 = as fast as it goes")
+    args = parser.parse_args()
+    packets = pieces(args.participants, args.race)
+    with socket.create_connection(("127.0.0.1", args.port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(CONNECT)
+        assert sock.recv(CONNACK_BYTES, socket.MSG_WAITALL) == b"\x20\x02\x00\x00", "not let in"
+        began = publish(sock, packets, args)
+        print(json.dumps({"began": began, "ended": time.monotonic()}))
+        sock.sendall(b"\xe0\x00")
+
+
+if __name__ == "__main__":
+    main()
