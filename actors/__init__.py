@@ -1,1 +1,133 @@
-"""The tracking daemon: see the map below."""
+"""The tracking daemon: a map. The tree itself is in supervisor.py.
+
+ broker ──QoS 1──▶ reader ──▶ race R2025-07 ──▶ persistence ──▶ PostgreSQL
+            ▲        │           race R2025-08       │
+            │        └──rejections──────────────────▶│
+            └────────── acks, in order ◀── settled ──┘   only after COMMIT
+                                race … ──▶ live state ──▶ Redis (newest position)
+                                race … ──▶ subscriber 1 … n ──▶ one WebSocket each
+
+Start order, sinks first: embedded servers, persistence, live state, control, http, listener (subscribers come and go
+under it), races (each race comes and goes), reader. A stop goes the other way, after the reader has drained.
+
+Actors, and what they share:
+
+  access.py                        who may look at what: tokens, origins, the secret that signs the tokens
+  control.py                       ACTOR: the control socket, which answers `supervisor.py status`
+  data_dir.py                      the folder of this node: its lock, its sockets, private files
+  embedded.py                      ACTOR: PostgreSQL, Valkey and a broker as child processes
+  errors.py                        the exception tree, rejection codes, WebSocket close codes
+  handshake.py                     who may open a WebSocket: the request head, judged before any library sees it
+  health.py                        which components can be used right now
+  history_answer.py                what a dashboard is told from history: races, and pages of a race
+  http.py                          ACTOR: HTTP behind the listener, on a Unix socket in data_dir
+  http_api.py                      the routes: API, probes, metrics
+  http_export.py                   a whole race as a download, with flat memory
+  http_gate.py                     what holds for every HTTP request and response
+  http_page.py                     the page and its files, from memory
+  listener.py                      ACTOR: the ports; a connection becomes a dashboard, HTTP, or a refusal
+  live_state.py                    ACTOR: the newest position of every participant, into Redis
+  log.py                           one line an event to stderr, for a person or a machine
+  messages.py                      every message that crosses a mailbox
+  metrics.py                       everything that is counted
+  outside.py                       the drivers that the tree is given; a simulation brings its own
+  persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
+  race.py                          ACTOR: one race, its live positions and who watches them
+  races.py                         ACTOR: the directory of races; starts and retires them
+  reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
+  restore.py                       what a race knows when it starts
+  settings.py                      settings.ini and environment -> frozen Settings, or every problem at once
+  settings_table.py                one row a key: default, parser, range
+  status.py                        the supervision tree as plain values
+  subscriber.py                    ACTOR: one dashboard
+  supervision.py                   a child runs until it is told to stop, and again when it crashes, within its budget
+  unix_socket.py                   a listening Unix socket for its owner alone
+
+core: PURE. No async, no clock, no I/O, no logging; time is an argument.
+
+  core/batch.py                    parcels -> batches, by size, time or idleness
+  core/course.py                   a made-up race
+  core/cursor.py                   the cursor of get_history as text
+  core/decode.py                   topic and payload -> fixes and rejections: the quick way
+  core/export.py                   fixes as jsonl, csv, geojson, gpx
+  core/fix.py                      a fix, and a rejection
+  core/head.py                     the head of an HTTP request
+  core/http_query.py               paths and query strings -> ids and queries, or what is wrong
+  core/identity.py                 ids that are functions of what they name
+  core/judge.py                    topic and payload -> fixes and rejections: the careful way, which rule is broken
+  core/ledger.py                   what is taken and not acknowledged; which acknowledgements may go out now
+  core/live_value.py               a live position as Redis holds it, read back
+  core/once.py                     a log line at most once a second, with a count of the rest
+  core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
+  core/problem.py                  what an HTTP client is told when something is wrong
+  core/queries.py                  what is asked of history, and the shapes of the answers
+  core/rate.py                     how many requests a dashboard may make
+  core/rejected.py                 which race a rejected payload speaks of
+  core/requests.py                 one text frame of a dashboard -> a request, or an error
+  core/restart.py                  crash times -> wait this long, or the budget is spent
+  core/settings_ini.py             the text of a settings file -> sections, and faults of form
+  core/settings_problems.py        how problems of the settings read
+  core/settings_rules.py           rules between keys
+  core/settings_values.py          the text of one key -> its value
+  core/standing.py                 one race: live positions, who is stale, what a set of fixes changes
+  core/timestamps.py               moments as text and as Unix ms
+  core/topic_filter.py             MQTT topic filters: which are valid, what they match
+  core/wire.py                     positions and events -> JSON, once a change
+
+drivers: the only place with threads and client libraries.
+
+  drivers/addresses.py             where PostgreSQL and Redis listen, and how to log in
+  drivers/embedded_broker.py       mosquitto where it is installed, else amqtt
+  drivers/embedded_postgres.py     initdb, start and database of an own PostgreSQL
+  drivers/embedded_valkey.py       an own Valkey
+  drivers/history.py               reads from PostgreSQL, on connections of their own
+  drivers/history_sql.py           the questions to history as SQL
+  drivers/libpq.py                 one connection to PostgreSQL on trio, no thread
+  drivers/log_writer.py            log lines to stderr from a thread of their own
+  drivers/migration.py             schema.sql, only what is missing
+  drivers/mqtt.py                  a link to the broker that stays: the trio side
+  drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
+  drivers/mqtt_paho.py             paho, with what was found wanting changed
+  drivers/mqtt_socket.py           the buffered socket under paho
+  drivers/mqtt_thread.py           the thread that owns paho
+  drivers/mqtt_topics.py           our subscriptions, and old ones that the session may hold
+  drivers/pgbinary.py              values in PostgreSQL's binary form
+  drivers/postgres.py              writes to PostgreSQL: one statement a batch
+  drivers/postgres_home.py         where the embedded PostgreSQL lives, and as whom it runs
+  drivers/process.py               child processes, recorded so that the next start finds them
+  drivers/publisher.py             publishes for the commands, until all is acknowledged
+  drivers/publisher_connection.py  one connection of the publisher
+  drivers/redis.py                 the cache: short deadlines, no retries, a breaker
+  drivers/splice.py                bytes from one connection to another and back
+  drivers/sqlstate.py              what an error of PostgreSQL means for us
+  drivers/stream.py                the bytes under one connection: put back, written whole
+  drivers/table_check.py           can we write the table that this database has?
+  drivers/websocket.py             one WebSocket: trio-websocket reads, prebuilt frames are written beside it
+
+commands: one file a command of supervisor.py, and what they share.
+
+  commands/check.py                validates, reaches, warns
+  commands/check_servers.py        reaching external servers once
+  commands/demo.py                 the daemon with a made-up race beside it
+  commands/export.py               history to a file
+  commands/migrate.py              applies schema.sql
+  commands/parser.py               the command line
+  commands/publisher.py            what replay and simulate share
+  commands/recordings.py           recorded fixes from .jsonl, .jsonl.gz, .gpx
+  commands/rejections.py           what was rejected and why
+  commands/replay.py               publishes a recording
+  commands/run.py                  the daemon in the foreground, everything real
+  commands/simulate.py             publishes a made-up race
+  commands/status.py               shows the tree
+  commands/token.py                prints a dashboard token
+
+dashboard: static files, no build step.
+
+  dashboard/__init__.py            makes the page a part of the package
+  dashboard/app.js                 what the page does
+  dashboard/connection.js          one WebSocket that comes back by itself, and its token
+  dashboard/icon.svg               its icon
+  dashboard/index.html             the page
+  dashboard/style.css              how it looks
+  dashboard/table.js               the table of participants
+"""

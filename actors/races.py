@@ -77,7 +77,7 @@ class Races:
             cell.send.send_nowait(FixesArrived(parcel))
         else:
             self.to_persistence.send_nowait(parcel)
-            if child.state is State.BACKING_OFF:
+            if child.state is not State.PARKED:
                 cell.send.send_nowait(FixesArrived(parcel, stored=True))
                 if cell.inbox.statistics().current_buffer_used > DOWN_LIMIT_MESSAGES:
                     _shorten(cell)
@@ -169,6 +169,7 @@ class Races:
             cell.send.send_nowait(message)
 
     def _race_parked(self, cell: RaceCell) -> None:
+        cell.restored = False  # what comes while it is parked only reaches history
         if isinstance(cell.held, FixesArrived) and not cell.held.stored:
             self.to_persistence.send_nowait(cell.held.parcel)
         cell.next_message(None)

@@ -30,7 +30,7 @@ ANSWER_S = 3
 KEEPALIVE_S = 30  # longer than a visit
 VERSION_S = 1.0  # for a retained message that most brokers have
 VERSION_TOPIC = "$SYS/broker/version"
-OLDEST_POSTGRES = 120_000  # 12: the oldest where all of schema.sql is there
+OLDEST_POSTGRES = 140_000  # for `create or replace trigger` in schema.sql
 
 
 @attrs.frozen
@@ -131,7 +131,7 @@ def _weak_spots(connection: psycopg.Connection) -> Iterator[Finding]:
         return str(row[0]) if row else ""
 
     if connection.info.server_version < OLDEST_POSTGRES:
-        yield Finding("FAILED", "postgres", "is older than version 12; allowed is 12 or newer")
+        yield Finding("FAILED", "postgres", "is older than version 14; allowed is 14 or newer")
     for name in ("fsync", "full_page_writes"):
         if value(name) == "off":
             yield Finding("warning", "postgres", f"{name} is off: committed rows do not survive a crash of the machine")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from actors.settings import MqttSettings
 MOSQUITTO_PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 QUEUED_MESSAGES = 1_000_000
 """The default of 1,000 drops silently; 0 (no limit) is broken in some versions."""
+SALT_BYTES = 12
+ITERATIONS = 101
+"""mosquitto's own: it computes this in its only thread, for each tracker that connects."""
 
 
 def find_mosquitto() -> Path | None:
@@ -103,7 +108,7 @@ def _mosquitto(folder: Path, settings: MqttSettings) -> list[str]:
         # As another user it could not save its database in our folder, and would forget what it acknowledged.
         lines.append("user root")
     if settings.username:
-        lines += ["allow_anonymous false", f"password_file {_password_file(folder, binary, settings)}"]
+        lines += ["allow_anonymous false", f"password_file {_password_file(folder, settings)}"]
     else:
         lines.append("allow_anonymous true")
     config = folder / "mosquitto.conf"
@@ -111,18 +116,18 @@ def _mosquitto(folder: Path, settings: MqttSettings) -> list[str]:
     return [str(binary), "-c", str(config)]
 
 
-def _password_file(folder: Path, mosquitto: Path, settings: MqttSettings) -> Path:
-    """Hashed by mosquitto's own tool, from a file: a command line can be read by everybody."""
+def _password_file(folder: Path, settings: MqttSettings) -> Path:
+    """PBKDF2 as mosquitto 2 reads it; its own tool takes passwords from a command line, or spoils those with a colon.
+
+    https://github.com/eclipse-mosquitto/mosquitto/blob/v2.0.11/src/security_default.c: $7$iterations$salt$hash
+    """
+    if ":" in settings.username or settings.username.startswith("#"):
+        raise NotStarted("mosquitto knows no user names with a colon or a leading #: set another [mqtt] username")
+    salt = secrets.token_bytes(SALT_BYTES)
+    key = hashlib.pbkdf2_hmac("sha512", settings.password.reveal().encode(), salt, ITERATIONS)
+    encoded = "$".join(("", "7", str(ITERATIONS), *(base64.b64encode(part).decode() for part in (salt, key))))
     path = folder / "passwords"
-    if ":" in settings.username:
-        raise NotStarted("mosquitto knows no user names with a colon: set another [mqtt] username")
-    write_private(path, f"{settings.username}:{settings.password.reveal()}\n")
-    tool = shutil.which("mosquitto_passwd", path=f"{mosquitto.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
-    if tool is None:
-        raise NotStarted("mosquitto_passwd is not installed beside mosquitto: [mqtt] username cannot be used")
-    done = subprocess.run([tool, "-U", str(path)], capture_output=True, check=False, timeout=30)
-    if done.returncode:
-        raise NotStarted(f"mosquitto_passwd failed with exit code {done.returncode}")
+    write_private(path, f"{settings.username}:{encoded}\n")
     return path
 
 

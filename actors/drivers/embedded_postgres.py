@@ -112,7 +112,8 @@ async def _initdb(home: Home, binaries: Path, data_dir: Path) -> None:
     argv = [str(binaries / "initdb"), "-D", str(fresh / "data"), "-U", "postgres", f"--pwfile={password_file}"]
     argv += ["-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"]
     output = data_dir / "initdb.log"
-    with output.open("wb") as file, trio.move_on_after(INITDB_S):
+    write_private(output, "")
+    with output.open("ab") as file, trio.move_on_after(INITDB_S):
         done = await trio.run_process(
             argv,
             stdout=file,

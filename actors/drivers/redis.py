@@ -1,29 +1,35 @@
 """Redis, the cache of live positions (CONTRACT section 5, DESIGN rule 15): short deadlines, no retries, a breaker.
 
-Newest wins inside Redis, in one script, so that several writers cannot put a position back.
+Newest wins inside Redis, in one script, so that several writers cannot put a position back. redis-py blocks, so it is
+called in threads; a caller that gives up closes the connection under its thread, which frees that as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
+from typing import Any, TypeAlias
 
 import attrs
-import hiredis
+import redis
 import structlog
 import trio
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
 
 from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.live_value import read_position
 from actors.drivers.addresses import RedisAddress
-from actors.drivers.resp import Command, Reply, RespConnection, connect
 from actors.errors import CacheUnavailable
 from actors.messages import LivePosition
 
 log = structlog.get_logger("redis")
 
+CLIENT_NAME = "race-tracking"
 CONNECTIONS = 4
 CALL_S = 1.0
 PAUSE_FIRST_S = 0.2
@@ -33,7 +39,7 @@ READ_KEYS = 500  # in one MGET
 
 # ARGV: ttl in s, key of the sentinel, then six a position. Ranks compare as text: 15 digits of ms, status, id in hex.
 # `race:R:rank` is ours: without it (another writer's keys) the score in `race:R:seen` stands in.
-WRITE = b"""
+WRITE = """
 local was_there = redis.call('EXISTS', ARGV[2])
 local races = {}
 for i = 3, #ARGV, 6 do
@@ -63,7 +69,10 @@ end
 redis.call('SET', ARGV[2], '1', 'EX', ARGV[1])
 return was_there
 """
-WRITE_SHA = sha1(WRITE, usedforsecurity=False).hexdigest()
+WRITE_SHA = sha1(WRITE.encode(), usedforsecurity=False).hexdigest()
+
+Queue: TypeAlias = Callable[[Pipeline], object]
+"""Puts commands into a pipeline."""
 
 
 @attrs.define(eq=False)
@@ -73,40 +82,44 @@ class RedisStore:
     address: RedisAddress
     node_id: str  # names the sentinel: gone means that the cache was emptied
     ttl_s: int
-    _idle: list[RespConnection] = attrs.field(factory=list)
+    _idle: list[_Line] = attrs.field(factory=list)
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
+    # Not the same as the places: a thread may outlive its caller, in a name look-up or while connecting.
+    _threads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CONNECTIONS))
     _resting_until: float = 0.0  # trio's clock
     _pause_s: float = PAUSE_FIRST_S
     _trouble: str = ""
+    _closed: bool = False
 
     async def write(self, changes: Sequence[LivePosition]) -> bool:
         """Make these positions the newest where they are greater, or where they are forced; one hop for all.
 
         False when nothing of this node's earlier writes was there any more: the cache was emptied, or never filled.
         """
-        head: Command = (str(self.ttl_s), f"tracking:node:{self.node_id}")
-        calls: list[Command] = []
+        head = (str(self.ttl_s), f"tracking:node:{self.node_id}")
+        calls: list[list[str | int | bytes]] = []
         for start in range(0, len(changes) or 1, SCRIPT_ROWS):
-            arguments = list(head)
+            arguments: list[str | int | bytes] = [*head]
             for change in changes[start : start + SCRIPT_ROWS]:
                 arguments += _arguments(change)
-            calls.append(("0", *arguments))
-        replies = await self._ask([("EVALSHA", WRITE_SHA, *call) for call in calls], allow="NOSCRIPT")
-        if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
+            calls.append(arguments)
+        replies = await self._ask(lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
-            replies = await self._ask([("EVAL", WRITE, *call) for call in calls])
-        return replies[0] == 1
+            replies = await self._ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
+        return bool(replies[0])
 
     async def newest(self, race_id: str) -> list[Fix]:
         """The live positions of a race; values that are none are left out."""
-        (members,) = await self._ask([("ZRANGE", f"race:{race_id}:seen", 0, -1)])
-        names = [name for member in _list(members) if (name := _text(member)) is not None]
+        (members,) = await self._ask(lambda pipe: pipe.zrange(f"race:{race_id}:seen", 0, -1))
+        names = [name for member in members if (name := _text(member)) is not None]
         keys = [f"race:{race_id}:participant:{name}:last" for name in names]
-        reads: list[Command] = [("MGET", *keys[at : at + READ_KEYS]) for at in range(0, len(keys), READ_KEYS)]
-        values = [value for reply in await self._ask(reads) for value in _list(reply)] if reads else []
+        chunks = [keys[start : start + READ_KEYS] for start in range(0, len(keys), READ_KEYS)]
+        replies = await self._ask(lambda pipe: [pipe.mget(chunk) for chunk in chunks]) if chunks else []
+        values: list[bytes | None] = [value for reply in replies for value in reply]
         fixes, unreadable = [], 0
         for name, value in zip(names, values, strict=True):
-            if not isinstance(value, bytes):
+            if value is None:
                 continue  # its time to live ran out
             fix = read_position(value, race_id, name)
             if fix is None:
@@ -119,37 +132,43 @@ class RedisStore:
 
     async def ping(self) -> None:
         """Raises CacheUnavailable when Redis cannot be used."""
-        await self._ask([("PING",)])
+        await self._ask(lambda pipe: pipe.ping())
 
     async def info(self) -> dict[str, str]:
         """INFO as a dictionary: `maxmemory_policy`, `maxmemory`, `redis_version` and the rest."""
-        (reply,) = await self._ask([("INFO",)])
-        lines = (_text(reply) or "").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+        (found,) = await self._ask(lambda pipe: pipe.info())
+        return {name: str(value) for name, value in found.items()}
 
     async def aclose(self) -> None:
-        """Close idle connections; those in use end with their calls."""
-        while self._idle:
-            await self._idle.pop().aclose()
+        """Close idle connections; those in use end with their calls. Never waits."""
+        self._closed = True
+        self._close_idle()
+        await trio.lowlevel.checkpoint()
 
-    async def _ask(self, commands: Sequence[Command], allow: str = "") -> list[Reply]:
-        """One pipeline. Error replies raise, but for those that begin with `allow`."""
+    async def _ask(self, queue: Queue, allow: type[redis.RedisError] | None = None) -> list[Any]:
+        """One pipeline: its replies, of which those that are errors raise, but for errors of type `allow`."""
         async with self._places, self._breaker():
-            connection = self._idle.pop() if self._idle else await connect(self.address)
+            line = self._idle.pop() if self._idle else _Line(_client(self.address))
             answered = False
             try:
-                replies = await connection.pipeline(commands)
+                replies = await trio.to_thread.run_sync(
+                    line.ask, queue, abandon_on_cancel=True, limiter=self._threads, thread_name="redis"
+                )
                 answered = True
             finally:
-                if answered:
-                    self._idle.append(connection)
+                if answered and not self._closed:
+                    self._idle.append(line)
                 else:
-                    await connection.aclose()
-                    await self.aclose()  # the others are most likely gone too
+                    line.close()
+                    self._close_idle()  # the others are most likely gone too
             for reply in replies:
-                if isinstance(reply, hiredis.ReplyError) and not (allow and str(reply).startswith(allow)):
-                    raise CacheUnavailable(f"Redis: {reply}")
+                if isinstance(reply, redis.RedisError) and not (allow and isinstance(reply, allow)):
+                    raise reply
             return replies
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
     @asynccontextmanager
     async def _breaker(self) -> AsyncIterator[None]:
@@ -160,22 +179,65 @@ class RedisStore:
         try:
             with trio.fail_after(CALL_S):
                 yield
-        except trio.TooSlowError:
-            error = CacheUnavailable(f"Redis did not answer within {CALL_S:g} s")
-            self._rest(error)
-            raise error from None
-        except CacheUnavailable as error:
-            self._rest(error)
-            raise
+        except (trio.TooSlowError, redis.TimeoutError):
+            raise self._rest(f"Redis did not answer within {CALL_S:g} s") from None
+        except (redis.RedisError, OSError) as error:
+            raise self._rest(f"Redis: {error}") from None
         self._pause_s = PAUSE_FIRST_S
 
-    def _rest(self, error: CacheUnavailable) -> None:
-        self._trouble = str(error)
+    def _rest(self, trouble: str) -> CacheUnavailable:
+        """Begin a rest; the error to raise."""
+        self._trouble = trouble
         self._resting_until = trio.current_time() + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSE_MOST_S)
+        return CacheUnavailable(trouble)
 
 
-def _arguments(change: LivePosition) -> Command:
+@attrs.define(eq=False)
+class _Line:
+    """A client with one connection, for one call at a time."""
+
+    client: redis.Redis = attrs.field(repr=False)  # knows the password
+    _closed: bool = False
+
+    def ask(self, queue: Queue) -> list[Any]:
+        """In a thread: one pipeline; error replies are values among the others. Raises redis.RedisError or OSError."""
+        try:
+            with self.client.pipeline(transaction=False) as pipe:
+                queue(pipe)
+                return pipe.execute(raise_on_error=False)
+        finally:
+            if self._closed:  # meanwhile, and perhaps before there was a connection to close
+                self.client.close()
+
+    def close(self) -> None:
+        """Shut the connection, also under a thread that waits for an answer; never waits."""
+        self._closed = True
+        self.client.close()
+
+
+def _client(address: RedisAddress) -> redis.Redis:
+    """Connects with its first call. RESP2, which every server speaks."""
+    return redis.Redis(
+        host=address.host,
+        port=address.port,
+        unix_socket_path=address.socket_path or None,
+        username=address.username or None,
+        password=address.password.reveal() or None,
+        db=address.db,
+        ssl=address.tls,
+        ssl_check_hostname=True,  # not the default of older versions
+        socket_timeout=CALL_S,
+        socket_connect_timeout=CALL_S,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        max_connections=1,
+        client_name=CLIENT_NAME,
+        protocol=2,
+    )
+
+
+def _arguments(change: LivePosition) -> tuple[str | int | bytes, ...]:
     fix = change.fix
     return (
         fix.race_id,
@@ -187,13 +249,9 @@ def _arguments(change: LivePosition) -> Command:
     )
 
 
-def _list(reply: Reply) -> list[Reply]:
-    return reply if isinstance(reply, list) else []
-
-
-def _text(reply: Reply) -> str | None:
+def _text(member: bytes) -> str | None:
     """None for what is no UTF-8: not a name of ours."""
     try:
-        return reply.decode() if isinstance(reply, bytes) else None
+        return member.decode()
     except UnicodeDecodeError:
         return None

@@ -22,75 +22,30 @@ from pathlib import Path
 from typing import TypeAlias
 
 import attrs
-import msgspec
 import trio
 from rich.console import Console
 from rich.table import Table
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from tests.benchmarks import peer
 from tests.benchmarks.site import Site, start_site
+from tests.benchmarks.watcher import watching
 from tests.live.daemon import DaemonProcess, daemon, external, write_settings
 from tests.servers import free_port
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-WITHIN_S = 300.0
+WITHIN_S = 60.0
+"""After the last message was published."""
 PROTOCOLS = ("5", "3.1.1")
 Runs: TypeAlias = dict[str, list[dict[str, float]]]
 """What was measured -> one result a turn."""
-COLUMNS = {"rows_per_s": "rows/s", "cpu_us": "CPU µs/message", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "rss_mib": "MiB"}
-
-
-class _Position(msgspec.Struct):
-    timestamp: datetime
-
-
-class _Data(msgspec.Struct):
-    positions: list[_Position] = []
-    timestamp: datetime | None = None  # of an update that came alone
-
-
-class _Event(msgspec.Struct):
-    event: str
-    data: _Data
-
-
-@attrs.define(eq=False)
-class Watcher:
-    """A dashboard that only counts while it is measured, and decodes afterwards."""
-
-    ws: WebSocketConnection
-    updates: int = 0
-    frames: list[tuple[float, str]] = attrs.field(factory=list)  # (when it came, Unix seconds; text)
-    _changed: trio.Event = attrs.field(factory=trio.Event)
-
-    async def listen(self) -> None:
-        """Until the connection ends."""
-        try:
-            while True:
-                text = await self.ws.get_message()
-                self.frames.append((time.time(), text))
-                self.updates += text.count('"participantId"')
-                self._changed.set()
-                self._changed = trio.Event()
-        except ConnectionClosed:
-            return
-
-    async def until(self, updates: int) -> None:
-        """That many have come."""
-        while self.updates < updates:
-            await self._changed.wait()
-
-    def latencies_ms(self) -> list[float]:
-        """From a fix's timestamp to its arrival here, sorted."""
-        found = []
-        for came, text in self.frames:
-            event = msgspec.json.decode(text, type=_Event)
-            stamps = [position.timestamp for position in event.data.positions]
-            if event.event == "position_update" and event.data.timestamp:
-                stamps.append(event.data.timestamp)
-            found += [(came - stamp.timestamp()) * 1000 for stamp in stamps]
-        return sorted(found)
+COLUMNS = {
+    "rows_per_s": "rows/s",
+    "cpu_us": "CPU µs/message",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "rss_mib": "MiB",
+    "resyncs": "resyncs",
+}
 
 
 @attrs.frozen
@@ -101,38 +56,37 @@ class Load:
     count: int
     rate: float  # messages a second; 0 = burst
 
+    @property
+    def seconds(self) -> float:
+        """How long it is published."""
+        return self.count / self.rate if self.rate else 0.0
+
 
 async def measure(running: DaemonProcess, broker_port: int, load: Load, participants: int) -> dict[str, float]:
     """One load into a running daemon, until every row is committed, acknowledged and at the dashboard."""
     race_id = f"B{time.time_ns()}"
+    pid = running.process.pid
     committed, acked = await running.metric("fixes_committed_total"), await running.metric("acks_total")
-    url = f"ws://127.0.0.1:{running.port}/tracking?token={await running.token()}"
     publisher = [sys.executable, "-m", "tests.benchmarks.publisher", "--port", str(broker_port), "--race", race_id]
     publisher += ["--count", str(load.count), "--rate", str(load.rate), "--participants", str(participants)]
-    async with open_websocket_url(url, max_message_size=1 << 26) as ws, trio.open_nursery() as nursery:
-        await ws.send_message(json.dumps({"event": "subscribe_race", "data": {"raceId": race_id}}))
-        await ws.get_message()  # the snapshot: empty
-        watcher = Watcher(ws)
-        nursery.start_soon(watcher.listen)
-        cpu_s = cpu_seconds(running.process.pid)
-        with trio.fail_after(WITHIN_S):
+    async with watching(running.port, await running.token(), race_id) as watcher:
+        cpu_s = cpu_seconds(pid)
+        with trio.fail_after(load.seconds + WITHIN_S):
             done = await trio.run_process(publisher, capture_stdout=True)
             # Metrics are asked only when the last update is there: each answer costs the daemon some milliseconds.
-            await watcher.until(load.count)
+            await watcher.until(updates=load.count)
             await running.until_metric("fixes_committed_total", committed + load.count)
             await running.until_metric("acks_total", acked + load.count)
         ended = time.monotonic()
-        cpu_s = cpu_seconds(running.process.pid) - cpu_s
-        await trio.aclose_forcefully(ws._stream)
-        nursery.cancel_scope.cancel()
-    assert watcher.updates == load.count
+        cpu_s = cpu_seconds(pid) - cpu_s
     latencies = watcher.latencies_ms()
     return {
         "rows_per_s": load.count / (ended - json.loads(done.stdout)["began"]),
         "cpu_us": cpu_s / load.count * 1e6,
         "p50_ms": latencies[len(latencies) // 2],
         "p99_ms": latencies[len(latencies) * 99 // 100],
-        "rss_mib": resident_mib(running.process.pid),
+        "rss_mib": resident_mib(pid),
+        "resyncs": watcher.snapshots - 1,
     }
 
 
@@ -148,8 +102,7 @@ def resident_mib(pid: int) -> float:
 
 
 async def measure_daemon(site: Site, folder: Path, protocol: str, loads: list[Load], args: argparse.Namespace) -> Runs:
-    """All loads, one after the other, into one fresh daemon and database, after a warm-up."""
-    folder.mkdir()
+    """All loads, one after the other, into one daemon with a fresh database, after a warm-up."""
     address = await site.new_database("daemon")
     port = free_port()
     sections = external(site.broker.port, site.redis_address, address, port, mqtt={"protocol": protocol})
@@ -169,9 +122,9 @@ async def measure_all(site: Site, folder: Path, args: argparse.Namespace) -> Run
     loads = [Load("burst", args.count, 0)]
     loads += [Load(f"{rate:,}/s", rate * args.seconds, rate) for rate in args.rates]
     runs: Runs = {}
-    for turn in range(args.repeat):
+    for _ in range(args.repeat):
         for protocol in args.protocols:
-            found = await measure_daemon(site, folder / f"{protocol}-{turn}", protocol, loads, args)
+            found = await measure_daemon(site, folder, protocol, loads, args)
             for name, results in found.items():
                 runs.setdefault(name, []).extend(results)
         if args.peer is not None:

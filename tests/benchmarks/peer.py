@@ -46,8 +46,8 @@ async def _running(folder: Path, site: Site, variant: str, log: Path) -> AsyncIt
         )
     try:
         with trio.fail_after(START_S):
-            while "listening on" not in log.read_text():
-                assert app.poll() is None, log.read_text()
+            while "listening on" not in (said := await trio.Path(log).read_text()):
+                assert app.poll() is None, said
                 await trio.sleep(0.1)
         yield port
     finally:
@@ -73,4 +73,5 @@ async def measure(folder: Path, site: Site, variant: str, count: int, participan
         "p50_ms": result["latencyMs"]["p50"],
         "p99_ms": result["latencyMs"]["p99"],
         "rss_mib": result["rssMiB"],
+        "resyncs": 0,
     }

@@ -5,6 +5,7 @@ One daemon serves all tests of a module, so each test uses races of its own (`Pl
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 import signal
@@ -69,7 +70,7 @@ class Answer:
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401
+    def json(self) -> Any:
         assert self.headers["content-type"].partition(";")[0] == "application/json"
         return json.loads(self.body)
 
@@ -100,14 +101,22 @@ class Place:
         """An id that nobody has used."""
         return f"R-{secrets.token_hex(6)}"
 
-    async def open(self, port: int = 0, receive_bytes: int = 0) -> trio.abc.Stream:
+    async def open(
+        self, port: int = 0, receive_bytes: int = 0
+    ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         """A connection; `receive_bytes` makes the kernel's buffer of it small."""
         plain = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_bytes:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        await plain.connect(("127.0.0.1", port or self.port))
+        try:
+            await plain.connect(("127.0.0.1", port or self.port))
+        except BaseException:
+            plain.close()
+            raise
         stream = trio.SocketStream(plain)
-        return trio.SSLStream(stream, self.tls, server_hostname="127.0.0.1", https_compatible=True) if self.tls else stream
+        return (
+            trio.SSLStream(stream, self.tls, server_hostname="127.0.0.1", https_compatible=True) if self.tls else stream
+        )
 
     async def request(
         self,
@@ -173,11 +182,20 @@ class Place:
             # The library leaves the socket of a client open when the server closed first.
             await trio.aclose_forcefully(stream)
 
-    async def publish(self, *payloads: object) -> None:
-        """A message each, in order; the broker has them all when this returns."""
-        lines = "".join(json.dumps(payload) + "\n" for payload in payloads)
+    async def publish(self, *payloads: object, pause_s: float = 0) -> None:
+        """A message each, in order; the broker has them all when this returns. `pause_s`: spread over so long."""
+        lines = [json.dumps(payload).encode() + b"\n" for payload in payloads]
         argv = ["mosquitto_pub", "-p", str(self.broker.port), "-t", f"{self.topic}/x/position", "-q", "1", "-l"]
-        await trio.run_process(argv, stdin=lines.encode())
+        pieces = 50 if pause_s else 1
+        size = -(-len(lines) // pieces)
+        async with trio.open_nursery() as nursery:
+            run = functools.partial(trio.run_process, argv, stdin=subprocess.PIPE)
+            process: trio.Process = await nursery.start(run)
+            assert process.stdin is not None
+            async with process.stdin:
+                for i in range(0, len(lines), size):
+                    await process.stdin.send_all(b"".join(lines[i : i + size]))
+                    await trio.sleep(pause_s / pieces)
 
     async def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """(name, labels) -> value, of /metrics."""
@@ -196,7 +214,9 @@ class Place:
             if found == f"tracking_{name}" and labels.items() <= dict(having).items()
         )
 
-    async def until_metric(self, name: str, holds: Callable[[float], bool], within_s: float = 10, **labels: str) -> None:
+    async def until_metric(
+        self, name: str, holds: Callable[[float], bool], within_s: float = 10, **labels: str
+    ) -> None:
         """Poll: nothing else tells it to the outside."""
         with trio.fail_after(within_s):
             while not holds(await self.metric(name, **labels)):
@@ -272,20 +292,20 @@ class World:
     postgres: PostgresAddress
     redis: RedisAddress
     stack: ExitStack
-    count: int = 0
+    processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
 
     def start(self, *, two_ports: bool = False, tls: Path | None = None, **sections: Mapping[str, object]) -> Place:
         """A daemon that takes fixes; it is ended with the module."""
-        self.count += 1
-        folder = self.folder / str(self.count)
+        number = len(self.processes) + 1
+        folder = self.folder / str(number)
         folder.mkdir()
-        topic, port = f"site{self.count}", free_port()
+        topic, port = f"site{number}", free_port()
         app_port = free_port() if two_ports else port
         database = attrs.evolve(self.postgres, database=f"outside_{secrets.token_hex(4)}")
         sql(self.postgres, f"create database {database.database}")
         settings = external(self.broker.port, self.redis, database, port)
         settings["app"]["port"] = app_port
-        settings["redis"]["db"] = self.count
+        settings["redis"]["db"] = number
         settings["mqtt"] |= {"client_id": topic, "topics": f"{topic}/+/position"}
         settings["ws"]["auth_secret"] = SECRET
         if tls:
@@ -293,6 +313,7 @@ class World:
         for section, keys in sections.items():
             settings.setdefault(section, {}).update(keys)
         process, log = self.stack.enter_context(_process(write_settings(folder, settings)))
+        self.processes.append(process)
         client = ssl.create_default_context(cafile=tls) if tls else None
         place = Place(port, app_port, self.broker, topic, process, log, database, client)
         trio.run(_until_ready, place)
@@ -306,7 +327,10 @@ def world(
     """Servers for a module."""
     folder = tmp_path_factory.mktemp("outside")
     with start_mosquitto(folder) as broker, ExitStack() as stack:
-        yield World(folder, broker, postgres_server, redis_process[0], stack)
+        found = World(folder, broker, postgres_server, redis_process[0], stack)
+        yield found
+        for process in found.processes:  # all at once; then the stack waits for each
+            process.terminate()
 
 
 def sql(address: PostgresAddress, *statements: str) -> None:
@@ -376,7 +400,9 @@ def _answer(received: bytes) -> Answer:
     headers: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        headers[name.lower()] = f"{headers[name.lower()]}, {value.strip()}" if name.lower() in headers else value.strip()
+        headers[name.lower()] = (
+            f"{headers[name.lower()]}, {value.strip()}" if name.lower() in headers else value.strip()
+        )
     if headers.get("transfer-encoding") == "chunked":
         whole, rest = b"", body
         while rest:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -104,6 +104,23 @@ def answers(name: str, place: Place) -> bool:
         return probe.connect_ex(str(place.data_dir / "valkey.sock") if unix else (broker.host, broker.port)) == 0
 
 
+async def test_one_that_cannot_come_back_yet_is_tried_again(place: Place) -> None:
+    place = place.only("broker")
+    async with embedded(place) as where:
+        config = place.data_dir / "broker"
+        away = place.data_dir / "broker-away"
+        os.rename(config, away)
+        config.write_text("in the way")
+        os.kill(place.pid("mosquitto"), signal.SIGKILL)
+        await until(lambda: place.pid("mosquitto") == 0)
+        await trio.sleep(1.5)  # two attempts
+        os.unlink(config)
+        os.rename(away, config)
+        await until(lambda: place.pid("mosquitto") != 0)
+        await until(lambda: answers("mosquitto", place))
+        assert await at.publish(where.broker, "t", "x") == 0
+
+
 async def test_only_what_settings_ask_for_is_started(place: Place) -> None:
     async with embedded(place.only("redis")) as where:
         assert place.servers() == ["valkey"]
@@ -121,7 +138,7 @@ async def test_a_database_of_another_name_and_a_redis_database_beyond_the_usual(
         assert (await at.redis(where.redis, ("SELECT", "40")))[:2] == ["+OK", "+OK"]
 
 
-@pytest.mark.parametrize("name", ["with blank", "comma,'quote\" \\ back", "Läufe", "d" * 90])
+@pytest.mark.parametrize("name", ["Läufe, 'my' \"own\" \\ ones", "d" * 90])
 async def test_a_data_dir_with_any_name(name: str) -> None:
     with reachable_folder() as folder, make_place(folder / name) as place:
         async with embedded(place) as where:
@@ -233,60 +250,65 @@ def test_external_servers_are_taken_from_settings() -> None:
 # --- kill -9 of the daemon -------------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False)
-class Daemon:
-    """`supervisor.py run` in a process of its own."""
-
-    process: trio.Process
-    log: bytes = b""
-
-    async def ready(self) -> None:
-        assert self.process.stderr is not None
-        with trio.fail_after(60):
-            async for part in self.process.stderr:
-                self.log += part
-                if b" ready " in self.log:
-                    return
-        raise AssertionError(self.log.decode())
-
-
-async def run_daemon(place: Place) -> Daemon:
-    """Started and ready."""
-    ports = free_port()
+@asynccontextmanager
+async def daemon(place: Place) -> AsyncIterator[tuple[trio.Process, bytes]]:
+    """`supervisor.py run` in a process of its own, ready, and what it logged until then. Killed in the end."""
+    port = free_port()
     settings = place.data_dir.parent / "settings.ini"
     settings.write_text(
-        f"[app]\ndata_dir = {place.data_dir}\nport = {ports}\n[ws]\nport = {ports}\n"
+        f"[app]\ndata_dir = {place.data_dir}\nport = {port}\n[ws]\nport = {port}\n"
         f"[mqtt]\nembedded_bind = {place.settings.mqtt.embedded_bind}\n"
     )
     argv = [sys.executable, str(SUPERVISOR), "--settings", str(settings), "run"]
-    daemon = Daemon(await trio.lowlevel.open_process(argv, stderr=subprocess.PIPE))
-    await daemon.ready()
-    return daemon
+    process = await trio.lowlevel.open_process(argv, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    logged = b""
+    async with process.stderr:
+        try:
+            with trio.fail_after(60):
+                async for part in process.stderr:
+                    logged += part
+                    if b" ready " in logged:
+                        break
+            assert b" ready " in logged, logged.decode()
+            yield process, logged
+        finally:
+            with trio.CancelScope(shield=True):
+                process.kill()
+                await process.wait()
 
 
 async def test_after_kill_9_the_next_start_leaves_one_of_each(place: Place) -> None:
-    killed = await run_daemon(place)
-    first = {name: place.pid(name) for name in ALL}
-    killed.process.kill()
-    await killed.process.wait()
+    async with daemon(place):
+        first = {name: place.pid(name) for name in ALL}
     assert place.servers() == ALL, "they outlive it: no PDEATHSIG"
-    daemon = await run_daemon(place)
-    try:
-        assert daemon.log.count(b"left behind") == 3
+    async with daemon(place) as (process, logged):
+        assert logged.count(b"left behind") == 3
         assert place.servers() == ALL
         assert {place.pid(name) for name in ALL}.isdisjoint(first.values())
-        assert stat.S_IMODE((place.data_dir / "postgres.log").stat().st_mode) == 0o600
-    finally:
-        daemon.process.terminate()
-        await daemon.process.wait()
-    assert daemon.process.returncode == 0
+        process.terminate()
+        with trio.fail_after(60):
+            assert await process.wait() == 0
     assert place.servers() == []
     assert list(place.data_dir.glob("*.pid")) == []
 
 
 async def test_after_kill_9_servers_that_are_external_now_are_ended_too(place: Place) -> None:
-    killed = await run_daemon(place)
-    killed.process.kill()
-    await killed.process.wait()
+    async with daemon(place):
+        pass
     async with embedded(place.only("redis")):
         assert place.servers() == ["valkey"]
+
+
+async def test_a_second_daemon_says_so_in_one_line_and_exits_1(place: Place) -> None:
+    async with daemon(place) as (first, _):
+        argv = [sys.executable, str(SUPERVISOR), "--settings", str(place.data_dir.parent / "settings.ini"), "run"]
+        second = await trio.run_process(argv, check=False, capture_stderr=True)
+        assert second.returncode == 1
+        assert second.stderr.decode().splitlines() == [
+            f"another daemon uses data_dir {place.data_dir}: stop it, or set another [app] data_dir"
+        ]
+        assert place.servers() == ALL
+        first.terminate()
+        with trio.fail_after(60):
+            assert await first.wait() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -33,11 +34,13 @@ def place() -> Iterator[Place]:
 
 
 @pytest.fixture
-def hidden_place(tmp_path: Path) -> Iterator[Place]:
-    """Where no other user can reach."""
-    (tmp_path / "home").mkdir(mode=0o700)
-    with make_place(tmp_path / "home" / "var") as made:
-        yield made
+def hidden_place() -> Iterator[Place]:
+    """Where no other user can reach: below a 0700 folder."""
+    with reachable_folder() as folder:
+        home = folder / "home"
+        home.mkdir(mode=0o700)
+        with make_place(home / "var") as made:
+            yield made
 
 
 def as_stranger(*argv: str) -> bool:
@@ -47,6 +50,19 @@ def as_stranger(*argv: str) -> bool:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def mode(path: Path | str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def command_lines() -> list[bytes]:
+    """Of all processes."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(Path("/proc", name, "cmdline").read_bytes())
+    return found
 
 
 async def test_nobody_gets_in_without_the_password(place: Place) -> None:
@@ -65,17 +81,15 @@ async def test_nobody_gets_in_without_the_password(place: Place) -> None:
 
 async def test_another_user_cannot_come_near(place: Place) -> None:
     async with embedded(place) as where:
-        folder = Path(where.postgres.host)
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert stat.S_IMODE(place.data_dir.stat().st_mode) in (0o700, 0o711)
+        assert mode(where.postgres.host) == 0o700
+        assert mode(place.data_dir) in (0o700, 0o711)
         for path in files(place.data_dir):
             if not path.is_relative_to(at.postgres_folder(place.data_dir) / "data"):
-                closed = stat.S_IMODE(path.stat().st_mode) == 0o600
-                assert closed or stat.S_IMODE(path.parent.stat().st_mode) == 0o700, path
+                assert mode(path) == 0o600 or mode(path.parent) == 0o700, path
         for name in ("postgres_password", "valkey_password", "valkey.sock"):
-            assert stat.S_IMODE((place.data_dir / name).stat().st_mode) & 0o077 == 0, name
+            assert mode(place.data_dir / name) & 0o077 == 0, name
         if ROOT:
-            assert not as_stranger("/bin/ls", str(folder))
+            assert not as_stranger("/bin/ls", where.postgres.host)
             assert not as_stranger("/bin/ls", str(place.data_dir))
             assert not as_stranger("/bin/cat", str(place.data_dir / "postgres_password"))
             assert not as_stranger("/bin/cat", str(place.data_dir / "valkey" / "valkey.conf"))
@@ -86,7 +100,7 @@ async def test_no_password_can_be_seen_in_a_command_line(place: Place) -> None:
     place = place.broker_login("tracker", "hunter2 hunter2")
     async with embedded(place) as where:
         secrets = (where.postgres.password, where.redis.password, place.settings.mqtt.password)
-        lines = b"".join(path.read_bytes() for path in Path("/proc").glob("[1-9]*/cmdline") if path.exists())
+        lines = b"".join(command_lines())
         for secret in secrets:
             assert secret.reveal().encode() not in lines
 
@@ -115,12 +129,11 @@ async def test_where_its_user_cannot_reach_the_data_is_elsewhere_and_found_again
         assert str(home) in capsys.readouterr().out
     else:
         assert home == place.data_dir / "postgres"
-    # Now it could be in data_dir, but that would be an empty database.
-    for folder in place.data_dir.parents:
-        if folder.owner() == Path.home().owner() and folder.is_relative_to("/tmp/pytest-of-root"):
-            folder.chmod(0o755)
+    # Now it could be in data_dir, but there it would be an empty database.
+    place.data_dir.parent.chmod(0o755)
     async with embedded(place) as where:
         assert at.sql(where.postgres, "SELECT one FROM kept") == [(1,)]
+    assert at.postgres_folder(place.data_dir) == home
 
 
 async def test_data_that_is_gone_is_not_replaced_by_an_empty_database(place: Place) -> None:
@@ -150,8 +163,8 @@ async def test_programs_out_of_its_users_reach_are_copied(
     for _ in range(2):
         async with embedded(place) as where:
             assert at.sql(where.postgres, "SELECT 1") == [(1,)]
-            runs = Path(f"/proc/{place.pid('postgres')}/cmdline").read_bytes().split(b"\0")[0].decode()
-            assert Path(runs).is_relative_to(place.data_dir if ROOT else hidden)
+            runs = os.readlink(f"/proc/{place.pid('postgres')}/exe")
+            assert runs.startswith(f"{place.data_dir if ROOT else hidden}/")
     assert len(list(place.data_dir.glob("postgresql-*"))) == (1 if ROOT else 0)
     assert list(place.data_dir.glob(".postgresql-*")) == []
     assert stat.S_IMODE(hidden.stat().st_mode) == 0o700

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import attrs
 import trio
@@ -12,8 +13,10 @@ import trio
 from actors.core.timestamps import format_ms
 from actors.outside import Outside
 from actors.settings import Settings
+from actors.race import Race, RaceCell
+from actors.supervision import ChildSpec, Start
 from supervisor import Daemon
-from tests.actors.fakes import FakeBroker, FakeCache, FakeHistory, FakeStore, Viewer
+from tests.actors.fakes import FakeBroker, FakeCache, FakeHistory, FakeLink, FakeStore, Viewer
 from tests.making import BASE_MS
 
 
@@ -26,11 +29,12 @@ def now_ms() -> int:
 class World:
     """A running daemon and what is around it."""
 
-    daemon: Daemon
+    daemon: FragileDaemon
     broker: FakeBroker
     store: FakeStore
     history: FakeHistory
     cache: FakeCache
+    link: FakeLink
     exit_code: int | None = None
 
     def publish(self, participant: str, *, race: str = "R1", at_ms: int | None = None, **more: Any) -> None:
@@ -68,14 +72,60 @@ class World:
         assert came == went + self.count("fixes_spooled") + self.count("fixes_in_flight")
 
 
+class Crashes:
+    """Makes actors crash wherever they wait: raises beside them, which cancels them and then counts as their crash."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, trio.Nursery] = {}
+
+    def wrap(self, name: str, start: Start) -> Start:
+        async def run(*, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+            async with trio.open_nursery() as nursery:
+                self.running[name] = nursery
+                try:
+                    await start(task_status=task_status)
+                finally:
+                    self.running.pop(name, None)
+                nursery.cancel_scope.cancel()
+
+        return run
+
+    def crash(self, name: str) -> None:
+        """The actor must be running."""
+        self.running[name].start_soon(_raise, name)
+
+
+async def _raise(name: str) -> None:
+    raise RuntimeError(f"made to crash: {name}")
+
+
+@attrs.define(eq=False)
+class FragileDaemon(Daemon):
+    """The same tree, every actor and every race of which can be made to crash."""
+
+    crashes: Crashes = attrs.field(factory=Crashes)
+
+    def _table(self) -> list[ChildSpec]:
+        specs = super()._table()
+        make_race = self.races.make_race
+
+        def fragile_race(cell: RaceCell) -> Race:
+            run = self.crashes.wrap(f"race {cell.race_id}", make_race(cell).run)
+            return cast("Race", SimpleNamespace(run=run))  # all that the directory wants of it
+
+        self.races.make_race = fragile_race
+        return [attrs.evolve(spec, start=self.crashes.wrap(spec.name, spec.start)) for spec in specs]
+
+
 @asynccontextmanager
 async def running_daemon(settings: Settings | None = None) -> AsyncIterator[World]:
     """Start the tree; on leaving it drains, and must do so cleanly when the test did not say otherwise."""
     store = FakeStore()
     broker, history, cache = FakeBroker(), FakeHistory(store), FakeCache()
-    outside = Outside(broker.make_link(), store, history, cache)
-    daemon = Daemon(settings or Settings.default(), now_ms, lambda _addresses: outside, lambda _daemon: [])
-    world = World(daemon, broker, store, history, cache)
+    link = broker.make_link()
+    outside = Outside(link, store, history, cache)
+    daemon = FragileDaemon(settings or Settings.default(), now_ms, lambda _addresses: outside, lambda _daemon: [])
+    world = World(daemon, broker, store, history, cache, link)
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         world.exit_code = await daemon.run(task_status=task_status)

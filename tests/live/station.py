@@ -1,0 +1,394 @@
+"""For black-box tests written from CONTRACT alone: servers, the daemon as a process, and a look at all from outside.
+
+Synchronous, because a fixture of pytest-trio lives for one test only and these daemons are shared by a whole module.
+What is compared with (ids, rounding) is computed here from the text of CONTRACT, never by the daemon's own code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import runpy
+import secrets
+import signal
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import attrs
+import jwt
+import psycopg
+from paho.mqtt import publish
+from psycopg.conninfo import make_conninfo
+from redis import Redis
+
+from actors.drivers.addresses import PostgresAddress
+from tests.live.daemon import ROOT, SUPERVISOR, write_settings
+from tests.servers import Server, free_port, start_mosquitto, start_redis
+
+SECRET = "a secret of the tests, longer than 32 bytes"
+WITHIN_S = 30.0
+Payload = bytes | dict[str, Any] | list[Any]
+STATUSES = ("moving", "stopped", "finished", "disqualified")
+
+
+def until(condition: Callable[[], object], what: str = "", within_s: float = WITHIN_S) -> None:
+    """Poll from outside; there is no event to wait for."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        time.sleep(0.02)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def utc(ms: int) -> str:
+    """As CONTRACT section 6 writes a moment."""
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03}Z"
+
+
+def unix_ms(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
+
+
+def e7(degrees: float) -> int:
+    """CONTRACT: `int(abs(x) * 1e7 + 0.5)` on the double, sign kept."""
+    size = int(abs(degrees) * 1e7 + 0.5)
+    return -size if degrees < 0 else size
+
+
+def fix_id(fix: Mapping[str, Any]) -> str:
+    """CONTRACT section 4, read word for word. RFC 9562 version 8: 48 | 4 version | 12 | 2 variant | 62."""
+    ms = unix_ms(fix["timestamp"])
+    body = b"fix1"
+    for name in (fix["race_id"], fix["participant_id"]):
+        body += struct.pack(">H", len(name.encode())) + name.encode()
+    status = STATUSES.index(fix.get("status", "moving"))
+    body += struct.pack(">qiiB", ms, e7(fix["latitude"]), e7(fix["longitude"]), status)
+    bits = int.from_bytes(blake2b(body, digest_size=10).digest(), "big") >> 6
+    number = ms << 80 | 8 << 76 | bits >> 62 << 64 | 2 << 62 | bits & (1 << 62) - 1
+    text = f"{number:032x}"
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def fix(race: str, participant: str = "P1", at: str | int = "2026-06-01T08:00:00Z", **more: Any) -> dict[str, Any]:
+    """A fix as a tracker would send it; `at` in Unix ms or as text."""
+    where = {"latitude": 47.5, "longitude": 8.25}
+    moment = at if isinstance(at, str) else utc(at)
+    return {"participant_id": participant, "race_id": race, **where, "timestamp": moment, "status": "moving"} | more
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode({"exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
+
+
+@attrs.define(eq=False)
+class Running:
+    """The daemon as a process."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text("utf-8", "replace")
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        request.add_header("Authorization", f"Bearer {token()}")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read()
+
+    def live(self, race: str) -> dict[str, dict[str, Any]]:
+        """participantId -> live position, as the API tells it."""
+        status, body = self.get(f"/api/races/{race}/positions")
+        assert status == 200, body
+        return {position["participantId"]: position for position in json.loads(body)["positions"]}
+
+    def metrics(self) -> dict[str, float]:
+        """Sums over the labels, and each sample under its full name."""
+        found: dict[str, float] = {}
+        for line in self.get("/metrics")[1].decode().splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                found[name] = float(value)
+                if "{" in name:
+                    found[name.partition("{")[0]] = found.get(name.partition("{")[0], 0) + float(value)
+        return found
+
+    def settled(self, messages: float) -> dict[str, float]:
+        """The metrics once that many messages arrived and none of them is waiting for anything."""
+        deadline = time.monotonic() + WITHIN_S
+        while True:
+            seen = self.metrics()
+            if (
+                seen["tracking_messages_received_total"] >= messages
+                and seen["tracking_fixes_in_flight"] == seen["tracking_messages_unacked"] == 0
+            ):
+                return seen
+            assert time.monotonic() < deadline, (messages, seen, self.log[-3000:])
+            time.sleep(0.02)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(WITHIN_S)
+
+
+def conserved(seen: Mapping[str, float]) -> bool:
+    """CONTRACT section 8."""
+    came = seen["tracking_fixes_received_total"] + seen["tracking_fixes_recovered_total"]
+    gone = sum(seen.get(f"tracking_fixes_{name}_total", 0.0) for name in ("committed", "duplicate", "rejected"))
+    return came == gone + seen["tracking_fixes_spooled"] + seen["tracking_fixes_in_flight"]
+
+
+@attrs.define(eq=False)
+class Station:
+    """Servers of a test's own, a database in the shared PostgreSQL, settings that point to them."""
+
+    folder: Path
+    broker: Server
+    redis: Server
+    postgres: PostgresAddress
+    db: psycopg.Connection[tuple[Any, ...]]
+    port: int = attrs.field(factory=free_port)
+    keys: dict[str, dict[str, object]] = attrs.field(factory=dict)
+    published: int = 0
+
+    @property
+    def cache(self) -> Redis:
+        return Redis(port=self.redis.port, decode_responses=True)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "settings.ini"
+
+    def settings(self) -> Path:
+        sections: dict[str, dict[str, object]] = {
+            "app": {"port": self.port},
+            "ws": {"port": self.port, "auth_secret": SECRET},
+            "mqtt": {"broker_url": f"mqtt://127.0.0.1:{self.broker.port}"},
+            "redis": {"host": "127.0.0.1", "port": self.redis.port},
+            "postgres": {
+                "host": "127.0.0.1",
+                "port": self.postgres.port,
+                "username": self.postgres.user,
+                "password": self.postgres.password.reveal(),
+                "database": self.postgres.database,
+            },
+        }
+        for section, keys in self.keys.items():
+            sections.setdefault(section, {}).update(keys)
+        return write_settings(self.folder, sections)
+
+    @contextmanager
+    def daemon(self, *, ready: bool = True, **environment: str) -> Iterator[Running]:
+        """Started, and taking fixes unless not `ready`; whatever the test does, it is gone afterwards."""
+        settings = self.settings()
+        log = self.folder / "daemon.log"
+        log.touch()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, SUPERVISOR, "--settings", str(settings)],
+                stdout=output,
+                stderr=output,
+                env=os.environ | environment,
+            )
+        running = Running(int(environment.get("PORT", self.port)), process, log)
+        self.published = 0
+        try:
+            if ready:
+                self.ready(running)
+            yield running
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(WITHIN_S)
+            process.kill()
+            process.wait()
+
+    def ready(self, running: Running) -> None:
+        def is_ready() -> bool:
+            assert running.process.poll() is None, running.log
+            with suppress(OSError):
+                return running.get("/readyz/ingest")[0] == 200
+            return False
+
+        until(is_ready, "ready")
+
+    def send(self, *payloads: Payload, topic: str = "tracking/P1/position", **more: Any) -> None:
+        """One message each at QoS 1, answered by the broker when this returns."""
+        self.send_all([(topic, payload) for payload in payloads], **more)
+
+    def send_all(
+        self,
+        messages: Sequence[tuple[str, Any]],
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        login: tuple[str, str] | None = None,
+    ) -> None:
+        """(topic, payload) each; `login` is user and password."""
+        auth: Any = {"username": login[0], "password": login[1]} if login else None
+        ready: list[Any] = [
+            {"topic": topic, "payload": as_payload(payload), "qos": qos, "retain": retain}
+            for topic, payload in messages
+        ]
+        publish.multiple(ready, hostname="127.0.0.1", port=self.broker.port, auth=auth)
+        self.published += len(ready)
+
+    def rows(self, race: str | None = None) -> list[tuple[Any, ...]]:
+        """(id, participant, race, latitude, longitude, timestamp in ms, status) by id."""
+        where = "where race_id = %s" if race is not None else "where %s::text is null"
+        sql = f"""select id::text, participant_id, race_id, latitude::text, longitude::text,
+            (extract(epoch from client_timestamp) * 1000)::text, status::text
+          from tracking_positions {where} order by id"""
+        return self.db.execute(sql.encode(), (race,)).fetchall()
+
+    def command(self, *args: str, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """One command to its end; `check` is the exit code it must have."""
+        return self.commands([args], check=check, **environment)[0]
+
+    def commands(
+        self, commands: Sequence[Sequence[str]], *, check: int | None = 0, **environment: str
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """Several, at the same time."""
+        return run_commands([["--settings", str(self.path), *args] for args in commands], check=check, **environment)
+
+    def here(
+        self, *commands: Sequence[str], check: int | None = 0, **environment: str
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """Several, without a process for each."""
+        return run_here([["--settings", str(self.path), *args] for args in commands], check=check, **environment)
+
+
+def run_commands(
+    commands: Sequence[Sequence[str]], *, check: int | None = 0, **environment: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """`python supervisor.py ARGS` each, at the same time."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, SUPERVISOR, *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | environment,
+        )
+        for args in commands
+    ]
+    done = []
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=60)
+            done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for one in done:
+        assert check is None or one.returncode == check, (one.args[2:], one.returncode, one.stdout, one.stderr)
+    return done
+
+
+def run_here(
+    commands: Sequence[Sequence[str]], *, check: int | None = 0, **environment: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """As `run_commands`, one after the other in this process: starting Python costs most of a short command."""
+    done = []
+    for args in commands:
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+        with (
+            redirect_stdout(out),
+            redirect_stderr(err),
+            mock.patch.dict(os.environ, environment),
+            mock.patch.object(sys, "argv", [SUPERVISOR, *args]),
+        ):
+            try:
+                runpy.run_path(SUPERVISOR, run_name="__main__")
+                code: object = 0
+            except SystemExit as ended:
+                code = ended.code
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read())
+        assert isinstance(code, int)
+        assert check is None or code == check, (args, code, texts)
+        done.append(subprocess.CompletedProcess(list(args), code, *texts))
+    return done
+
+
+def as_payload(payload: Payload) -> bytes:
+    return payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+
+
+def row(sent: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The row that CONTRACT says a fix becomes, as `Station.rows` reads it."""
+    return (
+        fix_id(sent),
+        sent["participant_id"],
+        sent["race_id"],
+        degrees(e7(sent["latitude"])),
+        degrees(e7(sent["longitude"])),
+        f"{unix_ms(sent['timestamp'])}.000000",
+        sent.get("status", "moving"),
+    )
+
+
+def degrees(value: int) -> str:
+    """As numeric(10,7) shows itself."""
+    return f"{'-' if value < 0 else ''}{abs(value) // 10**7}.{abs(value) % 10**7:07}"
+
+
+@contextmanager
+def station(folder: Path, server: PostgresAddress, *, broker: str = "", **keys: dict[str, object]) -> Iterator[Station]:
+    """`broker` are lines for mosquitto's file, `keys` more settings; the database is empty and dropped at the end."""
+    admin = psycopg.connect(conninfo(server), autocommit=True)
+    name = f"tracking_{secrets.token_hex(4)}"
+    admin.execute(f"create database {name}".encode())
+    address = attrs.evolve(server, database=name)
+    folders = [folder / part for part in ("broker", "redis")]
+    for each in folders:
+        each.mkdir()
+    try:
+        with (
+            psycopg.connect(conninfo(address), autocommit=True) as db,
+            start_mosquitto(folders[0], extra=broker, persistence=True) as mosquitto,
+            start_redis(folders[1]) as valkey,
+        ):
+            made = Station(folder, mosquitto, valkey, address, db, keys=keys)
+            made.settings()
+            yield made
+    finally:
+        admin.execute(f"drop database {name} with (force)".encode())
+        admin.close()
+
+
+def conninfo(address: PostgresAddress) -> str:
+    return make_conninfo(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password.reveal(),
+        dbname=address.database,
+    )
