@@ -158,6 +158,7 @@ async def daemon(settings: Path, port: int, *args: str) -> AsyncIterator[DaemonP
                 await trio.sleep(0.05)
         yield running
     finally:
+        print(log.read_text()[-20_000:])  # pytest shows it when the test fails
         with trio.CancelScope(shield=True):
             if process.poll() is None:
                 process.terminate()
@@ -195,9 +196,11 @@ class Dashboard:
             self._changed.set()
 
     async def until(self, condition: Any, within_s: float = 30) -> None:
-        with trio.fail_after(within_s):
+        with trio.move_on_after(within_s):
             while not condition():
                 await self._changed.wait()
+            return
+        raise AssertionError(f"not within {within_s} s; live {self.live}, closed {self.closed}, else {self.others}")
 
     def timestamps(self, race_id: str) -> dict[str, str]:
         return {pid: position["timestamp"] for (race, pid), position in self.live.items() if race == race_id}

@@ -199,7 +199,7 @@ class Station:
         return write_settings(self.folder, sections)
 
     @contextmanager
-    def daemon(self, *, ready: bool = True, **environment: str) -> Iterator[Running]:
+    def daemon(self, environment: Mapping[str, str] = {}, *, ready: bool = True) -> Iterator[Running]:
         """Started, and taking fixes unless not `ready`; whatever the test does, it is gone afterwards."""
         settings = self.settings()
         log = self.folder / "daemon.log"

@@ -24,6 +24,7 @@ from actors.drivers.addresses import PostgresAddress
 from tests.live.daemon import SUPERVISOR
 from tests.live.station import (
     SECRET,
+    Payload,
     Running,
     Station,
     e7,
@@ -245,7 +246,7 @@ def test_the_environment_overrides_the_file_and_signals_end_it_with_0(
             "STALE_DATA_THRESHOLD_MS": "600000",
             "POSTGRES_PASSWORD_FILE": str(secret),
         }
-        with at.daemon(**environment) as running:
+        with at.daemon(environment) as running:
             at.send(fix("env", "P1", now_ms() - 300_000), fix("env", "P2", now_ms() - 700_000))
             seen = running.settled(2)
             assert seen["tracking_fixes_late_total"] == 1
@@ -255,6 +256,7 @@ def test_the_environment_overrides_the_file_and_signals_end_it_with_0(
             assert Running(at.port, running.process, running.log_file).live("env").keys() == {"P1", "P2"}, (
                 "[ws] port stays, and both do the same"
             )
+            assert (tmp_path / "var").is_dir(), "a relative data_dir starts at the folder of the file"
             running.process.send_signal(signal.SIGHUP)
             assert running.stop(signal.SIGINT) == 0
         (log,) = re.findall(r".*restart is needed.*|.*SIGHUP.*", running.log) or [""]
@@ -305,7 +307,7 @@ def test_token_is_a_jwt_with_the_races_and_the_time_to_live(site: Site) -> None:
 
 def test_rejections_are_listed_newest_first(site: Site) -> None:
     at, running = site
-    bad = [
+    bad: list[Payload] = [
         fix("rej-1", status="x"),
         fix("rej-2", latitude=91),
         fix("rej-1", longitude=200),

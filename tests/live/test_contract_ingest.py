@@ -131,6 +131,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "longitude out by 1e-7": (text(longitude="180.0000001"), "bad_coordinate"),
     "longitude out by -1e-7": (text(longitude="-180.0000001"), "bad_coordinate"),
     "latitude out as sent, not as rounded": (text(latitude="90.00000001"), "bad_coordinate"),
+    "latitude of 300 digits": (text(latitude="9" * 300), "bad_coordinate"),
+    "latitude of 20 digits": (text(latitude="-" + "9" * 20), "bad_coordinate"),
     "latitude 1e308": (text(latitude="1e308"), "bad_coordinate"),
     "(0, 0)": (text(latitude="0", longitude="0"), "no_fix"),
     "(-0.0, 0e5)": (text(latitude="-0.0", longitude="0e5"), "no_fix"),
@@ -138,6 +140,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "status capitalised": (text(status='"Stopped"'), "bad_status"),
     "status empty": (text(status='""'), "bad_status"),
     "status with a blank": (text(status='"moving "'), "bad_status"),
+    "status with a NUL": (text(status=r'"moving\u0000"'), "bad_status"),
+    "timestamp with a NUL": (text(timestamp=r'"2025-07-01T08:15:30Z\u0000"'), "bad_timestamp"),
     "status null": (text(status="null"), "bad_type"),
     "status a number": (text(status="0"), "bad_type"),
     **{
@@ -264,6 +268,10 @@ ACCEPTED: dict[str, tuple[bytes, dict[str, Any]]] = {
     "Arabic digit first": (text(participant_id='"٣عدو"'), {"participant_id": "٣عدو"}),
     "Hindi with marks": (text(participant_id='"हिन्दी"'), {"participant_id": "हिन्दी"}),
     "quotes written as escapes": (text(participant_id='"\\u0050\\u00e91"'), {"participant_id": "Pé1"}),
+    "a key written as escapes": (
+        text(participant_id="").replace(b"race_id", rb"""participant\u005fid":"ke","race\u005Fid"""),
+        {"participant_id": "ke"},
+    ),
     "no status": (text(status="", participant_id='"ns"'), {"participant_id": "ns"}),
     "stopped": (text(status='"stopped"'), {"status": "stopped"}),
     "finished": (text(status='"finished"'), {"status": "finished"}),
