@@ -17,7 +17,7 @@ import trio
 
 from actors.core import settings_values
 from actors.data_dir import DataDir
-from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey, process
+from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey, postgres_home, process
 from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.drivers.mqtt_connection import BrokerAddress
 from actors.errors import CacheUnavailable, NotStarted, StoreMisconfigured, StoreUnavailable
@@ -107,7 +107,9 @@ class EmbeddedServers:
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises NotStarted when one of them cannot be started."""
-        await process.end_leftovers(self.data_dir.folder)
+        folder = self.data_dir.folder
+        sockets = embedded_valkey.socket_folder(folder)
+        await process.end_leftovers(folder, sockets, *postgres_home.elsewhere(folder))
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as starting:
                 for server in self._servers():
@@ -187,7 +189,10 @@ async def _until_it_answers(server: Server, running: process.Running) -> None:
         while not running.ended:
             try:
                 await server.probe()
-            except (StoreUnavailable, StoreMisconfigured, CacheUnavailable, OSError) as error:
+            except StoreMisconfigured as error:  # a lost password: waiting does not help
+                trouble = str(error)
+                break
+            except (StoreUnavailable, CacheUnavailable, OSError) as error:
                 trouble = str(error)
                 if any(word in trouble for word in RECOVERING):
                     scope.deadline = trio.current_time() + START_S

@@ -59,6 +59,7 @@ class ExportResponse(Response):
 
     async def _send_all(self, first: list[Fix], chunks: AsyncIterator[list[Fix]], receive: Receive, send: Send) -> None:
         """Ends early when the client leaves: a cursor must not be read for nobody."""
+        complete = False
         async with trio.open_nursery() as nursery:
 
             async def leave_with_client() -> None:
@@ -71,10 +72,14 @@ class ExportResponse(Response):
                 await _send_piece(send, self._formatter.header() + self._formatter.chunk(first))
                 async for fixes in chunks:
                     await _send_piece(send, self._formatter.chunk(fixes))
-                await send({"type": "http.response.body", "body": self._formatter.footer()})
+                complete = True
             except (Unavailable, StoreMisconfigured) as error:  # here, because a nursery would wrap it
                 self._cut_short(error)
             nursery.cancel_scope.cancel()
+        if complete:
+            # Out here, because hypercorn tells a disconnect before the last `send` has tidied the connection up:
+            # cancelled in there, it would neither close the connection nor take another request on it.
+            await send({"type": "http.response.body", "body": self._formatter.footer()})
 
     def _cut_short(self, error: Exception) -> None:
         log.warning("export cut short", race_id=self._race_id, why=str(error))

@@ -99,8 +99,8 @@ async def _initdb(home: Home, binaries: Path, data_dir: Path) -> None:
     """Whole or not at all: under another name first, and the password is in place before the cluster is."""
     log.info("setting up PostgreSQL, a few seconds", folder=str(home.folder))
     for left in home.folder.glob("new.*"):
-        shutil.rmtree(left)
-    # A name of its own: an initdb that a killed daemon left behind may still be writing.
+        # What a killed initdb's child still writes there is left to the next start.
+        shutil.rmtree(left, ignore_errors=True)
     fresh = Path(tempfile.mkdtemp(prefix="new.", dir=home.folder))
     password = secrets.token_urlsafe(24)
     password_file = fresh / "password"

@@ -72,13 +72,17 @@ async def answers(where: RedisAddress) -> None:
         async with stream:
             await stream.send_all(f"AUTH {where.password.reveal()}\r\nPING\r\n".encode())
             reply = b""
-            while b"+PONG" not in reply:
-                more = await stream.receive_some(1024)
-                if not more or reply.startswith(b"-") or b"\n-" in reply:
-                    raise CacheUnavailable(f"Valkey says {reply.decode('ascii', 'replace').strip()}")
+            while reply.count(b"\n") < 2 and (more := await stream.receive_some(1024)):
                 reply += more
+            if reply != b"+OK\r\n+PONG\r\n":
+                raise CacheUnavailable(f"Valkey says {' '.join(reply.decode('ascii', 'replace').split())}")
     except OSError as error:
         raise CacheUnavailable(f"Valkey does not answer: {error.strerror}") from error
+
+
+def socket_folder(data_dir: Path) -> Path:
+    """Where its socket is: data_dir, unless that path is too long."""
+    return socket_path(data_dir, SOCKET).parent
 
 
 def _quoted(path: Path) -> str:

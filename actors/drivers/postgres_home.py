@@ -79,6 +79,12 @@ def find(data_dir: Path) -> Home | None:
     return Home(folder, account)
 
 
+def elsewhere(data_dir: Path) -> list[Path]:
+    """The folder, when it is not in data_dir. Raises OSError."""
+    record = data_dir / RECORD
+    return [Path(record.read_text().rstrip("\n"))] if record.exists() else []
+
+
 def make(data_dir: Path) -> Home:
     """The home, made where it is missing, with a way to it. Raises NotStarted, OSError."""
     home = find(data_dir) or _choose(data_dir)

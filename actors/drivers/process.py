@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,14 @@ LOG_TAIL_LINES = 12
 LOG_BYTES = 10 * 1024 * 1024  # at a start a longer log is put aside, in the place of the one before it
 RECORD = ".pid"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+STRAYS = {
+    "postgres": signal.SIGINT,
+    "initdb": signal.SIGKILL,  # to its group; what it made is made again
+    "mosquitto": signal.SIGTERM,
+    "valkey-server": signal.SIGTERM,
+    "amqtt.scripts.broker_script": signal.SIGTERM,
+}
+"""Program, or module of Python -> how to end one that has no record."""
 THEN_BECOME_IT = 'read -r me </proc/$$/stat; echo "$me" >&0; exec "$0" "$@" </dev/null'
 """Of sh, whose stdin is the record: pid and start time stay the same over exec."""
 
@@ -107,11 +116,18 @@ async def start(plan: Plan) -> Running:
     return Running(plan, process)
 
 
-async def end_leftovers(data_dir: Path) -> None:
-    """End every server that a killed daemon left behind. Call it with data_dir locked. Raises NotStarted."""
+async def end_leftovers(data_dir: Path, *others: Path) -> None:
+    """End every server that a killed daemon left behind. Call it with data_dir locked. Raises NotStarted.
+
+    Those on record first; then those whose record is lost, known by a command line that names a path in data_dir or
+    in one of the `others`, the daemon's own folders outside of it.
+    """
     async with trio.open_nursery() as nursery:
         for record in _records(data_dir):
             nursery.start_soon(_end_leftover, record)
+    async with trio.open_nursery() as nursery:
+        for pid, program in _strays((data_dir, *others)):
+            nursery.start_soon(_end_stray, pid, program)
 
 
 def ask_to_end(data_dir: Path) -> None:
@@ -155,6 +171,34 @@ async def _end_leftover(left: _Record) -> None:
     if not left.gone:
         raise NotStarted(f"process {left.pid}, which a killed daemon left behind, does not end: end it by hand")
     os.unlink(left.path)
+
+
+def _strays(folders: Sequence[Path]) -> list[tuple[int, str]]:
+    """(pid, program) of our servers that work in these folders; of this container only, and only those of ours."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            argv = os.fsdecode((process / "cmdline").read_bytes()).rstrip("\0").split("\0")
+            pids = re.search(r"^NSpid:(.*)", (process / "status").read_text("utf-8", "replace"), re.MULTILINE)
+            owner = process.stat().st_uid
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        program = argv[2] if argv[1:2] == ["-m"] and len(argv) > 2 else Path(argv[0].partition(" ")[0]).name
+        # Valkey's title is one string: "... unixsocket:/path".
+        named = any(arg.startswith(f"{at}/") or f":{at}/" in arg for at in folders for arg in argv)
+        # In a container of its own the same path is another folder; such a process has a second pid there.
+        nested = pids is not None and len(pids[1].split()) > 1
+        if program in STRAYS and named and not nested and os.geteuid() in (0, owner):
+            found.append((int(process.name), program))
+    return found
+
+
+async def _end_stray(pid: int, program: str) -> None:
+    started = start_ticks(pid)
+    log.warning("ending a server that a killed daemon left behind without a record", program=program, pid=pid)
+    await end(pid, STRAYS[program], LEFTOVER_S, lambda: start_ticks(pid) != started)
+    if started and start_ticks(pid) == started:
+        raise NotStarted(f"process {pid}, which a killed daemon left behind, does not end: end it by hand")
 
 
 async def end(pid: int, ask: signal.Signals, patience_s: float, gone: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -160,13 +161,21 @@ async def test_a_set_up_that_was_cut_short_is_done_again(place: Place) -> None:
 async def test_a_lock_file_whose_pid_is_another_program_now(place: Place) -> None:
     place = place.only("postgres")
     async with embedded(place):
-        lock = (at.postgres_folder(place.data_dir) / "data" / "postmaster.pid").read_text().split("\n")
-    path = at.postgres_folder(place.data_dir) / "data" / "postmaster.pid"
-    path.write_text("\n".join([str(os.getpid()), *lock[1:]]))
-    owner = path.parent.stat()
-    os.chown(path, owner.st_uid, owner.st_gid)
-    async with embedded(place) as where:
-        assert at.sql(where.postgres, "SELECT 1") == [(1,)]
+        path = at.postgres_folder(place.data_dir) / "data" / "postmaster.pid"
+        _, *lines = path.read_text().split("\n")
+    owner = os.stat(path.parent)
+    # Of the same user: a process that it may not signal, and its parent, PostgreSQL leaves out of account itself.
+    as_owner = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
+    async with trio.open_nursery() as nursery:
+        other: trio.Process = await nursery.start(
+            partial(trio.run_process, ["/bin/sleep", "60"], check=False, **as_owner)
+        )
+        path.write_text("\n".join([str(other.pid), *lines]))
+        os.chown(path, owner.st_uid, owner.st_gid)
+        async with embedded(place) as where:
+            assert at.sql(where.postgres, "SELECT 1") == [(1,)]
+        assert other.poll() is None
+        nursery.cancel_scope.cancel()
 
 
 # --- what cannot be started ------------------------------------------------------------------------------------

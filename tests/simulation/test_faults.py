@@ -7,7 +7,6 @@ too: it shuffles the tasks that are ready at once, on purpose, with a generator 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import attrs
 import pytest
@@ -28,12 +27,11 @@ PEOPLE = 5
 
 
 @pytest.fixture(autouse=True)
-def repeatable_scheduler(seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def repeatable_scheduler(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make trio choose among ready tasks by the seed (the same switch that hypothesis uses)."""
     monkeypatch.setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     monkeypatch.setattr(trio_run, "_r", random.Random(seed))
     monkeypatch.setattr(random, "random", random.Random(seed).random)
-    yield
 
 
 async def trackers(world: World, rng: random.Random) -> None:

@@ -12,8 +12,8 @@ import trio
 
 from actors.core.timestamps import format_ms
 from actors.outside import Outside
-from actors.settings import Settings
 from actors.race import Race, RaceCell
+from actors.settings import Settings
 from actors.supervision import ChildSpec, Start
 from supervisor import Daemon
 from tests.actors.fakes import FakeBroker, FakeCache, FakeHistory, FakeLink, FakeStore, Viewer
