@@ -67,7 +67,8 @@ class Daemon:
                     addresses = await self._start(nursery, self._spec("embedded", self.embedded, shutdown_s=30.0))
                 self.outside = self.open_outside(addresses)
                 for spec in self._table():
-                    await self._start(nursery, spec)
+                    if not self.stop_asked.is_set():
+                        await self._start(nursery, spec)
                 task_status.started()
                 await self.stop_asked.wait()
                 await self._drain()
@@ -179,6 +180,8 @@ class Daemon:
         """First phase of a stop: take no more, and wait until everything taken is durable and acknowledged."""
         child = {child.spec.name: child for child in self.children}
         ledger = self.desk.ledger
+        if "reader" not in child:
+            return  # stopped while starting: nothing was taken
         log.info("draining", fixes_in_flight=ledger.fixes_in_flight)
         self._stop_taking()
         if State.PARKED not in (child["reader"].state, child["persistence"].state):

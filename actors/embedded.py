@@ -104,6 +104,13 @@ class EmbeddedServers:
 
     settings: Settings
     data_dir: DataDir
+    running: set[process.Running] = attrs.field(factory=set, init=False)
+
+    def abandon(self) -> None:
+        """The daemon ends at once: ask the servers to stop, and do not wait for it."""
+        for running in self.running:
+            if not running.ended:
+                running.process.send_signal(running.plan.stop_signal)
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises NotStarted when one of them cannot be started."""
@@ -161,6 +168,7 @@ class EmbeddedServers:
             began = trio.current_time()
             try:
                 running = await process.start(await server.prepare())
+                self.running.add(running)
                 name = running.plan.name
                 try:
                     await _until_it_answers(server, running)
@@ -172,6 +180,7 @@ class EmbeddedServers:
                 finally:
                     with trio.CancelScope(shield=True):
                         await running.stop(STOP_S)
+                    self.running.discard(running)
                 log.error("embedded server ended", server=name, exit_code=running.process.returncode)
             except NotStarted as error:
                 if not answered:

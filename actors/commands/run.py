@@ -58,6 +58,7 @@ def run(_args: argparse.Namespace, settings: Settings) -> int:
 
 def serve(settings: Settings, beside: Beside | None = None) -> int:
     """Run the daemon until it is stopped; `beside` runs while it serves."""
+    os.umask(0o077)  # as root, data_dir lets others pass through it
     writer = logging_setup.set_up(settings.app.log_format, settings.app.log_level, sys.stderr)
     with ExitStack() as stack:
         stack.callback(writer.close)
@@ -66,11 +67,12 @@ def serve(settings: Settings, beside: Beside | None = None) -> int:
 
 
 async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -> int:
-    daemon = make_daemon(settings, data_dir)
+    embedded = EmbeddedServers(settings, data_dir) if uses_embedded(settings) else None
+    daemon = make_daemon(settings, data_dir, embedded)
     code = 1
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_listen_for_signals, daemon)
+            await nursery.start(_listen_for_signals, daemon, embedded)
 
             async def run_daemon(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
                 nonlocal code
@@ -78,7 +80,8 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -
                 nursery.cancel_scope.cancel()
 
             await nursery.start(run_daemon)
-            log.info("ready", http=f"{settings.ws.host}:{settings.app.port}", websocket=settings.ws.path)
+            if not daemon.stop_asked.is_set():
+                log.info("ready", http=f"{settings.ws.host}:{settings.app.port}", websocket=settings.ws.path)
             if beside is not None:
                 async with trio.open_nursery() as guests:
                     guests.start_soon(beside, daemon)
@@ -91,7 +94,7 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -
     return code
 
 
-def make_daemon(settings: Settings, data_dir: DataDir) -> Daemon:
+def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers | None) -> Daemon:
     """The tree of supervisor.py with everything real around it."""
     access = Access(
         load_secret(settings), settings.ws.auth == "token", settings.ws.cors_origin, settings.ws.cors_credentials
@@ -99,8 +102,8 @@ def make_daemon(settings: Settings, data_dir: DataDir) -> Daemon:
     tls = _tls_context(settings)
     started_at = time.monotonic()
 
-    def open_outside(embedded: Addresses | None) -> Outside:
-        where = embedded or addresses(settings)
+    def open_outside(told: Addresses | None) -> Outside:
+        where = told or addresses(settings)
         mqtt = settings.mqtt
         if where.broker_kind == "amqtt":
             mqtt = attrs.evolve(mqtt, protocol="3.1.1")
@@ -139,7 +142,7 @@ def make_daemon(settings: Settings, data_dir: DataDir) -> Daemon:
         wall_clock_ms,
         open_outside,
         edges,
-        embedded=EmbeddedServers(settings, data_dir).run if uses_embedded(settings) else None,
+        embedded=embedded.run if embedded else None,
     )
 
 
@@ -148,7 +151,9 @@ def uses_embedded(settings: Settings) -> bool:
     return "embedded" in (settings.mqtt.broker_url, settings.redis.host, settings.postgres.host)
 
 
-async def _listen_for_signals(daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _listen_for_signals(
+    daemon: Daemon, embedded: EmbeddedServers | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """SIGTERM and SIGINT drain, a second one ends at once with 1; SIGHUP only says what it cannot do yet."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
@@ -158,6 +163,8 @@ async def _listen_for_signals(daemon: Daemon, *, task_status: trio.TaskStatus[No
                 log.warning("settings are read at the start only: restart the daemon to apply them", signal=name)
             elif daemon.stop_asked.is_set():
                 log.error("second signal, ending at once: the broker keeps what is not acknowledged", signal=name)
+                if embedded is not None:
+                    embedded.abandon()
                 os._exit(1)
             else:
                 log.info("stopping", signal=name)

@@ -130,14 +130,6 @@ async def end_leftovers(data_dir: Path, *others: Path) -> None:
             nursery.start_soon(_end_stray, pid, program)
 
 
-def ask_to_end(data_dir: Path) -> None:
-    """Tell every recorded server to stop, and wait for none: for a daemon that must end at once."""
-    for left in _records(data_dir):
-        if not left.gone:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(left.pid), int(left.stop_signal))
-
-
 @attrs.frozen
 class _Record:
     """Of a server that an earlier daemon started."""

@@ -57,16 +57,22 @@ class Place:
             return 0
 
     def servers(self) -> list[str]:
-        """Names of the server processes that work on this data_dir, one for each process."""
-        found = []
+        """Names of the server processes that work on this data_dir, one for each server.
+
+        A child that PostgreSQL has just forked still shows its parent's command line, so children do not count.
+        """
+        found: dict[int, tuple[str, int]] = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal():
                 try:
                     argv = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                    parent = int((folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
                 except (FileNotFoundError, ProcessLookupError):
                     continue
-                found += [name for name, mark in self.marks().items() if any(mark in part for part in argv)]
-        return sorted(found)
+                for name, mark in self.marks().items():
+                    if any(mark in part for part in argv):
+                        found[int(folder.name)] = (name, parent)
+        return sorted(name for name, parent in found.values() if parent not in found)
 
     def marks(self) -> dict[str, str]:
         """What only the command line of that server has in it."""

@@ -1,7 +1,6 @@
 """For black-box tests written from CONTRACT alone: servers, the daemon as a process, and a look at all from outside.
 
 Synchronous, because a fixture of pytest-trio lives for one test only and these daemons are shared by a whole module.
-What is compared with (ids, rounding) is computed here from the text of CONTRACT, never by the daemon's own code.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import runpy
 import secrets
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -20,8 +18,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,7 +36,6 @@ from tests.servers import Server, free_port, start_mosquitto, start_redis
 SECRET = "a secret of the tests, longer than 32 bytes"
 WITHIN_S = 30.0
 Payload = bytes | dict[str, Any] | list[Any]
-STATUSES = ("moving", "stopped", "finished", "disqualified")
 
 
 def until(condition: Callable[[], object], what: str = "", within_s: float = WITHIN_S) -> None:
@@ -49,47 +44,6 @@ def until(condition: Callable[[], object], what: str = "", within_s: float = WIT
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.02)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def utc(ms: int) -> str:
-    """As CONTRACT section 6 writes a moment."""
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03}Z"
-
-
-def unix_ms(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
-
-
-def e7(degrees: float) -> int:
-    """CONTRACT: `int(abs(x) * 1e7 + 0.5)` on the double, sign kept."""
-    size = int(abs(degrees) * 1e7 + 0.5)
-    return -size if degrees < 0 else size
-
-
-def fix_id(fix: Mapping[str, Any]) -> str:
-    """CONTRACT section 4, read word for word. RFC 9562 version 8: 48 | 4 version | 12 | 2 variant | 62."""
-    ms = unix_ms(fix["timestamp"])
-    body = b"fix1"
-    for name in (fix["race_id"], fix["participant_id"]):
-        body += struct.pack(">H", len(name.encode())) + name.encode()
-    status = STATUSES.index(fix.get("status", "moving"))
-    body += struct.pack(">qiiB", ms, e7(fix["latitude"]), e7(fix["longitude"]), status)
-    bits = int.from_bytes(blake2b(body, digest_size=10).digest(), "big") >> 6
-    number = ms << 80 | 8 << 76 | bits >> 62 << 64 | 2 << 62 | bits & (1 << 62) - 1
-    text = f"{number:032x}"
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-def fix(race: str, participant: str = "P1", at: str | int = "2026-06-01T08:00:00Z", **more: Any) -> dict[str, Any]:
-    """A fix as a tracker would send it; `at` in Unix ms or as text."""
-    where = {"latitude": 47.5, "longitude": 8.25}
-    moment = at if isinstance(at, str) else utc(at)
-    return {"participant_id": participant, "race_id": race, **where, "timestamp": moment, "status": "moving"} | more
 
 
 def token(**claims: Any) -> str:
@@ -340,24 +294,6 @@ def run_here(
 
 def as_payload(payload: Payload) -> bytes:
     return payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-
-
-def row(sent: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The row that CONTRACT says a fix becomes, as `Station.rows` reads it."""
-    return (
-        fix_id(sent),
-        sent["participant_id"],
-        sent["race_id"],
-        degrees(e7(sent["latitude"])),
-        degrees(e7(sent["longitude"])),
-        f"{unix_ms(sent['timestamp'])}.000000",
-        sent.get("status", "moving"),
-    )
-
-
-def degrees(value: int) -> str:
-    """As numeric(10,7) shows itself."""
-    return f"{'-' if value < 0 else ''}{abs(value) // 10**7}.{abs(value) % 10**7:07}"
 
 
 @contextmanager

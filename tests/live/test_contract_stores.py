@@ -1,4 +1,4 @@
-"""CONTRACT sections 4, 5 and 2 ("Stopping") from outside: tables, cache, restarts of the daemon and of its servers."""
+"""CONTRACT sections 4 and 5 from outside: the tables, the cache, the order of live positions, restarts of the daemon."""
 
 from __future__ import annotations
 
@@ -8,29 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-import trio
-from trio_websocket import open_websocket_url
 
 from actors.drivers.addresses import PostgresAddress
-from tests.live.daemon import Dashboard
-from tests.live.station import (
-    STATUSES,
-    Running,
-    Station,
-    conninfo,
-    conserved,
-    fix,
-    fix_id,
-    now_ms,
-    row,
-    station,
-    token,
-    unix_ms,
-    until,
-    utc,
-)
+from tests.live.expected import STATUSES, fix, fix_id, now_ms, row, unix_ms, utc
+from tests.live.live_state import cached, last, seen, snapshot
+from tests.live.station import Running, Station, conserved, station, until
 
 pytestmark = pytest.mark.live
 
@@ -46,41 +29,6 @@ def at(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresAddres
 def site(at: Station) -> Iterator[tuple[Station, Running]]:
     with at.daemon() as running:
         yield at, running
-
-
-def snapshot(running: Running, *races: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """race -> participantId -> position, as a dashboard that subscribes now sees it."""
-
-    async def look() -> list[dict[str, Any]]:
-        url = f"ws://127.0.0.1:{running.port}/tracking?token={token()}"
-        async with open_websocket_url(url) as ws, trio.open_nursery() as nursery:
-            board = Dashboard(ws)
-            nursery.start_soon(board.listen)
-            for race in races:
-                await board.say("subscribe_race", {"raceId": race})
-            await board.until(lambda: len(board.snapshots) == len(races))
-            nursery.cancel_scope.cancel()
-        return board.snapshots
-
-    found = trio.run(look)
-    return {
-        one["data"]["raceId"]: {position["participantId"]: position for position in one["data"]["positions"]}
-        for one in found
-    }
-
-
-def last(race: str, participant: str) -> str:
-    return f"race:{race}:participant:{participant}:last"
-
-
-def cached(at: Station, race: str, participant: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(str(at.cache.get(last(race, participant)) or "{}"))
-    return value
-
-
-def seen(at: Station, race: str) -> dict[str, float]:
-    scores: Any = at.cache.zrange(f"race:{race}:seen", 0, -1, withscores=True)
-    return {str(name): float(score) for name, score in scores}
 
 
 # --- the schema ------------------------------------------------------------------------------------------------
@@ -152,12 +100,12 @@ def test_migrate_makes_the_schema_of_the_contract_and_dry_run_makes_nothing(
 ) -> None:
     with station(tmp_path, postgres_server) as at:
         tables = "select count(*) from information_schema.tables where table_name like 'tracking%%'"
-        dry = at.command("migrate", "--dry-run")
+        dry = at.here(["migrate", "--dry-run"])[0]
         for name in ("participant_status", "tracking_positions", "tracking_rejections", *INDEXES):
             if not name.endswith("_pkey"):
                 assert name in dry.stdout
         assert at.db.execute(tables, ()).fetchone() == (0,)
-        at.command("migrate")
+        at.here(["migrate"])
         check_schema(at)
         # A row by hand needs no more than what has no default.
         at.db.execute(
@@ -171,13 +119,13 @@ def test_migrate_makes_the_schema_of_the_contract_and_dry_run_makes_nothing(
         assert (latitude, status) == ("1.2345679", "moving")
         assert 0 <= age_s < 60
         at.db.execute("drop index idx_tracking_race_id")
-        partly, again = at.commands([["migrate", "--dry-run"], ["migrate", "--dry-run"]])
+        partly, again = at.here(["migrate", "--dry-run"], ["migrate", "--dry-run"])
         assert "idx_tracking_race_id" in partly.stdout
         assert "idx_tracking_race_timestamp" not in partly.stdout
         assert partly.stdout == again.stdout
-        at.command("migrate")
+        at.here(["migrate"])
         check_schema(at)
-        done = at.command("migrate", "--dry-run")
+        done = at.here(["migrate", "--dry-run"])[0]
         assert "idx_tracking" not in done.stdout
         # No rights needed where nothing is missing.
         at.db.execute("drop role if exists contract_reader")
@@ -186,13 +134,13 @@ def test_migrate_makes_the_schema_of_the_contract_and_dry_run_makes_nothing(
             at.db.execute("grant select, insert on all tables in schema public to contract_reader")
             at.keys = {"postgres": {"username": "contract_reader", "password": "x"}}
             at.settings()
-            at.command("migrate")
+            at.here(["migrate"])
         finally:
             at.db.execute("drop owned by contract_reader")
             at.db.execute("drop role contract_reader")
         at.keys = {"postgres": {"database": "there_is_none"}}
         at.settings()
-        assert "there_is_none" in at.command("migrate", check=1).stderr
+        assert "there_is_none" in at.here(["migrate"], check=1)[0].stderr
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------
@@ -393,125 +341,3 @@ def test_kill_9_loses_nothing_and_the_session_survives(at: Station) -> None:
         assert metrics["tracking_mqtt_session_lost_total"] == 0
         assert conserved(metrics)
         assert running.stop(signal.SIGINT) == 0
-
-
-# --- servers go away -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["stop", "kill", "freeze"])
-def test_redis_away_nothing_else_cares_and_it_is_filled_when_it_is_back(at: Station, how: str) -> None:
-    race = f"redis-{how}"
-    with at.daemon() as running:
-        at.send(fix(race, "before", now_ms()))
-        until(lambda: cached(at, race, "before"))
-        if how == "freeze":
-            at.redis.sigstop()
-        else:
-            at.redis.stop() if how == "stop" else at.redis.kill()
-        sent = [fix(race, f"P{n}", now_ms()) for n in range(50)]
-        at.send(*sent)
-        at.send(fix(f"new-{race}", "P1", now_ms()))  # a race that has to be restored without Redis
-        running.settled(at.published)
-        until(lambda: len(running.live(race)) == 51)
-        assert len(snapshot(running, race)[race]) == 51
-        assert set(snapshot(running, f"new-{race}")[f"new-{race}"]) == {"P1"}
-        assert len(at.rows(race)) == 51
-        assert running.get("/readyz/ingest")[0] == 200
-        assert running.get("/readyz")[0] == 200
-        until(lambda: running.metrics()['tracking_component_up{component="redis"}'] == 0, "redis seen down")
-        if how == "freeze":
-            at.redis.sigcont()
-        else:
-            at.redis.start()
-        until(lambda: set(seen(at, race)) == {"before", *(f"P{n}" for n in range(50))}, "filled again", 15)
-        until(lambda: set(seen(at, f"new-{race}")) == {"P1"})
-        assert cached(at, race, "before")
-        assert cached(at, race, "P49")["timestamp"] == sent[49]["timestamp"]
-        until(lambda: running.metrics()['tracking_component_up{component="redis"}'] == 1, "redis seen up")
-        assert conserved(running.metrics())
-        assert running.stop() == 0
-
-
-def test_a_flushed_cache_is_filled_again(site: tuple[Station, Running]) -> None:
-    at, _ = site
-    at.send(fix("flushed", "P1", now_ms()), fix("flushed", "P2", now_ms()))
-    until(lambda: len(seen(at, "flushed")) == 2)
-    at.cache.flushall()
-    at.send(fix("flushed", "P2", now_ms() + 1000), fix("unrelated"))
-    until(lambda: cached(at, "flushed", "P1"), "P1 did not move, and is in the cache again", 15)
-
-
-def test_a_broker_that_restarts_is_followed(site: tuple[Station, Running]) -> None:
-    at, running = site
-    at.send(fix("broker", "P1"))
-    running.settled(at.published)
-    at.broker.stop()
-    until(lambda: running.get("/readyz/ingest")[0] == 503)
-    assert running.get("/readyz")[0] == 200
-    assert set(running.live("broker")) == {"P1"}
-    at.broker.start()
-    at.send(*(fix("broker", f"P{n}") for n in range(2, 100)))
-    until(lambda: running.get("/readyz/ingest")[0] == 200)
-    until(lambda: len(at.rows("broker")) == 99)
-    assert running.metrics()["tracking_mqtt_session_lost_total"] == 0
-    at.broker.kill()
-    at.broker.start()
-    at.send(*(fix("broker", f"P{n}") for n in range(100, 120)))
-    until(lambda: len(at.rows("broker")) == 119)
-    assert conserved(running.settled(at.published))
-
-
-def test_a_broker_that_forgot_the_session_is_told_loudly(site: tuple[Station, Running]) -> None:
-    at, running = site
-    at.send(fix("forgot", "P1"))
-    running.settled(at.published)
-    at.broker.stop()
-    (at.broker.folder / "mosquitto.db").unlink()
-    at.broker.start()
-    until(lambda: running.metrics()["tracking_mqtt_session_lost_total"] == 1)
-    assert "error" in running.log.lower()
-    at.send(fix("forgot", "P2"))
-    until(lambda: len(at.rows("forgot")) == 2)
-
-
-def test_all_servers_away_at_the_start(at: Station, postgres_server: PostgresAddress) -> None:
-    at.send(fix("cold", "P0", now_ms()))  # for the session of the daemons before
-    at.broker.stop()
-    at.redis.stop()
-    with psycopg.connect(conninfo(postgres_server), autocommit=True) as admin:
-
-        def connectable(yes: bool) -> None:
-            admin.execute(f"alter database {at.postgres.database} with allow_connections {yes}".encode())
-
-        connectable(False)
-        with at.daemon(ready=False) as running:
-
-            def alive() -> bool:
-                assert running.process.poll() is None, running.log
-                try:
-                    return running.get("/healthz")[0] == 200
-                except OSError:
-                    return False
-
-            until(alive, "the daemon lives without any server")
-            status, body = running.get("/readyz/ingest")
-            assert status == 503
-            assert {"broker", "postgres", "redis"} <= set(json.dumps(json.loads(body)).replace('"', " ").split())
-            at.redis.start()
-            at.broker.start()
-            connectable(True)
-            at.ready(running)
-            at.send(fix("cold", "P1", now_ms()))
-            until(lambda: len(at.rows("cold")) == 2)
-            until(lambda: set(seen(at, "cold")) == {"P0", "P1"})
-            assert set(running.live("cold")) == {"P0", "P1"}
-            assert running.stop() == 0
-
-
-def test_sigterm_while_everything_is_away_still_ends_in_time(tmp_path: Path, postgres_server: PostgresAddress) -> None:
-    with station(tmp_path, postgres_server, supervisor={"drain_timeout_s": 2}) as at, at.daemon() as running:
-        at.send(fix("end"))
-        running.settled(at.published)
-        at.redis.kill()
-        at.broker.kill()
-        assert running.stop() == 0, "nothing was taken that is not committed"

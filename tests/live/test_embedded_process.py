@@ -68,15 +68,6 @@ async def test_what_a_killed_daemon_left_is_ended(tmp_path: Path) -> None:
         assert not (tmp_path / "thing.pid").exists()
 
 
-async def test_in_a_hurry_it_is_only_asked(tmp_path: Path) -> None:
-    process.ask_to_end(tmp_path)
-    async with leftover(tmp_path, "/bin/sleep", "60") as running:
-        process.ask_to_end(tmp_path)
-        with trio.fail_after(10):
-            assert await running.process.wait() == -signal.SIGTERM
-        process.ask_to_end(tmp_path)
-
-
 async def test_what_does_not_end_when_asked_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
