@@ -22,6 +22,7 @@ from actors.data_dir import DataDir, open_data_dir
 from actors.drivers.history import PostgresHistory
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.postgres import PostgresWriter
+from actors.drivers.process import end_leftovers
 from actors.drivers.redis import RedisStore
 from actors.embedded import Addresses, EmbeddedServers, addresses
 from actors.errors import NotStarted
@@ -63,6 +64,8 @@ def serve(settings: Settings, beside: Beside | None = None) -> int:
     with ExitStack() as stack:
         stack.callback(writer.close)
         data_dir = stack.enter_context(open_data_dir(settings.app.data_dir))
+        if not uses_embedded(settings):
+            trio.run(end_leftovers, data_dir.folder)  # of a killed daemon with other settings
         return trio.run(_serve, settings, data_dir, beside, strict_exception_groups=True)
 
 

@@ -6,6 +6,7 @@ One daemon serves all tests of a module, so each test uses races of its own (`Pl
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import secrets
 import signal
@@ -35,6 +36,9 @@ from tests.servers import Server, free_port, start_mosquitto
 SECRET = "the outsiders' secret, of more than 32 bytes"
 LISTED = "https://one.example"
 STATUSES = ("moving", "stopped", "finished", "disqualified")
+
+_REDIS_DB = itertools.count(1)
+"""Redis lives as long as the test run, of all modules: each daemon has a database of its own there, of 16."""
 
 Json = dict[str, Any]
 
@@ -305,7 +309,7 @@ class World:
         sql(self.postgres, f"create database {database.database}")
         settings = external(self.broker.port, self.redis, database, port)
         settings["app"]["port"] = app_port
-        settings["redis"]["db"] = number
+        settings["redis"]["db"] = next(_REDIS_DB)
         settings["mqtt"] |= {"client_id": topic, "topics": f"{topic}/+/position"}
         settings["ws"]["auth_secret"] = SECRET
         if tls:

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+import redis
 import trio
 
 from actors.drivers.addresses import RedisAddress
@@ -58,6 +59,9 @@ def keys(fixes: list[dict[str, Any]]) -> set[tuple[str, ...]]:
 
 @pytest.fixture
 async def site(tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]) -> AsyncIterator[Site]:
+    address = redis_process[0]
+    with redis.Redis(port=address.port, password=address.password.reveal()) as shared:
+        shared.flushall()  # what other tests left would be restored as live
     async with mosquitto(tmp_path) as broker:
         yield Site(tmp_path, broker, database, redis_process[0], free_port())
 

@@ -142,8 +142,8 @@ async def _run_example(language: str, folder: Path, broker: Mosquitto, settings:
         async with example(folder, language, port, await running.token("--race", RACE)) as shown:
             await shown.says(before)
             await shown.says(await comes("P001", 2))
-            for number in range(3):  # in one window: a batch
-                await broker.publish("tracking/x/position", [payload(f"B{number}", now_s)])
+            # In one window: a batch.
+            await broker.publish("tracking/x/position", [payload(f"B{number}", now_s) for number in range(3)])
             await shown.says("B0 ")
             await shown.says("B2 ")
             assert await running.stop() == 0
