@@ -9,6 +9,7 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
@@ -34,6 +35,10 @@ from actors.messages import (
 from actors.metrics import Metrics
 
 log = structlog.get_logger("race")
+
+FRAME_BYTES = 64 * 1024
+"""Of positions in one frame, about: a window that has gathered as much is sent before its time, so that a burst
+reaches a dashboard's socket piece by piece instead of overflowing its outbox at once."""
 
 RESTORE_RETRY_S = 5.0
 """While PostgreSQL is away: how often a race that started without it asks again for older positions."""
@@ -61,6 +66,7 @@ class RaceCell:
     inbox: trio.MemoryReceiveChannel[RaceMessage]
     outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
     window: list[tuple[Fix, bytes]] = attrs.field(factory=list)  # changes not yet sent, with their JSON
+    window_bytes: int = 0  # of that JSON
     window_due: float = float("inf")  # trio's clock: when the window must be sent
     quiet_since: float = 0.0  # trio's clock: the last fix
     restored: bool = False
@@ -174,9 +180,12 @@ class Race:
         newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
         cell.standing.accept(changes)
         cell.window += frames
+        cell.window_bytes += sum(len(position) for _, position in frames)
         if frames and cell.window_due == float("inf"):
             cell.window_due = trio.current_time() + self.window_s
         self.live_state.post(newest)
+        if cell.window_bytes >= FRAME_BYTES:
+            self._flush_window()
 
     def _redo_held(self) -> None:
         """After a crash: try the fixes of the message in hand one by one, then do the message."""
@@ -205,19 +214,22 @@ class Race:
             self._offer(wire.text_frame(event), None)
 
     def _flush_window(self) -> None:
-        """Send the changes of the window: one frame, built once, shared by all dashboards of the race."""
+        """Send the changes of the window: each frame is built once and shared by all dashboards of the race."""
         cell = self.cell
-        window, cell.window, cell.window_due = cell.window, [], float("inf")
+        window, parts = cell.window, 1 + cell.window_bytes // FRAME_BYTES
+        cell.window, cell.window_bytes, cell.window_due = [], 0, float("inf")
         if not window or not cell.outboxes:
             return
-        positions = [position for _, position in window]
-        if self.window_s == 0:
-            for fix, position in window:
-                self._offer(wire.text_frame(wire.update_event(position)), fix.arrived_ms)
-            return
-        alone = len(positions) == 1
-        event = wire.update_event(positions[0]) if alone else wire.batch_event(cell.race_id, positions)
-        self._offer(wire.text_frame(event), window[0][0].arrived_ms)
+        # Two or more in each frame, unless there is one alone or the window is 0.
+        size = 1 if self.window_s == 0 else max(2, math.ceil(len(window) / parts))
+        starts = list(range(0, len(window), size))
+        if size > 1 and len(window) - starts[-1] == 1 and len(starts) > 1:
+            starts.pop()
+        for start, end in zip(starts, [*starts[1:], len(window)], strict=True):
+            positions = [position for _, position in window[start:end]]
+            alone = len(positions) == 1
+            event = wire.update_event(positions[0]) if alone else wire.batch_event(cell.race_id, positions)
+            self._offer(wire.text_frame(event), window[start][0].arrived_ms)
 
     def _offer(self, frame: bytes, arrived_ms: int | None) -> None:
         for outbox in self.cell.outboxes:

@@ -42,10 +42,16 @@ READ_KEYS = 500  # in one MGET
 WRITE = """
 local was_there = redis.call('EXISTS', ARGV[2])
 local races = {}
+-- What somebody else put under our name must not keep other races from being written.
+local function only(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
+end
 for i = 3, #ARGV, 6 do
   local race, participant, value = 'race:' .. ARGV[i], ARGV[i + 1], ARGV[i + 5]
   local rank, ms, force = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local last = race .. ':participant:' .. participant .. ':last'
+  if not races[race] then only(race .. ':seen', 'zset'); only(race .. ':rank', 'hash') end
   local newer = force == '1'
   if not newer then
     local held = redis.call('HGET', race .. ':rank', participant)

@@ -18,7 +18,7 @@ from actors.core.timestamps import format_ms
 from actors.live_state import LiveMailbox
 from actors.messages import Parcel, PersistenceMessage, Subscribe
 from actors.metrics import Metrics
-from actors.race import Race, RaceCell
+from actors.race import FRAME_BYTES, Race, RaceCell
 from actors.races import DOWN_LIMIT_MESSAGES, Races
 from actors.restore import Restorer
 from actors.supervision import State
@@ -144,6 +144,20 @@ async def test_window_zero_sends_each_change_at_once(autojump_clock: MockClock) 
         w.route(make_fix(at_s=0), make_fix(at_s=1))
         await wait_all_tasks_blocked()
         assert [e["event"] for e in viewer.events] == ["race_snapshot", "position_update", "position_update"]
+
+
+async def test_a_burst_leaves_in_frames_of_bounded_size(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        viewer = w.watch()
+        await wait_all_tasks_blocked()
+        fixes = [make_fix(at_s=i) for i in range(3000)]
+        for i in range(0, 3000, 1000):
+            w.route(*fixes[i : i + 1000])
+        await trio.sleep(1)
+        assert [u["timestamp"] for u in viewer.updates()] == [format_ms(f.timestamp_ms) for f in fixes]
+        sizes = [len(entry["data"]["positions"]) for entry in viewer.events[1:]]
+        assert min(sizes) >= 2
+        assert max(sizes) * 200 < 1.1 * FRAME_BYTES
 
 
 async def test_unsubscribed_gets_no_more(autojump_clock: MockClock) -> None:

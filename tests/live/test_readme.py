@@ -234,11 +234,10 @@ async def role_and_database(admin: Database) -> AsyncIterator[None]:
 async def test_the_production_files(
     tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]
 ) -> None:
-    http_port = free_port()
+    http_port, now_s = free_port(), int(time.time())
     site = Production(tmp_path, Mosquitto(tmp_path, free_port()), free_port())
     site.write_broker()
     settings = site.write_settings(database.address.port, redis_process[0], http_port)
-    now_s = int(time.time())
     async with role_and_database(database):
         try:
             await site.broker.start()
