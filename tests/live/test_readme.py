@@ -190,7 +190,6 @@ class Production:
         self.write("redis_password", redis.password.reveal())
         text = replaced(
             block("ini", "[mqtt]"),
-            ("/etc/race-tracking/settings.ini", "settings.ini"),
             ("/etc/race-tracking", str(self.folder)),
             ("/var/lib/race-tracking", str(self.folder / "var")),
             ("mqtt://127.0.0.1:1883", f"mqtt://127.0.0.1:{self.broker.port}"),
