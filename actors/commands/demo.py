@@ -28,10 +28,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """As `run`; the race goes on until the daemon is stopped."""
-    print("Starting the daemon; the first start sets up its database, which takes a few seconds ...", flush=True)
+    if not settings.app.data_dir.exists():
+        print("First start: setting up the servers, which takes a few seconds ...", flush=True)
 
     async def race(daemon: Daemon) -> None:
-        print(f"\n  Dashboard: {dashboard_url(settings)}\n\n  Stop with Ctrl-C.\n", flush=True)
+        print(f"\nDashboard: {dashboard_url(settings)}\n\nStop with Ctrl-C.\n", flush=True)
         await simulate(
             settings,
             participants=args.participants,
