@@ -4,6 +4,7 @@ import { Connection, keep, kept, takeTokenFromAddress } from "./connection.js";
 import { Table, setText } from "./table.js";
 
 const RACES_EVERY_MS = 10000; // also the sign of life that is asked for
+const FIRST_RACE_EVERY_MS = 1000; // while there is none: a demo's first race appears at once
 const SUBSCRIBE_AGAIN_MS = 5000;
 const NOTICE_MS = 8000;
 
@@ -13,6 +14,7 @@ const setting = (name) => document.querySelector(`meta[name="tracking-${name}"]`
 let raceId = kept("race") || "";
 let shown = ""; // the race that the table shows: no longer the chosen one until its snapshot comes
 let noticeTimer = 0;
+let anyRace = false; // the last list had one
 
 const table = new Table(element("rows"), summarise);
 const connection = new Connection(setting("path"), setting("auth") === "off", {
@@ -69,6 +71,7 @@ function choose(id) {
 }
 
 function showRaces(races) {
+  anyRace = races.length > 0;
   if (!raceId && races.length === 1) choose(races[0].raceId);
   const counts = new Map(races.map((race) => [race.raceId, race.participants]));
   if (raceId && !counts.has(raceId)) counts.set(raceId, 0);
@@ -127,5 +130,6 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(() => { if (!document.hidden) table.tick(); }, 1000);
 setInterval(() => connection.askForLife("list_races"), RACES_EVERY_MS);
+setInterval(() => { if (!anyRace && !document.hidden) connection.askForLife("list_races"); }, FIRST_RACE_EVERY_MS);
 takeTokenFromAddress();
 connection.begin();
