@@ -36,7 +36,7 @@ from actors.metrics import Metrics
 
 log = structlog.get_logger("race")
 
-FRAME_BYTES = 64 * 1024
+FRAME_BYTES = 256 * 1024
 """Of positions in one frame, about: a window that has gathered as much is sent before its time, so that a burst
 reaches a dashboard's socket piece by piece instead of overflowing its outbox at once."""
 
