@@ -16,6 +16,7 @@ import attrs
 import structlog
 import trio
 
+from actors.committing import Committer
 from actors.core.batch import Batcher
 from actors.core.decode import Rules
 from actors.core.restart import Budget
@@ -31,6 +32,7 @@ from actors.races import Races
 from actors.reader import Reader, ReaderDesk
 from actors.restore import Restorer
 from actors.settings import Settings
+from actors.spooling import Spooling
 from actors.supervision import Child, ChildSpec, Restart, Start, State, keep_running
 
 log = structlog.get_logger("supervisor")
@@ -90,7 +92,7 @@ class Daemon:
         to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
-        restore = Restorer(self.outside.history, self.outside.cache, cfg.app.max_clock_skew_ms)
+        restore = Restorer(self.outside.history, self.outside.cache, cfg.app.max_clock_skew_ms, self.outside.spool)
 
         def make_race(cell: RaceCell) -> Race:
             return Race(
@@ -115,7 +117,9 @@ class Daemon:
             self._budget(),
             cfg.app.max_races,
         )
-        persistence = Persistence(Desk(batcher), from_races, _poster(to_reader), self.outside.store, metrics, health)
+        committer = Committer(self.outside.store, metrics)
+        spooling = Spooling(self.outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
+        persistence = Persistence(Desk(batcher), from_races, _poster(to_reader), committer, spooling, health)
         live_state = LiveStateActor(
             live_mailbox, self.outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live
         )

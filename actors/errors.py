@@ -69,6 +69,14 @@ class StoreMisconfigured(TrackingError):
     """PostgreSQL answers, but its set-up is wrong (42xxx, 28xxx, encoding): alarm and wait, never reject a fix."""
 
 
+class SpoolUnavailable(Unavailable):
+    """The spool's disk or file gives trouble: nothing more is acknowledged until PostgreSQL is back."""
+
+
+class SpoolFull(SpoolUnavailable):
+    """The spool holds `spool_max_mb`, or its disk is full."""
+
+
 class RowRefused(TrackingError):
     """PostgreSQL refused the data of a statement (22xxx, 23xxx): some row of the batch is at fault."""
 

@@ -6,6 +6,7 @@ in flight, so what all mailboxes together hold is bounded there, at the source, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -59,10 +60,25 @@ class TakenOver:
 
 
 @attrs.frozen
+class Tally:
+    """What became of rows, in fixes: the terms of the conservation law (CONTRACT section 8)."""
+
+    committed: int = 0
+    duplicate: int = 0
+    rejected: Mapping[str, int] = attrs.field(factory=dict)  # code -> rejections
+    spooled: int = 0
+
+
+@attrs.frozen
 class Settled:
-    """Persistence to reader: these parcels are durable (or durably rejected). Settling one twice is a no-op."""
+    """Persistence to reader: these parcels are durable (or durably rejected).
+
+    The tally is counted by the reader, in the same step that takes the parcels out of flight: at no moment does a
+    fix count twice or not at all.
+    """
 
     parcels: tuple[ParcelId, ...]
+    tally: Tally = Tally()
 
 
 @attrs.frozen

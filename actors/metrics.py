@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from actors.messages import Tally
+
 COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ARRIVAL_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
 
@@ -52,3 +54,11 @@ class Metrics:
             buckets=ARRIVAL_BUCKETS_S,
             registry=registry,
         )
+
+    def count(self, tally: Tally) -> None:
+        """Add what became of rows."""
+        self.fixes_committed.inc(tally.committed)
+        self.fixes_duplicate.inc(tally.duplicate)
+        for code, rows in tally.rejected.items():
+            self.fixes_rejected.labels(code=code).inc(rows)
+        self.fixes_spooled.inc(tally.spooled)

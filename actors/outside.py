@@ -6,11 +6,12 @@ from typing import Protocol
 
 import attrs
 
+from actors.committing import Store
 from actors.core.queries import History
 from actors.live_state import Cache
-from actors.persistence import Store
 from actors.reader import Link
 from actors.restore import NewestInCache
+from actors.spooling import Spool
 
 
 class LiveCache(Cache, NewestInCache, Protocol):
@@ -25,3 +26,4 @@ class Outside:
     store: Store
     history: History
     cache: LiveCache
+    spool: Spool | None = None  # [postgres] spool = no

@@ -130,8 +130,9 @@ class Reader:
             case MessagesArrived():
                 self._take(message)
                 self.link.taken()
-            case Settled(parcels=parcels):
+            case Settled(parcels=parcels, tally=tally):
                 ledger.settle(parcels)
+                self.metrics.count(tally)
             case Connected(epoch=epoch, session_present=present):
                 ledger.begin_epoch(epoch)
                 if self.desk.had_session and not present:

@@ -1,4 +1,4 @@
-"""What a race knows when it starts: the greatest of what PostgreSQL and Redis hold for each participant."""
+"""What a race knows when it starts: the greatest of what PostgreSQL, spool and Redis hold for each participant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 from actors.core.fix import Fix
 from actors.core.standing import newest_of
-from actors.errors import CacheUnavailable, StoreMisconfigured, StoreUnavailable
+from actors.errors import CacheUnavailable, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 
 RESTORE_S = 3.0
 """A race does not wait longer than this for a store: it goes live with what it has and asks again later."""
@@ -28,6 +28,12 @@ class NewestInCache(Protocol):
     async def newest(self, race_id: str) -> list[Fix]: ...
 
 
+class NewestInSpool(Protocol):
+    """What a restore needs of the spool."""
+
+    async def newest(self, race_id: str) -> list[Fix]: ...
+
+
 @attrs.frozen
 class Restorer:
     """Call it with a race id: (newest positions, True when PostgreSQL answered). Never raises for expected trouble.
@@ -38,6 +44,7 @@ class Restorer:
     history: NewestInHistory
     cache: NewestInCache
     max_clock_skew_ms: int
+    spool: NewestInSpool | None = None
 
     async def __call__(self, race_id: str) -> tuple[Sequence[Fix], bool]:
         found: list[Fix] = []
@@ -57,8 +64,16 @@ class Restorer:
             except CacheUnavailable:
                 return
 
+        async def from_spool(spool: NewestInSpool) -> None:
+            try:
+                found.extend(await spool.newest(race_id))
+            except SpoolUnavailable:
+                return
+
         with trio.move_on_after(RESTORE_S):
             async with trio.open_nursery() as nursery:
+                if self.spool is not None:
+                    nursery.start_soon(from_spool, self.spool)
                 nursery.start_soon(from_history)
                 nursery.start_soon(from_cache)
         return newest_of(found), answered

@@ -70,6 +70,63 @@ class FakeStore:
             raise self.trouble
 
 
+@attrs.frozen
+class Spooled:
+    """As the spool driver answers."""
+
+    keys: tuple[int, ...]
+    fixes: tuple[Fix, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@attrs.define(eq=False)
+class FakeSpool:
+    """Rows by id, in the order of arrival. `trouble` is raised by put."""
+
+    waiting: dict[int, Fix | Rejection] = attrs.field(factory=dict)
+    trouble: Exception | None = None
+    puts: int = 0
+    _next: int = 1
+
+    @property
+    def rows(self) -> int:
+        return len(self.waiting)
+
+    async def open(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return self.rows
+
+    async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int:
+        await trio.lowlevel.checkpoint()
+        if self.trouble is not None:
+            raise self.trouble
+        self.puts += 1
+        known = {row.id for row in self.waiting.values()}
+        rows: list[Fix | Rejection] = [*fixes, *rejections]
+        new = {row.id: row for row in rows if row.id not in known}
+        for row in new.values():
+            self.waiting[self._next] = row
+            self._next += 1
+        await trio.lowlevel.checkpoint()
+        return len(new)
+
+    async def oldest(self, limit: int) -> Spooled:
+        await trio.lowlevel.checkpoint()
+        keys = tuple(self.waiting)[:limit]
+        rows = [self.waiting[key] for key in keys]
+        fixes = tuple(row for row in rows if isinstance(row, Fix))
+        return Spooled(keys, fixes, tuple(row for row in rows if isinstance(row, Rejection)))
+
+    async def remove(self, keys: Sequence[int]) -> None:
+        await trio.lowlevel.checkpoint()
+        for key in keys:
+            self.waiting.pop(key, None)
+
+    async def newest(self, race_id: str) -> list[Fix]:
+        await trio.lowlevel.checkpoint()
+        return newest_of(row for row in self.waiting.values() if isinstance(row, Fix) and row.race_id == race_id)
+
+
 @attrs.define(eq=False)
 class FakeHistory:
     """The reading side of the same rows."""

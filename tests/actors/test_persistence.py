@@ -10,14 +10,16 @@ import attrs
 import trio
 from trio.testing import MockClock
 
+from actors.committing import REFUSALS_A_MINUTE, Committer
 from actors.core.batch import Batcher
 from actors.core.fix import Fix, Rejection
-from actors.errors import StoreMisconfigured, StoreUnavailable
+from actors.errors import SpoolFull, StoreMisconfigured, StoreUnavailable
 from actors.health import Health
 from actors.messages import Parcel, ParcelId, PersistenceMessage, Settled
 from actors.metrics import Metrics
-from actors.persistence import REFUSALS_A_MINUTE, Desk, Persistence
-from tests.actors.fakes import FakeStore
+from actors.persistence import Desk, Persistence
+from actors.spooling import Spooling
+from tests.actors.fakes import FakeSpool, FakeStore
 from tests.making import make_fix
 
 
@@ -26,6 +28,7 @@ class World:
     """Persistence with a fake PostgreSQL."""
 
     persistence: Persistence
+    spool: FakeSpool
     send: trio.MemorySendChannel[PersistenceMessage]
     store: FakeStore
     settled: list[ParcelId]
@@ -40,18 +43,22 @@ class World:
 
 
 @asynccontextmanager
-async def world(max_rows: int = 100, max_wait_s: float = 0.1) -> AsyncIterator[World]:
+async def world(max_rows: int = 100, max_wait_s: float = 0.1, with_spool: bool = False) -> AsyncIterator[World]:
     metrics = Metrics()
     health = Health(metrics)
     store = FakeStore()
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
     settled: list[ParcelId] = []
+    spool = FakeSpool()
 
     def settle(message: Settled) -> None:
         settled.extend(message.parcels)
+        metrics.count(message.tally)
 
-    persistence = Persistence(Desk(Batcher(max_rows, max_wait_s)), receive, settle, store, metrics, health)
-    yield World(persistence, send, store, settled, metrics, health)
+    committer = Committer(store, metrics)
+    spooling = Spooling(spool if with_spool else None, committer, metrics, health, 3)
+    persistence = Persistence(Desk(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health)
+    yield World(persistence, spool, send, store, settled, metrics, health)
 
 
 @asynccontextmanager
@@ -198,3 +205,63 @@ async def test_a_crash_between_commit_and_settle_repeats_the_batch(autojump_cloc
             await trio.sleep(1)
         assert sorted(w.settled) == [(1, 0), (1, 1)]
         assert len(w.store.rows) == 2
+
+
+async def test_away_for_long_rows_go_to_the_spool_and_later_to_postgresql(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w, running(w):
+        await trio.sleep(1)
+        w.store.trouble = StoreUnavailable("gone")
+        w.put(0, make_fix(at_s=0), rejections=(rejection(),))
+        await trio.sleep(2)
+        assert w.settled == [], "spool_after_s is 3"
+        await trio.sleep(3)
+        assert w.settled == [(1, 0)]
+        w.put(1, make_fix(at_s=0), make_fix(at_s=1))
+        await trio.sleep(0.1)
+        assert w.settled == [(1, 0), (1, 1)], "while it is known to be away nothing waits"
+        assert (w.count("fixes_spooled"), w.count("fixes_duplicate_total")) == (3, 1)
+        assert not w.health.components["postgres"].up
+        assert w.health.components["spool"].detail == "in use: 3 rows"
+        w.store.trouble = None
+        w.put(2, make_fix(at_s=2))
+        await trio.sleep(5)
+        assert w.spool.rows == 0
+        assert len(w.store.rows) == 3
+        assert (w.count("fixes_spooled"), w.count("fixes_committed_total")) == (0, 3)
+        assert w.count("fixes_rejected_total", code="bad_json") == 1
+        assert w.health.components["spool"].detail == "not in use"
+
+
+async def test_a_full_spool_stops_settling_and_recovers(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w, running(w):
+        w.store.trouble = StoreUnavailable("gone")
+        w.spool.trouble = SpoolFull("the spool holds 1024 MiB")
+        w.put(0, make_fix())
+        await trio.sleep(60)
+        assert w.settled == []
+        assert not w.health.components["spool"].up
+        w.store.trouble = w.spool.trouble = None
+        await trio.sleep(5)
+        assert w.settled == [(1, 0)]
+        assert len(w.store.rows) == 1
+
+
+async def test_what_an_earlier_run_spooled_is_recovered(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w:
+        w.spool.waiting = {1: make_fix(at_s=0), 2: make_fix(at_s=1)}
+        async with running(w):
+            await trio.sleep(1)
+        assert w.count("fixes_recovered_total") == 2
+        assert w.count("fixes_committed_total") == 2
+        assert w.count("fixes_spooled") == 0
+
+
+async def test_a_wrong_set_up_is_never_spooled(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w, running(w):
+        w.store.trouble = StoreMisconfigured("column latitude is missing")
+        w.put(0, make_fix())
+        await trio.sleep(60)
+        assert (w.settled, w.spool.puts) == ([], 0)
+        w.store.trouble = None
+        await trio.sleep(5)
+        assert w.settled == [(1, 0)]

@@ -15,7 +15,7 @@ import trio._core._run as trio_run
 from trio.testing import MockClock
 
 from actors.core.timestamps import format_ms
-from actors.errors import StoreMisconfigured, StoreUnavailable
+from actors.errors import SpoolFull, StoreMisconfigured, StoreUnavailable
 from actors.messages import Disconnected
 from actors.settings import Settings
 from tests.actors.fakes import Viewer
@@ -63,6 +63,7 @@ async def troubles(world: World, rng: random.Random) -> None:
     """Drivers that fail, are slow, lose a reply, lose the connection or what they held."""
     while True:
         await trio.sleep(rng.expovariate(1 / 10))
+        world.check_conservation()
         match rng.randrange(9):
             case 0:
                 world.store.trouble = StoreUnavailable("gone")
@@ -76,6 +77,8 @@ async def troubles(world: World, rng: random.Random) -> None:
                 world.cache.down = not world.cache.down
             case 5:
                 world.cache.emptied()
+            case 6 if rng.random() < 0.5:
+                world.spool.trouble = SpoolFull("full") if world.spool.trouble is None else None
             case 6:
                 world.history.down = not world.history.down
             case 7 if world.link in world.broker.links:
@@ -87,7 +90,7 @@ async def troubles(world: World, rng: random.Random) -> None:
 
 
 def heal(world: World) -> None:
-    world.store.trouble = world.store.late_trouble = None
+    world.store.trouble = world.store.late_trouble = world.spool.trouble = None
     world.store.delay_s = 0
     world.cache.down = world.history.down = False
 
@@ -130,6 +133,7 @@ async def test_nothing_lost_nothing_twice_all_converge(autojump_clock: MockClock
         rows = list(world.store.rows.values())
         world.check_conservation()
         assert world.count("fixes_in_flight") == 0
+        assert world.spool.rows == 0
         newest = {(f.race_id, f.participant_id): f for f in sorted(rows, key=lambda f: f.rank)}
         expected = {key: format_ms(fix.timestamp_ms) for key, fix in newest.items()}
         seen: dict[tuple[str, str], str] = {}

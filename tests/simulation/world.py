@@ -16,7 +16,7 @@ from actors.race import Race, RaceCell
 from actors.settings import Settings
 from actors.supervision import ChildSpec, Start
 from supervisor import Daemon
-from tests.actors.fakes import FakeBroker, FakeCache, FakeHistory, FakeLink, FakeStore, Viewer
+from tests.actors.fakes import FakeBroker, FakeCache, FakeHistory, FakeLink, FakeSpool, FakeStore, Viewer
 from tests.making import BASE_MS
 
 
@@ -35,6 +35,7 @@ class World:
     history: FakeHistory
     cache: FakeCache
     link: FakeLink
+    spool: FakeSpool
     exit_code: int | None = None
 
     def publish(self, participant: str, *, race: str = "R1", at_ms: int | None = None, **more: Any) -> None:
@@ -122,10 +123,10 @@ async def running_daemon(settings: Settings | None = None) -> AsyncIterator[Worl
     """Start the tree; on leaving it drains, and must do so cleanly when the test did not say otherwise."""
     store = FakeStore()
     broker, history, cache = FakeBroker(), FakeHistory(store), FakeCache()
-    link = broker.make_link()
-    outside = Outside(link, store, history, cache)
+    link, spool = broker.make_link(), FakeSpool()
+    outside = Outside(link, store, history, cache, spool)
     daemon = FragileDaemon(settings or Settings.default(), now_ms, lambda _addresses: outside, lambda _daemon: [])
-    world = World(daemon, broker, store, history, cache, link)
+    world = World(daemon, broker, store, history, cache, link, spool)
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         world.exit_code = await daemon.run(task_status=task_status)

@@ -1,0 +1,137 @@
+"""What happens while PostgreSQL is away: rows go to the spool on this node, and from there to PostgreSQL afterwards.
+
+Whether it is away is known here, for all of persistence: from the first call that failed until one succeeds. Only
+"cannot be reached" counts; a wrong set-up is waited out without the spool, because nobody knows what it will take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+import structlog
+import trio
+
+from actors.committing import Committer
+from actors.core.fix import Fix, Rejection
+from actors.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
+from actors.health import Health
+from actors.messages import Tally
+from actors.metrics import Metrics
+
+log = structlog.get_logger("spool")
+
+ASK_S = 1.0
+"""How often PostgreSQL is asked whether it is back, and, when it is there and idle, five times as rarely."""
+DRAIN_ROWS = 2_000
+"""Out of the spool in one transaction."""
+
+
+class SpooledBatch(Protocol):
+    """The oldest rows of the spool."""
+
+    @property
+    def keys(self) -> Sequence[int]: ...
+    @property
+    def fixes(self) -> Sequence[Fix]: ...
+    @property
+    def rejections(self) -> Sequence[Rejection]: ...
+
+
+class Spool(Protocol):
+    """The spool driver. Raises SpoolFull or SpoolUnavailable."""
+
+    @property
+    def rows(self) -> int: ...
+    async def open(self) -> int: ...
+    async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int: ...
+    async def oldest(self, limit: int) -> SpooledBatch: ...
+    async def remove(self, keys: Sequence[int]) -> None: ...
+    async def newest(self, race_id: str) -> list[Fix]: ...
+
+
+@attrs.define(eq=False)
+class Spooling:
+    """Owned by the supervisor: what it knows outlives a crash of persistence."""
+
+    spool: Spool | None  # None: [postgres] spool = no
+    committer: Committer
+    metrics: Metrics
+    health: Health
+    after_s: float  # [postgres] spool_after_s
+    away_since: float | None = None  # trio's clock
+    _opened: bool = False
+    _full: bool = False  # the last put was refused; the drain clears it
+
+    async def open(self) -> None:
+        """Find what an earlier run left, once. Raises SpoolUnavailable."""
+        if self.spool is None or self._opened:
+            return
+        found = await self.spool.open()
+        self._opened = True
+        self.metrics.fixes_recovered.inc(found)
+        self.metrics.fixes_spooled.set(found)
+        if found:
+            log.info("found rows in the spool", rows=found)
+
+    def gone(self, trouble: StoreUnavailable, since: float) -> None:
+        """A call to PostgreSQL that was begun at `since` failed: one that hung for long was away for as long."""
+        if self.away_since is None:
+            self.away_since = since
+        self.health.down("postgres", str(trouble))
+
+    def back(self) -> None:
+        """A call to PostgreSQL succeeded."""
+        self.away_since = None
+        self.health.up("postgres")
+
+    @property
+    def wanted(self) -> bool:
+        """PostgreSQL has been away for long enough, and the spool takes rows."""
+        return (
+            self.spool is not None
+            and not self._full
+            and self.away_since is not None
+            and trio.current_time() - self.away_since >= self.after_s
+        )
+
+    async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally | None:
+        """The rows are synced on this node when this returns a tally; None: the spool takes no more for now."""
+        assert self.spool is not None
+        try:
+            new = await self.spool.put(fixes, rejections)
+        except (SpoolFull, SpoolUnavailable) as trouble:
+            self._full = True
+            self.health.down("spool", str(trouble))
+            return None
+        self.health.up("spool", f"in use: {self.spool.rows} rows")
+        return Tally(duplicate=len(fixes) + len(rejections) - new, spooled=new)
+
+    async def keep_draining(self) -> None:
+        """Ask whether PostgreSQL is there, and bring to it what the spool holds, for ever."""
+        while True:
+            started = trio.current_time()
+            try:
+                await self.committer.store.ping()
+                self.back()
+                self._full = False
+                while self.spool is not None and self.spool.rows:
+                    await self._drain_some(self.spool)
+            except StoreUnavailable as trouble:
+                self.gone(trouble, started)
+            except StoreMisconfigured as trouble:
+                self.health.down("postgres", f"set-up: {trouble}")
+            except SpoolUnavailable as trouble:
+                self.health.down("spool", str(trouble))
+            await trio.sleep(ASK_S if self.away_since is not None else 5 * ASK_S)
+
+    async def _drain_some(self, spool: Spool) -> None:
+        batch = await spool.oldest(DRAIN_ROWS)
+        tally = await self.committer.commit(batch.fixes, batch.rejections)
+        await spool.remove(batch.keys)
+        self.metrics.count(tally)
+        self.metrics.fixes_spooled.dec(len(batch.keys))
+        if not spool.rows:
+            log.info("the spool is empty: history is complete")
+            self.health.up("spool", "not in use")
