@@ -13,6 +13,7 @@ under it), races (each race comes and goes), reader. A stop goes the other way, 
 Actors, and what they share:
 
   access.py                        who may look at what: tokens, origins, the secret that signs the tokens
+  committing.py                    one batch into PostgreSQL; rows that it refuses are found
   control.py                       ACTOR: the control socket, which answers `supervisor.py status`
   data_dir.py                      the folder of this node: its lock, its sockets, private files
   embedded.py                      ACTOR: PostgreSQL, Valkey and a broker as child processes
@@ -38,6 +39,7 @@ Actors, and what they share:
   restore.py                       what a race knows when it starts
   settings.py                      settings.ini and environment -> frozen Settings, or every problem at once
   settings_table.py                one row a key: default, parser, range
+  spooling.py                      while PostgreSQL is away: rows to the spool, and from there to PostgreSQL afterwards
   status.py                        the supervision tree as plain values
   subscriber.py                    ACTOR: one dashboard
   supervision.py                   a child runs until it is told to stop, and again when it crashes, within its budget

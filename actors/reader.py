@@ -44,6 +44,9 @@ log = structlog.get_logger("reader")
 BYTES_IN_FLIGHT = 64 * 1024 * 1024
 """CONTRACT section 4: beyond this much payload in flight the socket is not read."""
 
+STUCK_S = 30.0
+"""A message unacknowledged for longer, while PostgreSQL is well, got lost somewhere here: have it sent again."""
+
 RESUME_AT = 0.8
 """Read again when in flight has fallen to this part of the limit: hold and resume must not alternate per message."""
 
@@ -55,6 +58,7 @@ class Link(Protocol):
     def taken(self) -> None: ...
     def acknowledge(self, epoch: int, packet_ids: tuple[int, ...]) -> None: ...
     def hold(self, on: bool) -> None: ...
+    def reconnect(self) -> None: ...
     async def disconnect(self) -> None: ...
 
 
@@ -115,6 +119,7 @@ class Reader:
         self._holding = False
         async with trio.open_nursery() as nursery:
             await nursery.start(self.link.run, self.post)
+            nursery.start_soon(self._watch)
             task_status.started()
             while not (self._stopping and self.desk.ledger.idle):
                 self.handle(await self.inbox.receive())
@@ -237,6 +242,16 @@ class Reader:
         elif self._holding and part < RESUME_AT:
             self._holding = False
             self.link.hold(False)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(STUCK_S / 10)
+            oldest = self.desk.ledger.oldest_opened_at()
+            waited_s = 0.0 if oldest is None else trio.current_time() - oldest
+            if waited_s > STUCK_S and self.health.components["postgres"].up and not self._stopping:
+                log.error("a message is stuck, reconnecting to have it sent again", waited_s=round(waited_s))
+                self.link.reconnect()
+                await trio.sleep(STUCK_S)
 
     def _try_held(self) -> None:
         """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""

@@ -87,5 +87,5 @@ class Ledger:
         return not self._entries and not self._order
 
     def oldest_opened_at(self) -> float | None:
-        """When the oldest entry that is not settled was opened; None when there is none."""
-        return next(iter(self._entries.values())).opened_at if self._entries else None
+        """When the oldest message of the present epoch that is not acknowledged came; None when there is none."""
+        return self._order[0].opened_at if self._order else None

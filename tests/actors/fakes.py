@@ -15,7 +15,7 @@ from actors.core.outbox import Outbox
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.core.standing import newest_of
 from actors.errors import CacheUnavailable, StoreUnavailable
-from actors.messages import BrokerEvent, Connected, LivePosition, MessagesArrived
+from actors.messages import BrokerEvent, Connected, Disconnected, LivePosition, MessagesArrived
 
 
 @attrs.frozen
@@ -306,6 +306,11 @@ class FakeLink:
         self.holds.append(on)
         if not on:
             self.deliver()
+
+    def reconnect(self) -> None:
+        self.drop()
+        self.post(Disconnected(self.epoch, "asked to reconnect"))
+        self.connect()
 
     async def disconnect(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -214,6 +214,22 @@ async def test_refused_subscription_and_take_over_show_as_broker_down(autojump_c
         assert not w.health.components["broker"].up
 
 
+async def test_a_stuck_message_is_sent_again_while_postgresql_is_well(autojump_clock: MockClock) -> None:
+    w = world()
+    async with running(w):
+        w.broker.publish(payload())
+        await trio.sleep(100)
+        assert w.link.epoch == 1, "PostgreSQL is away: it has to wait"
+        w.health.up("postgres")
+        await trio.sleep(5)
+        assert w.link.epoch == 2
+        assert len(w.routed.parcels) == 2
+        await w.settle(w.routed.parcels[1])
+        assert w.broker.acknowledged == [1]
+        await trio.sleep(100)
+        assert w.link.epoch == 2
+
+
 async def test_stop_takes_no_more_and_ends_when_all_is_acknowledged(autojump_clock: MockClock) -> None:
     w = world()
     async with trio.open_nursery() as nursery:
