@@ -71,6 +71,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/settings_problems.py        how problems of the settings read
   core/settings_rules.py           rules between keys
   core/settings_values.py          the text of one key -> its value
+  core/spooled.py                  fixes and rejections as the spool's tables hold them
   core/standing.py                 one race: live positions, who is stale, what a set of fixes changes
   core/timestamps.py               moments as text and as Unix ms
   core/topic_filter.py             MQTT topic filters: which are valid, what they match
@@ -100,6 +101,9 @@ drivers: the only place with threads and client libraries.
   drivers/publisher.py             publishes for the commands, until all is acknowledged
   drivers/publisher_connection.py  one connection of the publisher
   drivers/redis.py                 the cache: short deadlines, no retries, a breaker
+  drivers/spool.py                 rows on this node's disk while PostgreSQL is away: the trio side
+  drivers/spool_file.py            the file of the spool: SQLite, synced at every commit
+  drivers/spool_sql.py             its tables and statements
   drivers/splice.py                bytes from one connection to another and back
   drivers/sqlstate.py              what an error of PostgreSQL means for us
   drivers/stream.py                the bytes under one connection: put back, written whole

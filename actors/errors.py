@@ -70,11 +70,11 @@ class StoreMisconfigured(TrackingError):
 
 
 class SpoolUnavailable(Unavailable):
-    """The spool's disk or file gives trouble: nothing more is acknowledged until PostgreSQL is back."""
+    """The spool's disk or file gives trouble; the call changed nothing. Try again later."""
 
 
 class SpoolFull(SpoolUnavailable):
-    """The spool holds `spool_max_mb`, or its disk is full."""
+    """The spool holds `spool_max_mb`, or its disk is full; the call changed nothing. Acknowledge no more, drain it."""
 
 
 class RowRefused(TrackingError):

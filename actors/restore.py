@@ -31,7 +31,7 @@ class NewestInCache(Protocol):
 class NewestInSpool(Protocol):
     """What a restore needs of the spool."""
 
-    async def newest(self, race_id: str) -> list[Fix]: ...
+    async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]: ...
 
 
 @attrs.frozen
@@ -66,7 +66,7 @@ class Restorer:
 
         async def from_spool(spool: NewestInSpool) -> None:
             try:
-                found.extend(await spool.newest(race_id))
+                found.extend(await spool.newest(race_id, self.max_clock_skew_ms))
             except SpoolUnavailable:
                 return
 

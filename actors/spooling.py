@@ -15,7 +15,7 @@ import trio
 
 from actors.committing import Committer
 from actors.core.fix import Fix, Rejection
-from actors.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
+from actors.errors import SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 from actors.health import Health
 from actors.messages import Tally
 from actors.metrics import Metrics
@@ -40,7 +40,7 @@ class SpooledBatch(Protocol):
 
 
 class Spool(Protocol):
-    """The spool driver. Raises SpoolFull or SpoolUnavailable."""
+    """The spool driver. Raises SpoolUnavailable, of which SpoolFull is one."""
 
     @property
     def rows(self) -> int: ...
@@ -48,7 +48,7 @@ class Spool(Protocol):
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int: ...
     async def oldest(self, limit: int) -> SpooledBatch: ...
     async def remove(self, keys: Sequence[int]) -> None: ...
-    async def newest(self, race_id: str) -> list[Fix]: ...
+    async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]: ...
 
 
 @attrs.define(eq=False)
@@ -62,6 +62,9 @@ class Spooling:
     after_s: float  # [postgres] spool_after_s
     away_since: float | None = None  # trio's clock
     _opened: bool = False
+    _accounted: int = 0  # rows of the spool that the metrics know of
+    _removing: tuple[Sequence[int], Tally] | None = None  # committed, on their way out of the spool
+    _turn: trio.Lock = attrs.field(factory=trio.Lock)  # the spool's rows and the account change together
     _full: bool = False  # the last put was refused; the drain clears it
 
     async def open(self) -> None:
@@ -70,10 +73,9 @@ class Spooling:
             return
         found = await self.spool.open()
         self._opened = True
-        self.metrics.fixes_recovered.inc(found)
-        self.metrics.fixes_spooled.set(found)
         if found:
             log.info("found rows in the spool", rows=found)
+        self._account(self.spool)
 
     def gone(self, trouble: StoreUnavailable, since: float) -> None:
         """A call to PostgreSQL that was begun at `since` failed: one that hung for long was away for as long."""
@@ -99,14 +101,24 @@ class Spooling:
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally | None:
         """The rows are synced on this node when this returns a tally; None: the spool takes no more for now."""
         assert self.spool is not None
-        try:
-            new = await self.spool.put(fixes, rejections)
-        except (SpoolFull, SpoolUnavailable) as trouble:
-            self._full = True
-            self.health.down("spool", str(trouble))
-            return None
+        async with self._turn:
+            try:
+                new = await self.spool.put(fixes, rejections)
+            except SpoolUnavailable as trouble:
+                self._full = True
+                self.health.down("spool", str(trouble))
+                return None
+            self._accounted += new
         self.health.up("spool", f"in use: {self.spool.rows} rows")
         return Tally(duplicate=len(fixes) + len(rejections) - new, spooled=new)
+
+    def _account(self, spool: Spool) -> None:
+        """What nobody accounts for was left by an earlier run, or by a put whose caller crashed: recovered."""
+        strays = spool.rows - self._accounted
+        if strays > 0:
+            self._accounted += strays
+            self.metrics.fixes_recovered.inc(strays)
+            self.metrics.fixes_spooled.inc(strays)
 
     async def keep_draining(self) -> None:
         """Ask whether PostgreSQL is there, and bring to it what the spool holds, for ever."""
@@ -116,7 +128,7 @@ class Spooling:
                 await self.committer.store.ping()
                 self.back()
                 self._full = False
-                while self.spool is not None and self.spool.rows:
+                while self.spool is not None and (self.spool.rows or self._removing is not None):
                     await self._drain_some(self.spool)
             except StoreUnavailable as trouble:
                 self.gone(trouble, started)
@@ -127,11 +139,18 @@ class Spooling:
             await trio.sleep(ASK_S if self.away_since is not None else 5 * ASK_S)
 
     async def _drain_some(self, spool: Spool) -> None:
-        batch = await spool.oldest(DRAIN_ROWS)
-        tally = await self.committer.commit(batch.fixes, batch.rejections)
-        await spool.remove(batch.keys)
-        self.metrics.count(tally)
-        self.metrics.fixes_spooled.dec(len(batch.keys))
+        if self._removing is None:
+            batch = await spool.oldest(DRAIN_ROWS)
+            tally = await self.committer.commit(batch.fixes, batch.rejections)
+            self._removing = (batch.keys, tally)
+        async with self._turn:
+            self._account(spool)
+            keys, tally = self._removing
+            await spool.remove(keys)
+            self._removing = None
+            self._accounted -= len(keys)
+            self.metrics.count(tally)
+            self.metrics.fixes_spooled.dec(len(keys))
         if not spool.rows:
             log.info("the spool is empty: history is complete")
             self.health.up("spool", "not in use")

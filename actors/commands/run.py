@@ -24,6 +24,7 @@ from actors.drivers.mqtt import MqttLink
 from actors.drivers.postgres import PostgresWriter
 from actors.drivers.process import end_leftovers
 from actors.drivers.redis import RedisStore
+from actors.drivers.spool import Spool
 from actors.embedded import Addresses, EmbeddedServers, addresses
 from actors.errors import NotStarted
 from actors.http import HttpServer
@@ -36,6 +37,8 @@ from actors.supervision import Start
 from supervisor import Daemon
 
 log = structlog.get_logger("supervisor")
+
+MIB = 1024 * 1024
 
 Beside = Callable[[Daemon], Awaitable[None]]
 """Something to run beside the daemon, from when it serves until it stops."""
@@ -113,7 +116,9 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
         link = MqttLink(mqtt, where.broker, data_dir.folder)
         history = PostgresHistory(where.postgres)
         cache = RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id)
-        return Outside(link, PostgresWriter(where.postgres), history, cache)
+        pg = settings.postgres
+        spool = Spool(data_dir.path("spool.sqlite"), pg.spool_max_mb * MIB) if pg.spool else None
+        return Outside(link, PostgresWriter(where.postgres), history, cache, spool)
 
     def edges(daemon: Daemon) -> Sequence[tuple[str, Start]]:
         http_socket = data_dir.socket_path("http.sock")

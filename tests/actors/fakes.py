@@ -122,7 +122,7 @@ class FakeSpool:
         for key in keys:
             self.waiting.pop(key, None)
 
-    async def newest(self, race_id: str) -> list[Fix]:
+    async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
         await trio.lowlevel.checkpoint()
         return newest_of(row for row in self.waiting.values() if isinstance(row, Fix) and row.race_id == race_id)
 

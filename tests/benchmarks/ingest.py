@@ -105,7 +105,8 @@ async def measure_daemon(site: Site, folder: Path, protocol: str, loads: list[Lo
     """All loads, one after the other, into one daemon with a fresh database, after a warm-up."""
     address = await site.new_database("daemon")
     port = free_port()
-    sections = external(site.broker.port, site.redis_address, address, port, mqtt={"protocol": protocol})
+    sections = external(site.broker.port, site.redis_address, address, port)
+    sections["mqtt"]["protocol"] = protocol
     found: Runs = {}
     async with daemon(write_settings(folder, sections), port) as running:
         print(f"MQTT {protocol}: daemon is pid {running.process.pid}", file=sys.stderr)

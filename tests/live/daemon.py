@@ -37,10 +37,10 @@ def write_settings(folder: Path, sections: Mapping[str, Mapping[str, object]]) -
 
 
 def external(
-    broker_port: int, redis: RedisAddress, postgres: PostgresAddress, http_port: int, **more: Mapping[str, object]
+    broker_port: int, redis: RedisAddress, postgres: PostgresAddress, http_port: int
 ) -> dict[str, dict[str, object]]:
-    """Sections for servers that the test started; `more` adds keys to sections."""
-    sections: dict[str, dict[str, object]] = {
+    """Sections for servers that the test started."""
+    return {
         "app": {"port": http_port},
         "ws": {"port": http_port},
         "mqtt": {"broker_url": f"mqtt://127.0.0.1:{broker_port}"},
@@ -53,9 +53,6 @@ def external(
             "database": postgres.database,
         },
     }
-    for section, keys in more.items():
-        sections.setdefault(section, {}).update(keys)
-    return sections
 
 
 @attrs.define(eq=False)

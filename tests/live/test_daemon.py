@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ class Site:
     port: int
 
     def settings(self, **more: dict[str, object]) -> Path:
-        sections = external(self.broker.port, self.redis, self.database.address, self.port, **more)
+        sections = external(self.broker.port, self.redis, self.database.address, self.port)
+        for section, keys in more.items():
+            sections.setdefault(section, {}).update(keys)
         return write_settings(self.folder, sections)
 
     async def rows(self) -> set[tuple[str, ...]]:
@@ -160,29 +163,70 @@ async def test_second_signal_ends_at_once_with_1(site: Site) -> None:
         await site.database.run("rollback")
 
 
-async def test_postgresql_away_acknowledges_nothing_and_goes_on_when_it_is_back(site: Site) -> None:
+@asynccontextmanager
+async def postgresql_away(site: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Nobody may connect, and who is connected is thrown out: as good as gone, for the daemon. Yields how to end it."""
+    name = site.database.address.database
+    admin = await connect(attrs.evolve(site.database.address, database="postgres"), "test", 10)
+    await admin.script(f"alter database {name} with allow_connections false")
+    await admin.script(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        f"where datname = '{name}' and application_name <> 'test'"
+    )
+
+    async def back() -> None:
+        await admin.script(f"alter database {name} with allow_connections true")
+
+    yield back
+    await back()
+    admin.close()
+
+
+async def test_without_a_spool_nothing_is_acknowledged_while_postgresql_is_away(site: Site) -> None:
     file = site.folder / "race.jsonl"
     fixes = recording(file, races=1, participants=5, fixes=20)
-    name = site.database.address.database
-    async with daemon(site.settings(), site.port) as running, dashboard(running, "R-0") as board:
-        # Nobody may connect, and everybody who is connected is thrown out: as good as gone, for this daemon.
-        admin = await connect(attrs.evolve(site.database.address, database="postgres"), "test", 10)
-        await admin.script(f"alter database {name} with allow_connections false")
-        await admin.script(
-            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and "
-            "application_name <> 'test'"
-        )
+    settings = site.settings(postgres={"spool": "no"})
+    async with (
+        daemon(settings, site.port) as running,
+        dashboard(running, "R-0") as board,
+        postgresql_away(site) as back,
+    ):
         await running.command("replay", str(file), "--speed", "0")
         await board.until(lambda: board.timestamps("R-0") == {p: t for (_, p), t in newest(fixes).items()})
         assert await running.metric("acks_total") == 0
         status, body = await running.get("/readyz/ingest")
         assert status == 503
         assert b"postgres" in body
-        await admin.script(f"alter database {name} with allow_connections true")
-        admin.close()
+        await back()
         await running.until_metric("fixes_committed_total", len(fixes))
         assert await site.rows() == keys(fixes)
         await running.until_metric("acks_total", len(file.read_text().splitlines()))
+        assert await running.stop() == 0
+
+
+async def test_the_spool_takes_over_survives_a_kill_and_drains(site: Site) -> None:
+    file = site.folder / "race.jsonl"
+    fixes = recording(file, races=1, participants=10, fixes=30)
+    lines = len(file.read_text().splitlines())
+    settings = site.settings(postgres={"spool_after_s": 1})
+    async with daemon(settings, site.port) as running, dashboard(running, "R-0") as board, postgresql_away(site):
+        await running.command("replay", str(file), "--speed", "0")
+        await running.until_metric("acks_total", lines)
+        await board.until(lambda: board.timestamps("R-0") == {p: t for (_, p), t in newest(fixes).items()})
+        assert await running.metric("fixes_spooled") == len(fixes)
+        assert await running.conservation_holds()
+        assert (await running.get("/readyz/ingest"))[0] == 200
+        assert await site.rows() == set()
+        running.process.kill()
+        await running.process.wait()
+    async with daemon(settings, site.port) as running:
+        await running.until_metric("fixes_committed_total", len(fixes))
+        assert await running.metric("fixes_recovered_total") == len(fixes)
+        assert await running.metric("fixes_spooled") == 0
+        assert await running.conservation_holds()
+        assert await site.rows() == keys(fixes)
+        async with dashboard(running, "R-0") as board:
+            assert board.timestamps("R-0") == {p: t for (_, p), t in newest(fixes).items()}
         assert await running.stop() == 0
 
 
