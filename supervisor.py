@@ -19,11 +19,12 @@ import trio
 from actors.committing import Committer
 from actors.core.batch import Batcher
 from actors.core.decode import Rules
+from actors.core.receipt import receipts
 from actors.core.restart import Budget
 from actors.core.standing import Standing
 from actors.health import Health
 from actors.live_state import LiveMailbox, LiveStateActor
-from actors.messages import PersistenceMessage, ReaderMessage, StopTaking
+from actors.messages import PersistenceMessage, ReaderMessage, StopTaking, Tell
 from actors.metrics import Metrics
 from actors.outside import Outside
 from actors.persistence import Desk, Persistence
@@ -118,6 +119,10 @@ class Daemon:
             cfg.app.max_races,
         )
         committer = Committer(self.outside.store, metrics)
+        if cfg.mqtt.receipt_topic:
+            committer.told = lambda fixes, rejections: to_reader.send_nowait(
+                Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections)))
+            )
         spooling = Spooling(self.outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
         persistence = Persistence(Desk(batcher), from_races, _poster(to_reader), committer, spooling, health)
         live_state = LiveStateActor(

@@ -64,6 +64,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/problem.py                  what an HTTP client is told when something is wrong
   core/queries.py                  what is asked of history, and the shapes of the answers
   core/rate.py                     how many requests a dashboard may make
+  core/receipt.py                  what a tracker is told after the commit
   core/rejected.py                 which race a rejected payload speaks of
   core/requests.py                 one text frame of a dashboard -> a request, or an error
   core/restart.py                  crash times -> wait this long, or the budget is spent

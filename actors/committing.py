@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -49,6 +49,7 @@ class Committer:
 
     store: Store
     metrics: Metrics
+    told: Callable[[Sequence[Fix], Sequence[Rejection]], None] = lambda _fixes, _rejections: None  # after each commit
     _refusals: deque[float] = attrs.field(factory=deque)  # when rows became poison, trio's clock, the last minute
 
     async def commit(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally:
@@ -58,6 +59,7 @@ class Committer:
         rejections = [*rejections, *(poison(fix, "") for fix in refused)]
         if rejections:
             await self.store.reject(rejections)
+        self.told([fix for fix in fixes if fix not in refused] if refused else fixes, rejections)
         return Tally(committed, duplicate, Counter(rejection.code for rejection in rejections))
 
     async def _store(self, fixes: Sequence[Fix]) -> tuple[int, int, list[Fix]]:

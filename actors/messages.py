@@ -82,12 +82,19 @@ class Settled:
 
 
 @attrs.frozen
+class Tell:
+    """Persistence to reader, after a commit and before its Settled: publish these receipts (topic, payload)."""
+
+    receipts: tuple[tuple[str, bytes], ...]
+
+
+@attrs.frozen
 class StopTaking:
     """Supervisor to reader, first phase of a stop: read no more, stay connected, finish when all is settled."""
 
 
 BrokerEvent: TypeAlias = Connected | Disconnected | MessagesArrived | SubscriptionRefused | TakenOver
-ReaderMessage: TypeAlias = BrokerEvent | Settled | StopTaking
+ReaderMessage: TypeAlias = BrokerEvent | Settled | Tell | StopTaking
 
 # --- parcels ---------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from actors.messages import (
     StopTaking,
     SubscriptionRefused,
     TakenOver,
+    Tell,
 )
 from actors.metrics import Metrics
 from actors.race import Clock
@@ -59,6 +60,7 @@ class Link(Protocol):
     def acknowledge(self, epoch: int, packet_ids: tuple[int, ...]) -> None: ...
     def hold(self, on: bool) -> None: ...
     def reconnect(self) -> None: ...
+    def publish(self, topic: str, payload: bytes) -> None: ...
     async def disconnect(self) -> None: ...
 
 
@@ -138,6 +140,9 @@ class Reader:
             case Settled(parcels=parcels, tally=tally):
                 ledger.settle(parcels)
                 self.metrics.count(tally)
+            case Tell(receipts=receipts):
+                for topic, payload in receipts:
+                    self.link.publish(topic, payload)
             case Connected(epoch=epoch, session_present=present):
                 ledger.begin_epoch(epoch)
                 if self.desk.had_session and not present:

@@ -252,6 +252,7 @@ class FakeLink:
     holding: bool = False
     holds: list[bool] = attrs.field(factory=list)
     disconnected: bool = False
+    told: list[tuple[str, bytes]] = attrs.field(factory=list)  # receipts published
 
     async def run(
         self, post: Callable[[BrokerEvent], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -306,6 +307,9 @@ class FakeLink:
         self.holds.append(on)
         if not on:
             self.deliver()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        self.told.append((topic, payload))
 
     def reconnect(self) -> None:
         self.drop()

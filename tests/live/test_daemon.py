@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from tests.live.daemon import (
     write_settings,
 )
 from tests.live.mqtt_desk import Mosquitto, free_port, mosquitto
+from tests.live.mqtt_listener import listening
 from tests.live.stores import Database
 
 
@@ -227,6 +229,24 @@ async def test_the_spool_takes_over_survives_a_kill_and_drains(site: Site) -> No
         assert await site.rows() == keys(fixes)
         async with dashboard(running, "R-0") as board:
             assert board.timestamps("R-0") == {p: t for (_, p), t in newest(fixes).items()}
+        assert await running.stop() == 0
+
+
+async def test_receipts_after_the_commit_for_duplicates_and_rejections_too(site: Site) -> None:
+    good = b'{"participant_id":"P1","race_id":"R1","latitude":1,"longitude":2,"timestamp":"2026-06-01T08:00:00.0Z"}'
+    settings = site.settings(mqtt={"receipt_topic": "tracking/{participant_id}/receipt"})
+    async with daemon(settings, site.port) as running:
+        with listening(site.broker.port, "tracking/+/receipt") as listener:
+            await site.broker.publish("tracking/P1/position", [good, good, good.replace(b":1,", b":91,")])
+            heard: list[dict[str, Any]] = []
+            with trio.fail_after(20):
+                while sum(len(entry["timestamps"]) + len(entry["rejected"]) for entry in heard) < 3:
+                    await trio.sleep(0.05)
+                    heard = [json.loads(payload) for _, payload in list(listener.messages)]
+        assert {topic for topic, _ in listener.messages} == {"tracking/P1/receipt"}
+        assert [t for entry in heard for t in entry["timestamps"]] == ["2026-06-01T08:00:00.0Z"] * 2
+        assert [r["code"] for entry in heard for r in entry["rejected"]] == ["bad_coordinate"]
+        assert await running.metric("fixes_committed_total") == 1
         assert await running.stop() == 0
 
 
