@@ -103,7 +103,10 @@ drivers: the only place with threads and client libraries.
   drivers/publisher_connection.py  one connection of the publisher
   drivers/redis.py                 the cache: short deadlines, no retries, a breaker
   drivers/spool.py                 rows on this node's disk while PostgreSQL is away: the trio side
-  drivers/spool_file.py            the file of the spool: SQLite, synced at every commit
+  drivers/spool_file.py            rows in and out of its file, every commit synced
+  drivers/spool_errors.py          how SQLite and the system say what is wrong with it
+  drivers/spool_open.py            opening it: settings, a look at the whole file, what is damaged put aside
+  drivers/spool_rescue.py          the readable rows of a damaged one
   drivers/spool_sql.py             its tables and statements
   drivers/splice.py                bytes from one connection to another and back
   drivers/sqlstate.py              what an error of PostgreSQL means for us

@@ -68,11 +68,16 @@ class Spooling:
     _full: bool = False  # the last put was refused; the drain clears it
 
     async def open(self) -> None:
-        """Find what an earlier run left, once. Raises SpoolUnavailable."""
+        """Find what an earlier run left, once. A disk that gives trouble is asked again by keep_draining."""
         if self.spool is None or self._opened:
             return
-        found = await self.spool.open()
+        try:
+            found = await self.spool.open()
+        except SpoolUnavailable as trouble:
+            self.health.down("spool", str(trouble))
+            return
         self._opened = True
+        self.health.up("spool", "not in use")
         if found:
             log.info("found rows in the spool", rows=found)
         self._account(self.spool)
@@ -93,6 +98,7 @@ class Spooling:
         """PostgreSQL has been away for long enough, and the spool takes rows."""
         return (
             self.spool is not None
+            and self._opened
             and not self._full
             and self.away_since is not None
             and trio.current_time() - self.away_since >= self.after_s
@@ -123,6 +129,7 @@ class Spooling:
     async def keep_draining(self) -> None:
         """Ask whether PostgreSQL is there, and bring to it what the spool holds, for ever."""
         while True:
+            await self.open()
             started = trio.current_time()
             try:
                 await self.committer.store.ping()

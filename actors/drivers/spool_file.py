@@ -1,13 +1,8 @@
-"""The file of the spool: SQLite with a write-ahead log, synced at every commit. Blocking; for one thread at a time.
-
-The lock on the file is exclusive, so there is no shared-memory file, whose growth on a full disk ends in SIGBUS.
-"""
+"""Rows in and out of the file of the spool. Every commit is synced. Blocking; for one thread at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,20 +14,19 @@ import structlog
 from actors.core.fix import Fix, Rejection
 from actors.core.spooled import fix_of, fix_row, rejection_of, rejection_row, runs
 from actors.drivers import spool_sql as sql
-from actors.errors import SpoolFull, SpoolUnavailable
+from actors.drivers.spool_errors import troubles
+from actors.drivers.spool_open import PAGE_BYTES, log_of, open_file, size_of
+from actors.drivers.spool_rescue import LAST_KEY, rescue
+from actors.errors import SpoolFull, SpoolUnavailable, Unavailable
 
 log = structlog.get_logger("spool")
 
-PAGE_BYTES = 4096
 FRAME_BYTES = PAGE_BYTES + 24  # a page in the log (sqlite.org/fileformat2.html, section 4)
 LOG_PAGES = 4000  # the log is written back beyond these 16 MiB: not sooner, as it holds the same pages many times
-CACHE_KIB = 8192
-SMALL_BYTES = 1024 * 1024  # an empty file up to this size is not worth shrinking
-LOCKED_S = 2.0  # wait for somebody who looks into the file while we open it
+SMALL_BYTES = 1024 * 1024  # an empty file up to this size is not worth a new one
 # One row changes its page in the table, in two indexes and in the participants; a page that splits is counted there.
 PAGES_A_ROW = 4
 ANY_SKEW_MS = 1 << 60
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @attrs.frozen
@@ -49,29 +43,36 @@ class SpoolFile:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
-        self._log_path = Path(f"{path}-wal")
         self._max_bytes = max_bytes
         self._log_pages = max(16, min(LOG_PAGES, max_bytes // 16 // PAGE_BYTES))
+        self._wanted = False  # between open and close
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[tuple[int, int], ...] = ()  # (device, inode) of the file and its log
         self._next_key = 1  # never falls: a key removed twice must not meet a newer row
+        # Rows up to this key are drained, but the disk was too full to delete them. Forgotten by a crash: they are
+        # drained once more then, and are duplicates.
+        self._drained_to = 0
         self.rows = 0  # fixes and rejections that are durable here
         self.size = 0  # bytes on disk with the log, after the last call
 
     def open(self) -> int:
         """Create or open; how many rows are in it."""
         with self._troubles():
-            return self._open()
+            self._close()
+            self._open()
+            self._wanted = True
+            return self.rows
 
     def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int:
         """Durable on return; how many were new."""
         with self._troubles():
-            if self._open_one() and self._identity() != self._opened:
-                self._reopen()
+            self._ready()
+            if self._identity() != self._opened:
+                self._replace_removed()
             try:
                 return self._put(fixes, rejections)
             except SpoolFull:
-                if not _size(self._log_path):
+                if not size_of(log_of(self._path)):
                     raise
             self._select("PRAGMA wal_checkpoint(TRUNCATE)")  # the log keeps the size of the largest change
             return self._put(fixes, rejections)
@@ -79,7 +80,8 @@ class SpoolFile:
     def oldest(self, limit: int) -> SpooledBatch:
         """At most `limit` rows."""
         with self._troubles():
-            fixes, rejections = self._select(sql.OLDEST, limit), self._select(sql.OLDEST_REJECTIONS, limit)
+            fixes = self._select(sql.OLDEST, self._drained_to, limit)
+            rejections = self._select(sql.OLDEST_REJECTIONS, self._drained_to, limit)
         keys = sorted([row[0] for row in fixes] + [row[0] for row in rejections])[:limit]
         last = keys[-1] if keys else 0
         return SpooledBatch(
@@ -90,103 +92,69 @@ class SpoolFile:
 
     def remove(self, keys: Sequence[int]) -> None:
         """Once it is empty, the file and its log shrink to almost nothing."""
+        found = runs(keys)
+        if not found:
+            return
         with self._troubles():
-            gone = 0
-            with self._transaction() as connection:
-                for run in runs(keys):
-                    for statement in (sql.REMOVE_FIXES, sql.REMOVE_REJECTIONS):
-                        gone += connection.execute(statement, run).rowcount
-                if gone == self.rows:
-                    connection.execute(sql.REMOVE_PARTICIPANTS)
+            try:
+                gone = self._delete(found)
+            except sqlite3.OperationalError as error:
+                gone = self._skip(found, error)
             self.rows -= gone
-            if gone and not self.rows:
+            if gone and not self.rows and not self._count(self._drained_to + 1, LAST_KEY):
                 self._shrink()
 
     def newest(self, race_id: str, max_clock_skew_ms: int | None) -> list[Fix]:
         """The greatest of each participant."""
         skew_ms = ANY_SKEW_MS if max_clock_skew_ms is None else max_clock_skew_ms
         with self._troubles():
-            return [fix_of(row) for row in self._select(sql.NEWEST, race_id, skew_ms)]
+            return [fix_of(row) for row in self._select(sql.NEWEST, race_id, skew_ms, self._drained_to)]
 
     def close(self) -> None:
-        """Once more is once too many, but harmless."""
+        """Harmless when it is closed."""
         with self._troubles():
+            self._wanted = False
             self._close()
 
     # --- opening -------------------------------------------------------------------------------------------------
 
-    def _open(self) -> int:
-        self._close()
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._path.chmod(0o600)  # SQLite gives its log the same mode
-        if not _size(self._path) and _size(self._log_path):  # SQLite would delete that log
-            self._put_aside("the file is empty, its log is not")
-            return self._open()
-        connection = sqlite3.connect(self._path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
-        with contextlib.ExitStack() as stack:
-            stack.callback(connection.close)
-            try:
-                self._prepare(connection)
-            except sqlite3.DatabaseError as error:
-                if _code(error) not in DAMAGED:
-                    raise
-                self._put_aside(str(error))  # before it is closed: closing writes the log into the file
-                stack.close()
-                return self._open()
-            _sync_folder(self._path.parent)
-            stack.pop_all()
-        self._connection = connection
+    def _open(self) -> None:
+        self._connection, damaged = open_file(self._path, self._log_pages)
         self._opened = self._identity()
-        ((self.rows, last_key),) = self._select(sql.COUNTED)
+        self._drained_to = 0
+        ((last_key,),) = self._select(sql.LAST_KEY)
         self._next_key = max(self._next_key, last_key + 1)
-        return self.rows
+        self.rows = self._count(0, LAST_KEY)
+        if damaged:
+            self._rescue(*damaged)
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Settings of the connection, a look at the whole file (about a second a GiB), the tables."""
-        connection.executescript(
-            f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = {PAGE_BYTES}; PRAGMA cache_size = -{CACHE_KIB};"
-            "PRAGMA temp_store = MEMORY; PRAGMA secure_delete = OFF; PRAGMA synchronous = FULL;"
-        )
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise SpoolUnavailable(f"spool {self._path}: this file system takes no write-ahead log ({mode})")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {self._log_pages}").fetchall()
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            damage = sqlite3.DatabaseError(found)
-            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise damage
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > sql.VERSION:
-            raise SpoolUnavailable(f"spool {self._path} was made by a later version: drain it with that one")
-        connection.executescript(sql.TABLES)
-
-    def _put_aside(self, why: str) -> None:
-        """Rename the file and its log, which belong together."""
-        number = 1
-        while (aside := Path(f"{self._path}.damaged-{number}")).exists():
-            number += 1
-        for suffix in ("-wal", "-journal", ""):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{self._path}{suffix}", f"{aside}{suffix}")
+    def _rescue(self, file: Path, damage: str) -> None:
+        left = ""
+        try:
+            for fixes, rejections in rescue(file):
+                self._put(fixes, rejections)
+        except (sqlite3.OperationalError, Unavailable) as error:
+            left = f" before this happened: {error}"
         log.error(
-            "the spool is damaged and was put aside, a new one begins",
-            why=why,
-            file=str(aside),
-            what_to_do=f"its fixes may be missing in history: once the new spool is drained, stop the daemon, delete "
-            f"{self._path}, run `sqlite3 {aside} .recover | sqlite3 {self._path}`, start the daemon",
+            "the spool was damaged: a new one begins with what could be read of it" + left,
+            rescued=self.rows,
+            damage=damage,
+            file=str(file),
+            what_to_do="compare history with the trackers; the damaged file is kept: `.recover` of a recent sqlite3 "
+            "may read more of it; delete it when it is not needed",
         )
 
-    def _reopen(self) -> None:
+    def _replace_removed(self) -> None:
         """Somebody removed the file under us: what is written now would be gone with the process."""
         if self.rows:
             raise SpoolUnavailable(f"spool {self._path} was removed or replaced: takes no more until it is drained")
         log.error("the spool was removed while it was open, a new one begins", file=str(self._path))
+        self._close()
         self._open()
 
     def _identity(self) -> tuple[tuple[int, int], ...]:
         with contextlib.suppress(FileNotFoundError):
-            return tuple((at.st_dev, at.st_ino) for at in (self._path.stat(), self._log_path.stat()))
+            return tuple((at.st_dev, at.st_ino) for at in (self._path.stat(), log_of(self._path).stat()))
         return ()
 
     def _close(self) -> None:
@@ -194,19 +162,26 @@ class SpoolFile:
         if connection is not None:
             connection.close()
 
-    # --- reading and writing -------------------------------------------------------------------------------------
-
-    def _open_one(self) -> sqlite3.Connection:
+    def _ready(self) -> sqlite3.Connection:
+        """Opens it again where a new file could not be begun."""
+        if self._connection is None and self._wanted:
+            self._open()
         if self._connection is None:
             raise SpoolUnavailable(f"spool {self._path} is not open")
         return self._connection
 
+    # --- reading and writing -------------------------------------------------------------------------------------
+
     def _select(self, query: str, *arguments: object) -> list[Any]:
-        return self._open_one().execute(query, arguments).fetchall()
+        return self._ready().execute(query, arguments).fetchall()
+
+    def _count(self, first: int, last: int) -> int:
+        count: int = self._select(sql.COUNT, first, last)[0][0]
+        return count
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._open_one()
+        connection = self._ready()
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -236,56 +211,49 @@ class SpoolFile:
     def _fit(self, pages: int) -> None:
         """Before a commit that changes at most so many pages, each of which becomes one frame of the log."""
         ((in_file,),) = self._select("PRAGMA page_count")
-        log_bytes = max(_size(self._log_path), self._log_pages * FRAME_BYTES) + min(pages, in_file) * FRAME_BYTES
-        if in_file * PAGE_BYTES + log_bytes > self._max_bytes:
+        in_log = max(size_of(log_of(self._path)), self._log_pages * FRAME_BYTES) + min(pages, in_file) * FRAME_BYTES
+        if in_file * PAGE_BYTES + in_log > self._max_bytes:
             raise SpoolFull(f"spool {self._path} is full: {self.rows} rows, at most {self._max_bytes} bytes")
 
+    def _delete(self, found: list[tuple[int, int]]) -> int:
+        gone = 0
+        with self._transaction() as connection:
+            for statement in (sql.REMOVE_FIXES, sql.REMOVE_REJECTIONS):
+                connection.execute(statement, (0, self._drained_to))  # are no longer counted
+                gone += sum(connection.execute(statement, run).rowcount for run in found)
+            if gone == self.rows:
+                connection.execute(sql.REMOVE_PARTICIPANTS)
+        self._drained_to = 0
+        return gone
+
+    def _skip(self, found: list[tuple[int, int]], trouble: sqlite3.OperationalError) -> int:
+        """Deleting takes space: on a full disk the oldest are only remembered as drained, so that draining goes on."""
+        first, last = self._drained_to + 1, found[-1][1]
+        gone = sum(self._count(max(first, start), end) for start, end in found)
+        if gone != self._count(first, last):
+            raise trouble
+        if not self._drained_to:
+            log.warning("drained rows cannot be deleted yet", file=str(self._path), why=str(trouble))
+        self._drained_to = max(self._drained_to, last)
+        return gone
+
     def _shrink(self) -> None:
-        """The rows are gone whatever becomes of this."""
+        """It is empty. A new file, where the old one is large or takes no changes; a failure hurts nobody."""
         try:
-            ((pages,),) = self._select("PRAGMA page_count")
-            if pages * PAGE_BYTES > SMALL_BYTES:
-                self._open_one().execute("VACUUM")
-            self._select("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.OperationalError as error:
-            log.warning("the empty spool could not be made smaller", why=str(error))
+            if self._drained_to or size_of(self._path) + size_of(log_of(self._path)) > SMALL_BYTES:
+                self._close()
+                self._path.unlink(missing_ok=True)
+                log_of(self._path).unlink(missing_ok=True)
+                self._open()
+            else:
+                self._select("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (sqlite3.OperationalError, OSError, Unavailable) as error:
+            log.warning("the empty spool could not be made smaller yet", file=str(self._path), why=str(error))
 
     @contextlib.contextmanager
     def _troubles(self) -> Iterator[None]:
-        """SQLite's and the system's errors as ours; a fault in our use of SQLite (its other classes) stays one."""
         try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if _code(error) == sqlite3.SQLITE_FULL:
-                raise SpoolFull(f"no space left on the disk of spool {self._path}") from error
-            if type(error) is sqlite3.DatabaseError or isinstance(error, sqlite3.OperationalError):
-                raise SpoolUnavailable(f"spool {self._path}: {error}") from error
-            raise
-        except OSError as error:
-            kind = SpoolFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else SpoolUnavailable
-            raise kind(f"spool {self._path}: {error.strerror}") from error
+            with troubles(self._path):
+                yield
         finally:
-            self.size = _size(self._path) + _size(self._log_path)
-
-
-def _code(error: sqlite3.DatabaseError) -> int:
-    """The primary result code (sqlite.org/rescode.html); 0 for what Python itself raised."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
-
-
-def _size(path: Path) -> int:
-    """0 where there is none, or no way to it."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the names of new and renamed files are durable, too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            self.size = size_of(self._path) + size_of(log_of(self._path))

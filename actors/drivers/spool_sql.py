@@ -32,18 +32,19 @@ PUT_REJECTION = "INSERT INTO rejections VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON
 
 _FIX = "key, id, race_id, participant_id, lat_e7, lon_e7, timestamp_ms, status, arrived_ms, sent_timestamp"
 # CROSS JOIN: in this order, so that `key` needs no sorting.
-OLDEST = f"SELECT {_FIX} FROM fixes CROSS JOIN participants ON number = participant ORDER BY key LIMIT ?"
-OLDEST_REJECTIONS = "SELECT * FROM rejections ORDER BY key LIMIT ?"
+OLDEST = f"SELECT {_FIX} FROM fixes CROSS JOIN participants ON number = participant WHERE key > ? ORDER BY key LIMIT ?"
+OLDEST_REJECTIONS = "SELECT * FROM rejections WHERE key > ? ORDER BY key LIMIT ?"
 NEWEST = f"""
 SELECT {_FIX} FROM participants CROSS JOIN fixes ON key = (
-    SELECT key FROM fixes WHERE participant = number AND timestamp_ms <= arrived_ms + ?2
+    SELECT key FROM fixes WHERE participant = number AND timestamp_ms <= arrived_ms + ?2 AND key > ?3
     ORDER BY timestamp_ms DESC, status DESC, id DESC LIMIT 1)
 WHERE race_id = ?1
 """
 REMOVE_FIXES = "DELETE FROM fixes WHERE key BETWEEN ? AND ?"
 REMOVE_REJECTIONS = "DELETE FROM rejections WHERE key BETWEEN ? AND ?"
 REMOVE_PARTICIPANTS = "DELETE FROM participants"
-COUNTED = """
-SELECT (SELECT count(*) FROM fixes) + (SELECT count(*) FROM rejections),
-       max(ifnull((SELECT max(key) FROM fixes), 0), ifnull((SELECT max(key) FROM rejections), 0))
+COUNT = """
+SELECT (SELECT count(*) FROM fixes WHERE key BETWEEN ?1 AND ?2)
+     + (SELECT count(*) FROM rejections WHERE key BETWEEN ?1 AND ?2)
 """
+LAST_KEY = "SELECT max(ifnull((SELECT max(key) FROM fixes), 0), ifnull((SELECT max(key) FROM rejections), 0))"

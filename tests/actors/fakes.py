@@ -85,6 +85,7 @@ class FakeSpool:
 
     waiting: dict[int, Fix | Rejection] = attrs.field(factory=dict)
     trouble: Exception | None = None
+    broken: Exception | None = None  # raised by open
     puts: int = 0
     _next: int = 1
 
@@ -94,6 +95,8 @@ class FakeSpool:
 
     async def open(self) -> int:
         await trio.lowlevel.checkpoint()
+        if self.broken is not None:
+            raise self.broken
         return self.rows
 
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int:

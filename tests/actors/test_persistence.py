@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from actors.committing import REFUSALS_A_MINUTE, Committer
 from actors.core.batch import Batcher
 from actors.core.fix import Fix, Rejection
-from actors.errors import SpoolFull, StoreMisconfigured, StoreUnavailable
+from actors.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 from actors.health import Health
 from actors.messages import Parcel, ParcelId, PersistenceMessage, Settled
 from actors.metrics import Metrics
@@ -265,3 +265,21 @@ async def test_a_wrong_set_up_is_never_spooled(autojump_clock: MockClock) -> Non
         w.store.trouble = None
         await trio.sleep(5)
         assert w.settled == [(1, 0)]
+
+
+async def test_a_spool_that_cannot_be_opened_is_tried_again(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w:
+        w.spool.broken = SpoolUnavailable("read-only file system")
+        async with running(w):
+            await trio.sleep(1)
+            assert w.health.components["spool"].detail == "read-only file system"
+            w.put(0, make_fix(at_s=0))
+            await trio.sleep(1)
+            assert w.settled == [(1, 0)], "PostgreSQL is there"
+            w.store.trouble = StoreUnavailable("gone")
+            w.put(1, make_fix(at_s=1))
+            await trio.sleep(20)
+            assert w.settled == [(1, 0)]
+            w.spool.broken = None
+            await trio.sleep(5)
+            assert w.settled == [(1, 0), (1, 1)]

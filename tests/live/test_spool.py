@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 import trio
 
 from actors.core.fix import Fix, Rejection
+from actors.drivers import spool as spool_driver
 from actors.drivers import spool_file
 from actors.drivers.spool import Spool
 from actors.errors import SpoolUnavailable
@@ -89,6 +93,11 @@ async def test_keys_removed_twice_meet_no_newer_row(spool: Spool) -> None:
     await spool.remove(batch.keys)
     left = await spool.oldest(9)
     assert (left.fixes, left.rejections) == ((make_fix("P3"),), (rejection(2),))
+    await spool.remove(left.keys)
+    assert await spool.open() == 0
+    await spool.put([make_fix("P4")], [])
+    await spool.remove(batch.keys + left.keys)
+    assert spool.rows == 1
 
 
 async def test_the_newest_of_each_participant(spool: Spool) -> None:
@@ -123,6 +132,14 @@ async def test_a_drained_spool_shrinks(spool: Spool, tmp_path: Path) -> None:
         await spool.remove(oldest.keys)
     assert spool.bytes == sum(each.stat().st_size for each in tmp_path.iterdir()) < 64 * 1024
     assert await spool.put(fixes_of(0), rejections_of(0)) == BATCH + REJECTED
+
+
+async def test_names_of_participants_go_with_the_last_fix(spool: Spool, tmp_path: Path) -> None:
+    await spool.put(fixes_of(0), [])
+    await spool.remove((await spool.oldest(PLENTY)).keys)
+    await spool.aclose()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.sqlite")) as connection:
+        assert connection.execute("SELECT * FROM participants").fetchall() == []
 
 
 async def test_files_are_private_and_nothing_else_is_left(spool: Spool, tmp_path: Path) -> None:
@@ -182,3 +199,32 @@ async def test_closing_while_cancelled_closes(spool: Spool, tmp_path: Path) -> N
         await spool.put([make_fix()], [])
     with pytest.raises(SpoolUnavailable, match="not open"):
         await spool.oldest(1)
+
+
+async def test_closing_waits_for_no_disk_that_hangs(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = threading.Event()
+    monkeypatch.setattr(spool_driver, "CLOSE_S", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(spool._file, "close", hanging.wait)
+        await spool.aclose()
+        with trio.move_on_after(0.05) as waiting:
+            await spool.put([make_fix()], [])
+        hanging.set()
+    assert waiting.cancelled_caught
+    assert (await spool.oldest(1)).keys == ()
+
+
+async def test_a_fault_of_ours_is_no_trouble_of_the_disk(spool: Spool) -> None:
+    wrong = msgspec.structs.replace(make_fix("P2"), lat_e7=None)
+    with pytest.raises(sqlite3.IntegrityError):
+        await spool.put([make_fix("P1"), wrong], [])
+    assert (await spool.oldest(9)).keys == ()
+    assert await spool.put([make_fix("P1")], []) == 1
+
+
+async def test_sqlite_is_told_to_sync_each_commit(spool: Spool) -> None:
+    """No test without a power switch shows more. 2 is FULL (sqlite.org/pragma.html#pragma_synchronous)."""
+    connection = spool._file._connection
+    assert connection is not None
+    said = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
+    assert said == [2, "wal"]
