@@ -34,6 +34,7 @@ Actors, and what they share:
   outside.py                       the drivers that the tree is given; a simulation brings its own
   persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
   race.py                          ACTOR: one race, its live positions and who watches them
+  race_cell.py                     what a race is made of between crashes
   races.py                         ACTOR: the directory of races; starts and retires them
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
   restore.py                       what a race knows when it starts

@@ -49,6 +49,7 @@ class Committer:
 
     store: Store
     metrics: Metrics
+    refused: Callable[[Sequence[Fix]], None] = lambda _fixes: None  # for good: their rejections are committed
     told: Callable[[Sequence[Fix], Sequence[Rejection]], None] = lambda _fixes, _rejections: None  # after each commit
     _refusals: deque[float] = attrs.field(factory=deque)  # when rows became poison, trio's clock, the last minute
 
@@ -59,6 +60,8 @@ class Committer:
         rejections = [*rejections, *(poison(fix, "") for fix in refused)]
         if rejections:
             await self.store.reject(rejections)
+        if refused:
+            self.refused(refused)
         self.told([fix for fix in fixes if fix not in refused] if refused else fixes, rejections)
         return Tally(committed, duplicate, Counter(rejection.code for rejection in rejections))
 

@@ -134,6 +134,23 @@ class PositionsFound:
 
 
 @attrs.frozen
+class RowsRefused:
+    """Persistence (by way of the directory) to race: PostgreSQL refused these fixes for good, they are rejections now.
+
+    Where one of them is live, the participant is read again (CONTRACT section 4, "corrected").
+    """
+
+    fixes: tuple[Fix, ...]
+
+
+@attrs.frozen
+class PositionsReadAgain:
+    """A race's restorer to the race itself: the newest positions without those that were refused."""
+
+    fixes: tuple[Fix, ...]
+
+
+@attrs.frozen
 class Subscribe:
     """Subscriber (by way of the directory) to race: answer with a snapshot, then every later change."""
 
@@ -149,7 +166,7 @@ class Unsubscribe:
     outbox: Outbox
 
 
-RaceMessage: TypeAlias = FixesArrived | PositionsFound | Subscribe | Unsubscribe
+RaceMessage: TypeAlias = FixesArrived | PositionsFound | RowsRefused | PositionsReadAgain | Subscribe | Unsubscribe
 
 # --- to persistence --------------------------------------------------------------------------------------------
 
@@ -165,3 +182,4 @@ class LivePosition:
 
     fix: Fix
     force: bool = False
+    gone: bool = False  # with `force`: this fix was refused and the participant has no other

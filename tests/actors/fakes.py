@@ -203,7 +203,9 @@ class FakeCache:
         for change in changes:
             key = (change.fix.race_id, change.fix.participant_id)
             held = self.live.get(key)
-            if held is None or change.force or change.fix.rank > held.rank:
+            if change.gone:
+                self.live.pop(key, None)
+            elif held is None or change.force or change.fix.rank > held.rank:
                 self.live[key] = change.fix
         self.writes += bool(changes)
         intact, self.intact = self.intact, True
