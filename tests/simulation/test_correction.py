@@ -65,7 +65,7 @@ async def test_what_was_on_its_way_when_it_was_corrected_goes_live_later(autojum
         await moved(world, "P1", 10.0)
         between_ms = now_ms()
         await trio.sleep(1)
-        world.store.delay_s = 1.0
+        world.store.delay_s = 0.6
         world.publish("P1", latitude=85.0)
         world.publish("P2", latitude=1.0)
         await trio.sleep(2)
