@@ -1,0 +1,3 @@
+"""Fixtures of the fault tests."""
+
+from tests.live.stores import postgres_server as postgres_server
