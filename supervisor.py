@@ -144,6 +144,7 @@ class Daemon:
             max_fixes_in_flight=cfg.postgres.queue_rows,
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
+            give_up=lambda: self.stop(1),
         )
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())

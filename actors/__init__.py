@@ -60,7 +60,6 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/judge.py                    topic and payload -> fixes and rejections: the careful way, which rule is broken
   core/ledger.py                   what is taken and not acknowledged; which acknowledgements may go out now
   core/live_value.py               a live position as Redis holds it, read back
-  core/mqtt_split.py               PUBLISH packets out of the broker's bytes
   core/once.py                     a log line at most once a second, with a count of the rest
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
   core/problem.py                  what an HTTP client is told when something is wrong
@@ -94,6 +93,7 @@ drivers: the only place with threads and client libraries.
   drivers/mqtt.py                  a link to the broker that stays: the trio side
   drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
   drivers/mqtt_paho.py             paho, with what was found wanting changed
+  drivers/mqtt_rival.py            does another client use our client_id?
   drivers/mqtt_socket.py           the buffered socket under paho
   drivers/mqtt_thread.py           the thread that owns paho
   drivers/mqtt_topics.py           our subscriptions, and old ones that the session may hold

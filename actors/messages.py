@@ -24,6 +24,7 @@ class Connected:
 
     epoch: int  # counts connections of this process from 1; packet ids mean something only within one
     session_present: bool
+    session_lost: bool = False  # it was there on an earlier connection, of this run of the daemon or of one before
 
 
 @attrs.frozen
@@ -54,9 +55,11 @@ class SubscriptionRefused:
 
 @attrs.frozen
 class TakenOver:
-    """Driver to reader: the broker threw us out in favour of another client with our client_id."""
+    """Driver to reader: another client with our client_id threw us out again and again; the driver tries no more."""
 
-    reason: str
+    client_id: str
+    times: int
+    within_s: float  # of each CONNACK
 
 
 @attrs.frozen
