@@ -69,14 +69,15 @@ def test_a_broker_that_restarts_again_and_again_ends_nobody(tmp_path: Path, post
         for number in range(1, RESTARTS + 1):
             at.broker.stop() if number % 2 else at.broker.kill()
             at.broker.start()
-            until(lambda: len(connections(running)) > number, "connected again")
+            until_connected(running, number + 1)
         check(at, running, press)
         assert errors(running) == []
         assert running.stop() == 0
 
 
-def connections(running: Running) -> list[str]:
-    return [line for line in running.log.splitlines() if "component up" in line and "component=broker" in line]
+def until_connected(running: Running, times: int) -> None:
+    up = "component=broker detail=ok"
+    until(lambda: running.log.count(up) >= times, f"connected for the {times}th time")
 
 
 def test_a_forgotten_session_is_told_after_a_restart_of_the_daemon_too(
