@@ -10,7 +10,6 @@ from actors.metrics import Metrics
 log = structlog.get_logger("health")
 
 COMPONENTS = ("broker", "postgres", "redis", "spool", "websocket")
-SPOOL_IDLE = "not in use"  # the detail of a spool that takes no fixes now
 
 
 @attrs.frozen
@@ -29,7 +28,7 @@ class Health:
         self.components: dict[str, Component] = {}
         for name in COMPONENTS:
             self._set(name, Component(up=False, detail="starting"))
-        self._set("spool", Component(up=True, detail=SPOOL_IDLE))
+        self._set("spool", Component(up=True, detail="not in use"))
 
     def up(self, name: str, detail: str = "ok") -> None:
         """Say that a component works; logged when it did not before."""

@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from actors.access import Access, Grant
-from actors.core.head import HEAD_END
+from actors.core.head import HEAD_END, without_upgrade
 from actors.core.once import OncePerSecond
 from actors.core.queries import History
 from actors.drivers import websocket
@@ -154,7 +154,7 @@ class Listener:
                 return
             admitted, head, rest = opening
             if admitted is None:
-                await splice(stream, head + HEAD_END + rest, self.http_socket_path)
+                await splice(stream, without_upgrade(head) + HEAD_END + rest, self.http_socket_path)
             else:
                 await self._dashboard(stream, admitted, rest)
         except Unavailable as error:
@@ -228,12 +228,12 @@ class Listener:
         self.dashboards.add(dashboard)
         ending = Ending("crash", CloseCode.INTERNAL_ERROR)
         try:
-            ending = await dashboard.run()
-        except* Exception as crash:
-            log.error("dashboard crashed", exc_info=crash)
-        if ending.reason != GONE:
-            self._count(ending.reason)
-        try:
+            try:
+                ending = await dashboard.run()
+            except* Exception as crash:
+                log.error("dashboard crashed", exc_info=crash)
+            if ending.reason != GONE:
+                self._count(ending.reason)
             await _part(dashboard, socket, ending)
         finally:
             slot.discard(dashboard)

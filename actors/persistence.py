@@ -67,54 +67,41 @@ class Persistence:
         """Fill the batch until one of its triggers fires."""
         batcher = self.desk.batcher
         while True:
-            self._take_waiting()
+            while batcher.rows < batcher.max_rows:
+                try:
+                    batcher.add(self.inbox.receive_nowait(), trio.current_time())
+                except trio.WouldBlock:
+                    break
             if batcher.trigger(trio.current_time()) is not None:
                 return
             with trio.move_on_at(batcher.due_at()):
                 batcher.add(await self.inbox.receive(), trio.current_time())
 
-    def _take_waiting(self) -> None:
-        batcher = self.desk.batcher
-        while batcher.rows < batcher.max_rows:
-            try:
-                batcher.add(self.inbox.receive_nowait(), trio.current_time())
-            except trio.WouldBlock:
-                return
-
     async def _write(self) -> None:
         """Make the batch in hand durable, however long that takes, then settle it."""
         desk = self.desk
-        begun = self.committer.accepted
+        fixes = [fix for parcel in desk.writing for fix in parcel.fixes]
+        rejections = [rejection for parcel in desk.writing for rejection in parcel.rejections]
         tally = None
         wait_s = RETRY_FIRST_S
         while tally is None:
-            fixes = [fix for parcel in desk.writing for fix in parcel.fixes]
-            rejections = [rejection for parcel in desk.writing for rejection in parcel.rejections]
             if self.spooling.wanted:
                 tally = await self.spooling.put(fixes, rejections)
                 continue
             started = trio.current_time()
             try:
-                with self.spooling.patience():
-                    tally = await self.committer.commit(fixes, rejections, begun)
-                self.spooling.written()
+                tally = await self.committer.commit(fixes, rejections)
+                self.spooling.back()
             except StoreUnavailable as trouble:
-                self.spooling.gone(trouble, started, writing=True)
+                self.spooling.gone(trouble, started)
                 await trio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MOST_S)
             except StoreMisconfigured as trouble:
-                self.spooling.set_up_wrong(trouble, writing=True)
+                self.health.down("postgres", f"set-up: {trouble}")
                 await trio.sleep(SETUP_RETRY_S)
-                self._add_company(len(fixes) + len(rejections))
         parcels, desk.writing = desk.writing, []
         self.handled += len(parcels)
         self.settle(Settled(tuple(parcel.id for parcel in parcels), tally))
-
-    def _add_company(self, rows: int) -> None:
-        """To the batch in hand: is every row refused, or only those that were in it alone?"""
-        if rows < self.desk.batcher.max_rows:
-            self._take_waiting()
-            self.desk.writing += self.desk.batcher.take()
 
     async def _trim(self) -> None:
         while True:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 import attrs
-import structlog
 import trio
 
 from actors.access import Grant
@@ -38,12 +37,11 @@ from actors.history_answer import answer
 from actors.metrics import Metrics
 from actors.settings import WsSettings
 
-log = structlog.get_logger("subscriber")
-
 SEND_BYTES = 64 * 1024  # frames of one dashboard that go out together
 REPLY_BYTES = 16 * 1024  # no further request is handled while more of replies is pending: one big reply at a time
 MAX_REPLIES = 100  # pending small replies, about 10 kB; beyond it nothing more is received
 MAX_WAITING = 250  # requests waiting to be handled, some 100 kB: seconds of the usual rate; more are refused
+MAX_UNFINISHED_BYTES = 4 * 1024 * 1024  # since the last message: years of pongs, or one in pieces without end, all kept
 SNAPSHOT_WAIT_S = 30.0  # for a race to answer, which restores itself from the stores first
 _CLOSED_BY_LIBRARY = {1002: "protocol_error", 1007: "protocol_error", 1009: "too_large"}
 DROPPED = ("slow", "no_pong")  # without a close frame
@@ -61,6 +59,8 @@ class Socket(Protocol):
     def write_now(self, frames: Sequence[bytes]) -> None: ...
     @property
     def unsent(self) -> bool: ...
+    @property
+    def unfinished_bytes(self) -> int: ...
     async def ping(self) -> None: ...
 
 
@@ -129,7 +129,7 @@ class Subscriber:
             return
         self.ending = Ending(reason, code)
         if self._writing is not None:
-            self._writing.deadline = trio.current_time() + (0 if code is None else LAST_WRITE_S)
+            self._writing.deadline = trio.current_time() + (0 if reason in (GONE, *DROPPED) else LAST_WRITE_S)
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -140,8 +140,9 @@ class Subscriber:
             return
         if self._unanswered >= 2:
             self.end("no_pong")
-            return
-        if self._unanswered == 0:  # else one is under way
+        elif self.socket.unfinished_bytes > MAX_UNFINISHED_BYTES:
+            self.end("flooding", CloseCode.POLICY_VIOLATION)
+        elif self._unanswered == 0:  # else one is under way
             self._nursery.start_soon(self._ping)
         self._unanswered += 1
 

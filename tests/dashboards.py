@@ -28,6 +28,7 @@ from actors.settings import Settings
 
 SECRET = "a secret of at least thirty-two bytes"
 NOW_MS = 1_751_357_730_000
+WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 
 
 def make_fix(participant_id: str = "P001", race_id: str = "R1", timestamp_ms: int = NOW_MS) -> Fix:
@@ -193,7 +194,7 @@ class Dashboard:
         await self.connection.send_message(json.dumps({"event": event, "data": data or {}, **more}))
 
     async def receive(self) -> dict[str, Any]:
-        with trio.fail_after(5):
+        with trio.fail_after(WITHIN_S):
             event: dict[str, Any] = json.loads(await self.connection.get_message())
         return event
 
@@ -251,7 +252,7 @@ async def running_site(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Real sockets have no event for what happens at their other end."""
-    with trio.fail_after(5):
+    with trio.fail_after(WITHIN_S):
         while not condition():
             await trio.sleep(0.01)
 

@@ -61,11 +61,7 @@ for i = 3, #ARGV, 6 do
     end
     newer = not held or held <= rank
   end
-  if force == '2' then
-    redis.call('DEL', last)
-    redis.call('HDEL', race .. ':rank', participant)
-    redis.call('ZREM', race .. ':seen', participant)
-  elseif newer then
+  if newer then
     redis.call('SET', last, value, 'EX', ARGV[1])
     redis.call('HSET', race .. ':rank', participant, rank)
     redis.call('ZADD', race .. ':seen', ms, participant)
@@ -254,7 +250,7 @@ def _arguments(change: LivePosition) -> tuple[str | int | bytes, ...]:
         fix.participant_id,
         f"{fix.timestamp_ms:015d}{fix.status}{fix.id.hex()}",
         fix.timestamp_ms,
-        2 if change.gone else int(change.force),
+        int(change.force),
         wire.position_json(fix, stale=None),
     )
 

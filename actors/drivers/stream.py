@@ -29,6 +29,7 @@ class ConnectionStream(trio.abc.Stream):
         self.broken = False  # a write did not finish
         self.close_sent = False  # the WebSocket close frame went out: nothing may follow it
         self.unsent = b""  # of a write without waiting: goes out before anything else, by the next send
+        self.received_bytes = 0  # from the socket; whoever reads the number may set it back
         self._put_back = b""
         self._lock = trio.StrictFIFOLock()
         self._gate: trio.Event | None = None  # while it is there and not set, only put back bytes are received
@@ -72,7 +73,9 @@ class ConnectionStream(trio.abc.Stream):
             size = max_bytes or len(self._put_back)
             data, self._put_back = self._put_back[:size], self._put_back[size:]
             return data
-        return await self.transport.receive_some(max_bytes)
+        received = await self.transport.receive_some(max_bytes)
+        self.received_bytes += len(received)
+        return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """As trio.abc.SendStream. For trio-websocket: one call is one whole frame."""

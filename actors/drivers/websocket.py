@@ -6,7 +6,8 @@ The library's reader runs in a nursery of the caller; pongs are processed only w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 import attrs
 import trio
@@ -41,9 +42,16 @@ class WebSocket:
     async def receive(self) -> str | bytes:
         """The next whole message. Raises Closed."""
         try:
-            return await self.connection.get_message()
+            message = await self.connection.get_message()
         except ConnectionClosed as error:
             raise Closed(ABNORMAL if error.reason is None else error.reason.code) from None
+        self.stream.received_bytes = 0
+        return message
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """What was received since the last whole message."""
+        return self.stream.received_bytes
 
     async def send(self, frames: Sequence[bytes], timeout_s: float) -> None:
         """Whole frames, ready-made. Raises Closed, and trio.TooSlowError when nothing was taken for `timeout_s`."""
@@ -98,7 +106,10 @@ async def accept(
     """Answer an upgrade that was checked before. `rest` is what came after its head. Raises Closed."""
     stream.shut_gate(upgrade.replay())
     request = await wrap_server_stream(
-        nursery, stream, max_message_size=max_message_bytes, receive_buffer_size=RECEIVE_BYTES
+        cast(trio.Nursery, _Guard(nursery)),
+        stream,
+        max_message_size=max_message_bytes,
+        receive_buffer_size=RECEIVE_BYTES,
     )
     try:
         connection = await request.accept(subprotocol=upgrade.selected)
@@ -107,6 +118,24 @@ async def accept(
     stream.hold()
     stream.open_gate(rest)
     return WebSocket(stream, connection)
+
+
+@attrs.frozen
+class _Guard:
+    """The nursery that the library starts its reader in: its only use of it."""
+
+    nursery: trio.Nursery
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """As trio's."""
+        self.nursery.start_soon(_read, reader)
+
+
+async def _read(reader: Callable[[], Awaitable[None]]) -> None:
+    # It wants to answer what comes after the close frame went out, which is not allowed, and dies of it (issue 184 of
+    # trio-websocket). Nothing after that frame matters, and `receive` raises Closed once the reader is gone.
+    with contextlib.suppress(LocalProtocolError):
+        await reader()
 
 
 def _close_frame(code: int) -> bytes:

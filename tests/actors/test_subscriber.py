@@ -24,6 +24,7 @@ from actors.subscriber import (
     GONE,
     LAST_WRITE_S,
     MAX_REPLIES,
+    MAX_UNFINISHED_BYTES,
     MAX_WAITING,
     SEND_BYTES,
     SNAPSHOT_WAIT_S,
@@ -47,6 +48,8 @@ class FakeSocket:
         self.pings = 0
         self.half_written = False
         self.broken = False
+        self.closed_with = 1000
+        self.unfinished_bytes = 0
         self.ready = False
         self.room = 10**9  # frames that write_now takes
         self.left_over: list[bytes] = []
@@ -64,7 +67,7 @@ class FakeSocket:
         try:
             return await self._from_client.receive()
         except trio.EndOfChannel:
-            raise Closed(1000) from None
+            raise Closed(self.closed_with) from None
 
     async def send(self, frames: Sequence[bytes], timeout_s: float) -> None:
         if self.broken:
@@ -288,6 +291,18 @@ async def test_no_pong_for_two_heartbeats(autojump_clock: trio.testing.MockClock
         bench.subscriber.heartbeat()  # after the end: nothing
 
 
+async def test_bytes_without_end_that_are_no_message(autojump_clock: trio.testing.MockClock) -> None:
+    async with running() as bench:
+        bench.socket.unfinished_bytes = MAX_UNFINISHED_BYTES
+        bench.subscriber.heartbeat()
+        await settled()
+        assert bench.endings == []
+        bench.socket.unfinished_bytes += 1
+        bench.subscriber.heartbeat()
+        await settled()
+        assert bench.endings == [Ending("flooding", CloseCode.POLICY_VIOLATION)]
+
+
 async def test_the_end_of_a_token(autojump_clock: trio.testing.MockClock) -> None:
     async with running(lifetime_s=60) as bench:
         await trio.sleep(59.9)
@@ -324,6 +339,26 @@ async def test_ending_lets_the_write_under_way_finish(autojump_clock: trio.testi
         await settled()
         assert bench.endings == [Ending("shutting_down", CloseCode.GOING_AWAY)]
         assert not bench.socket.half_written
+
+
+@pytest.mark.parametrize(
+    ("code", "ending", "is_finished"),
+    [(1002, "protocol_error", True), (1007, "protocol_error", True), (1009, "too_large", True), (1006, GONE, False)],
+)
+async def test_who_is_to_be_told_why_gets_the_write_under_way_whole(
+    autojump_clock: trio.testing.MockClock, code: int, ending: str, is_finished: bool
+) -> None:
+    async with running() as bench:
+        bench.socket.writable = trio.Event()
+        bench.socket.ask("list_races")
+        await settled()
+        bench.socket.closed_with = code
+        bench.socket.leave()
+        await settled()
+        bench.socket.writable.set()
+        await settled()
+        assert bench.endings == [Ending(ending)]
+        assert bench.socket.half_written is not is_finished
 
 
 async def test_but_not_for_long(autojump_clock: trio.testing.MockClock) -> None:
