@@ -19,6 +19,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from tests.live.certificate import CERTIFICATE
 from tests.live.daemon import run_command, write_settings
 from tests.live.outsider import (
     LISTED,
@@ -35,7 +36,6 @@ from tests.live.outsider import (
     without_postgres,
 )
 from tests.live.outsider import world as world
-from tests.live.test_websocket_tls import CERTIFICATE
 
 pytestmark = pytest.mark.live
 

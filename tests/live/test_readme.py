@@ -26,10 +26,10 @@ from actors.drivers.libpq import connect
 from actors.errors import RejectionCode
 from actors.settings import Secret
 from actors.settings_table import KEYS
+from tests.live.certificate import CERTIFICATE
 from tests.live.daemon import ROOT, DaemonProcess, daemon, external, run_command, write_settings
 from tests.live.mqtt_desk import Mosquitto, free_port, mosquitto
 from tests.live.stores import Database
-from tests.live.test_websocket_tls import CERTIFICATE
 
 README = (ROOT / "README.md").read_text("utf-8")
 URL, TOKEN, RACE = "ws://127.0.0.1:3000/tracking", "PASTE-A-TOKEN", "Demo-Trail"

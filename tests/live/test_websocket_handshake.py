@@ -1,4 +1,4 @@
-"""Who gets in and who does not, and that nothing which a client sends ends the listener (DESIGN rule 11)."""
+"""Who gets in and who does not. What is no handshake at all: test_websocket_hostile.py."""
 
 from __future__ import annotations
 
@@ -9,27 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.dashboards import Site, make_token, reset_on_close, running_site, until, ws_settings
+from tests.dashboards import Site, make_token, running_site, until, ws_settings
+from tests.live.hostile import request
 
 pytestmark = pytest.mark.live
-
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = {
-    "Host": "tracking.example",
-    "Upgrade": "websocket",
-    "Connection": "keep-alive, Upgrade",
-    "Sec-WebSocket-Key": KEY,
-    "Sec-WebSocket-Version": "13",
-}
-
-
-def request(target: str = "/tracking", line: str = "", **fields: str | None) -> bytes:
-    """An upgrade with a good token, changed by `fields`: `_` for `-`, None leaves one out."""
-    if "Authorization" not in fields:
-        fields["Authorization"] = f"Bearer {make_token()}"
-    merged: dict[str, str | None] = {**UPGRADE, **{name.replace("_", "-"): value for name, value in fields.items()}}
-    lines = [line or f"GET {target} HTTP/1.1", *(f"{k}: {v}" for k, v in merged.items() if v is not None)]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
 async def exchange(site: Site, sent: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -164,41 +147,6 @@ async def test_without_tokens_only_this_machine(tmp_path: Path, host: str, origi
         assert await status(site, request(Authorization=None, Host=host, Origin=origin)) == code
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [
-        (request("/other"), 404),
-        (request("/"), 404),
-        (request("/tracking/"), 404),
-        (request("/other", Authorization=None), 404),
-        (request(line="POST /tracking HTTP/1.1"), 400),
-        (request(line="GET /tracking HTTP/1.0"), 400),
-        (request(Host=None), 400),
-        (request(Connection="keep-alive"), 400),
-        (request(Connection=None), 400),
-        (request(Sec_WebSocket_Key=None), 400),
-        (request(Sec_WebSocket_Key="short"), 400),
-        (request(Sec_WebSocket_Key="\xe9" * 24), 400),
-        (request(Sec_WebSocket_Version="8"), 426),
-        (request(Sec_WebSocket_Version=None), 426),
-        (request(Content_Length="5"), 400),
-        (request(Sec_WebSocket_Protocol="tracking.v1, tracking.v1"), 400),
-        (request(Sec_WebSocket_Protocol="a b"), 400),
-        (request(Upgrade=None), 426),
-        (request(X="\x00"), 400),
-        (request(line="GET /tracking HTTP/1.1 extra"), 400),
-        (request(line="GET /tracking HTTP/2.0"), 400),
-        (request(line="GET"), 400),
-    ],
-)
-async def test_refusals(tmp_path: Path, sent: bytes, code: int) -> None:
-    async with running_site(tmp_path) as site:
-        answer = await exchange(site, sent)
-        assert answer[0] == code
-        if code == 426:
-            assert answer[1]["sec-websocket-version"] == "13"
-
-
 async def test_too_many_dashboards(tmp_path: Path) -> None:
     async with running_site(tmp_path, ws_settings(max_connections=2)) as site:
         async with site.dashboard(), site.dashboard():
@@ -272,111 +220,6 @@ async def test_http_is_carried_to_the_socket_behind(tmp_path: Path) -> None:
 async def test_http_while_nobody_serves_it(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         assert await status(site, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == 503
-
-
-GARBAGE = {
-    "nothing": b"",
-    "one byte": b"G",
-    "empty lines": b"\r\n" * 100,
-    "line feeds": b"GET / HTTP/1.1\n\n",
-    "NUL bytes": bytes(1000),
-    "TLS hello": bytes.fromhex("16030100c8010000c40303") + bytes(200),
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a frame": b"\x81\x05hello",
-    "MQTT connect": b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x3c\x00\x00",
-    "0xff": b"\xff" * 5000,
-    "random": bytes(range(256)) * 20,
-    "no version": b"GET /tracking\r\n\r\n",
-    "lower case": b"get /tracking http/1.1\r\n\r\n",
-    "no colon": b"GET /tracking HTTP/1.1\r\nHost\r\n\r\n",
-    "blank before colon": b"GET /tracking HTTP/1.1\r\nHost : a\r\n\r\n",
-    "folded": b"GET /tracking HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
-    "non-ASCII name": b"GET /tracking HTTP/1.1\r\nH\xc3\xb6st: a\r\n\r\n",
-    "non-ASCII value": request().replace(b"tracking.example", b"tr\xe4cking.example"),
-    "non-ASCII key": request(Sec_WebSocket_Key="\xff"),
-    "non-ASCII version": request(Sec_WebSocket_Version="\xb3"),
-    "non-ASCII upgrade": request(Upgrade="web\xe9socket"),
-    "non-ASCII connection": request(Connection="\xe9, upgrade"),
-    "non-ASCII protocol": request(Sec_WebSocket_Protocol="tr\xe4cking.v1"),
-    "non-ASCII extensions": request(Sec_WebSocket_Extensions="permessage-d\xe9flate"),
-    "non-ASCII authorization": request(Authorization="Bearer \xe9\xe9"),
-    "non-ASCII origin": request(Origin="http://\xe9"),
-    "non-ASCII path": b"GET /tr\xc3\xa4cking HTTP/1.1\r\nHost: a\r\n\r\n",
-    "broken percent": request("/tracking%ff%"),
-    "broken query": request("/tracking?%ff&&&=;token"),
-    "absolute form": request("http://[broken/tracking"),
-    "asterisk": request("*"),
-    "bad extensions": request(Sec_WebSocket_Extensions='permessage-deflate; server_max_window_bits="'),
-    "two hosts": request(X="y\r\nHost: b"),
-    "two keys": request(X=f"y\r\nSec-WebSocket-Key: {KEY}"),
-    "two versions": request(X="y\r\nSec-WebSocket-Version: 13"),
-    "chunked": request(Transfer_Encoding="chunked") + b"5\r\nhello\r\n0\r\n\r\n",
-    "200 kB header": request(X="x" * 200_000),
-    "200 kB of headers": request(X="y" + "\r\nA: b" * 30_000),
-    "200 kB target": request("/tracking?" + "x" * 200_000),
-    "plain GET": b"GET /tracking HTTP/1.1\r\nHost: a\r\n\r\n",
-    "two requests": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2,
-    "good, then garbage": request() + b"\xff" * 1000,
-    "good, then not masked": request() + b"\x81\x05hello",
-    "good, then reserved bits": request() + b"\xf1\x80\0\0\0\0",
-    "good, then a huge frame": request() + b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
-    "good, then bad UTF-8": request() + b"\x81\x82\0\0\0\0\xc3\x28",
-    "good, then a close of one byte": request() + b"\x88\x81\0\0\0\0x",
-    "good, then a long ping": request() + b"\x89\xfe\x00\xff\0\0\0\0" + b"x" * 255,
-    "good, then a lone continuation": request() + b"\x80\x81\0\0\0\0x",
-}
-
-
-@pytest.mark.parametrize("ending", ["eof", "close", "reset"])
-async def test_garbage_ends_at_most_its_own_connection(tmp_path: Path, ending: str) -> None:
-    async with running_site(tmp_path, ws_settings(handshake_timeout_s=1)) as site, site.dashboard() as dashboard:
-
-        async def send(garbage: bytes) -> None:
-            stream = await site.raw()
-            try:
-                with trio.move_on_after(3):
-                    await stream.send_all(garbage)
-                    if ending == "eof":
-                        await stream.send_eof()
-                        while await stream.receive_some(65536):
-                            pass
-                    elif ending == "reset":
-                        reset_on_close(stream)
-            except trio.BrokenResourceError:
-                pass  # the server had enough
-            finally:
-                await trio.aclose_forcefully(stream)
-
-        async with trio.open_nursery() as nursery:
-            for garbage in GARBAGE.values():
-                nursery.start_soon(send, garbage)
-        assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
-        assert await status(site, request()) == 101
-        assert site.dropped("crash") == 0
-        await until(lambda: len(site.listener.dashboards) == 1)
-
-
-@pytest.mark.parametrize(
-    ("frames", "code"),
-    [
-        (b"\x81\x05hello", 1002),
-        (b"\xf1\x80\0\0\0\0", 1002),
-        (b"\x81\x82\0\0\0\0\xc3\x28", 1007),
-        (b"\x80\x81\0\0\0\0x", 1002),
-    ],
-)
-async def test_broken_frames_are_told_why(tmp_path: Path, frames: bytes, code: int) -> None:
-    async with running_site(tmp_path) as site, await site.raw() as stream:
-        await stream.send_all(request())
-        await answer_on(stream)
-        await stream.send_all(frames)
-        received = b""
-        with trio.fail_after(5):
-            while data := await stream.receive_some(4096):
-                received += data
-        assert received[0] == 0x88
-        assert int.from_bytes(received[2:4], "big") == code
-        await site.until_dropped("protocol_error")
 
 
 async def test_expired_means_expired(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""A listener with HTTP behind it, for hostile clients: how they end, and what must be as before when they are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog.testing
+import trio
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from actors.http import HttpServer
+from actors.http_gate import Gate
+from tests.dashboards import Dashboard, Site, reset_on_close, running_site, until, ws_settings
+from tests.live.hostile import request
+from tests.live.hostile_frames import MAX_MESSAGE_BYTES, NORMAL, Seen, Talk, close
+
+AT_ONCE = 100  # hostile connections: twice as many file descriptors, of which some systems allow only 1,024
+PATIENCE_S = 30.0
+ENDINGS = ("wait", "fin", "reset")
+
+
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+@asynccontextmanager
+async def besieged(folder: Path) -> AsyncIterator[Site]:
+    """What runs inside must not be noticed by a dashboard that watches, nor stay behind, nor be called a crash."""
+    settings = ws_settings(
+        handshake_timeout_s=1, heartbeat_s=3600, max_message_bytes=MAX_MESSAGE_BYTES, max_requests_per_s=10_000
+    )
+    http = HttpServer(Gate(_page, ws_path="/tracking", loopback_only=False), folder / "http.sock")
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(http.run)
+            async with running_site(folder, settings) as site, site.dashboard() as dashboard:
+                await dashboard.ask("subscribe_race", {"raceId": "R1"})
+                before = _standing(site)
+                async with trio.open_nursery() as watching:
+                    watching.start_soon(_watch, site, dashboard)
+                    yield site
+                    await until(lambda: _standing(site) == (before[0] + 1, *before[1:]))
+                    watching.cancel_scope.cancel()
+                await until(lambda: _standing(site) == before)
+                assert site.dropped("crash") == 0
+            nursery.cancel_scope.cancel()
+    assert [line for line in logs if line["log_level"] == "error" or "exc_info" in line] == []
+
+
+def tasks() -> int:
+    """All that are there, of the whole test."""
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+def _standing(site: Site) -> tuple[float, ...]:
+    """Tasks, open files, dashboards (twice), handshakes."""
+    connections = site.metrics.registry.get_sample_value("tracking_ws_connections") or 0.0
+    files = len(os.listdir("/proc/self/fd"))
+    return tasks(), files, connections, len(site.listener.dashboards), site.listener.handshakes
+
+
+async def _watch(site: Site, dashboard: Dashboard) -> None:
+    """Change after change, and each must be seen."""
+    number = 0
+    while True:
+        number += 1
+        site.races.change("R1", f"P{number}")
+        assert (await dashboard.receive())["data"]["participantId"] == f"P{number}"
+        await trio.sleep(0.001)
+
+
+async def each(attack: Callable[..., Awaitable[None]], *arguments: tuple[object, ...]) -> None:
+    """One attack for each of the arguments, side by side, and in time."""
+    limit = trio.CapacityLimiter(AT_ONCE)
+
+    async def run(args: tuple[object, ...]) -> None:
+        async with limit:
+            await attack(*args)
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            for args in arguments:
+                nursery.start_soon(run, args)
+
+
+async def read_all(stream: trio.abc.Stream) -> bytes:
+    """What comes until the server closes, one way or another."""
+    received = bytearray()
+    try:
+        while data := await stream.receive_some(65536):
+            received += data
+    except trio.BrokenResourceError:
+        pass
+    return bytes(received)
+
+
+async def leave(stream: trio.SocketStream, sent: tuple[bytes, ...], ending: str) -> None:
+    """Send it all, then end as told; "wait" and "fin" are over when the server has closed."""
+    try:
+        for part in sent:
+            await stream.send_all(part)
+        if ending == "reset":
+            reset_on_close(stream)
+            return
+        if ending == "fin":
+            await stream.send_eof()
+        await read_all(stream)
+    except trio.BrokenResourceError:
+        pass  # the server had enough
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class Talker:
+    """A client that opens a WebSocket and then says what it likes; frames of the server are taken apart here."""
+
+    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        self.stream = stream
+        self._received = bytearray()
+        self.seen: list[Seen] = []
+
+    async def open(self) -> None:
+        await self.stream.send_all(request())
+        while b"\r\n\r\n" not in self._received:
+            self._received += await self._more()
+        head, _, rest = bytes(self._received).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in head.lower()
+        self._received = bytearray(rest)
+
+    async def say(self, talk: Talk) -> tuple[Seen, ...]:
+        """Everything that came back, to the end of the connection."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send, talk.sent)
+            complete = len(talk.seen)
+            while len(self.seen) < complete and await self._read():
+                pass
+        if not (talk.open_frame or self._closed):
+            await self._send((close(NORMAL),))
+        elif talk.open_frame:
+            assert isinstance(self.stream, trio.SocketStream)
+            await self.stream.send_eof()
+        seen = await self.rest()
+        polite = seen[-1:] == (NORMAL,) and not (talk.seen and isinstance(talk.seen[-1], int))
+        return seen[:-1] if polite else seen
+
+    async def rest(self) -> tuple[Seen, ...]:
+        """All that was seen, once the connection has ended."""
+        with trio.fail_after(PATIENCE_S):
+            while await self._read():
+                pass
+        return tuple(self.seen)
+
+    @property
+    def _closed(self) -> bool:
+        return bool(self.seen) and isinstance(self.seen[-1], int)
+
+    async def _send(self, parts: tuple[bytes, ...]) -> None:
+        try:
+            for part in parts:
+                await self.stream.send_all(part)
+        except trio.BrokenResourceError:
+            pass  # the server had enough; it has said so
+
+    async def _more(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(65536))
+        except trio.BrokenResourceError:
+            return b""
+
+    async def _read(self) -> bool:
+        """One more frame; False: the server has closed, after whole frames and with nothing behind a close."""
+        while (size := _frame_bytes(self._received)) is None:
+            if not (data := await self._more()):
+                assert not self._received
+                return False
+            assert not self._closed
+            self._received += data
+        opcode, payload = self._received[0], bytes(self._received[2 if size < 128 else 4 : size])
+        del self._received[:size]
+        self.seen.append(_understood(opcode, payload))
+        return True
+
+
+def _frame_bytes(received: bytearray) -> int | None:
+    """Length of the first frame, which is shorter than 64 kB; None: not there yet."""
+    if len(received) < 4 and (len(received) < 2 or len(received) < 2 + received[1]):
+        return None
+    size = 2 + received[1] if received[1] < 126 else 4 + int.from_bytes(received[2:4], "big")
+    return size if len(received) >= size else None
+
+
+def _understood(opcode: int, payload: bytes) -> Seen:
+    match opcode:
+        case 0x89:
+            return "ping"
+        case 0x8A:
+            return payload
+        case 0x88:
+            return int.from_bytes(payload[:2], "big")
+        case 0x81:
+            event = json.loads(payload)
+            return str(event["data"]["code"])
+    raise AssertionError((hex(opcode), payload))

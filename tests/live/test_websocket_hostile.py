@@ -1,0 +1,113 @@
+"""Whatever a client sends ends at most its own connection, and it is told why (DESIGN rule 11, RFC 6455)."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors.errors import CloseCode
+from tests.dashboards import Site, running_site, until, ws_settings
+from tests.live.hostile import BEHIND, HANDSHAKES, request
+from tests.live.hostile_autobahn import AUTOBAHN
+from tests.live.hostile_frames import CONTINUATION, FRAMES, PING, TEXT, Talk, frame
+from tests.live.hostile_site import Talker, besieged, each, leave, read_all
+
+pytestmark = pytest.mark.live
+
+
+async def knock(site: Site, name: str, sent: bytes, status: int | None) -> None:
+    """Send it and wait for the answer, for as long as it takes."""
+    async with await site.raw() as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(send, stream, sent)
+        if status is not None:
+            answer = await stream.receive_some(65536)
+            assert answer.startswith(b"HTTP/1.1 %d " % status), (name, answer)
+            if name not in BEHIND and status != 101:
+                head, _, body = (answer + await read_all(stream)).partition(b"\r\n\r\n")
+                fields = head.decode().split("\r\n")
+                assert {"Connection: close", f"Content-Length: {len(body)}"} <= set(fields), (name, head)
+                assert set(json.loads(body)["error"]) == {"code", "message"}, name
+                assert (status == 426) == ("Sec-WebSocket-Version: 13" in fields), (name, head)
+        nursery.cancel_scope.cancel()
+
+
+async def send(stream: trio.SocketStream, sent: bytes) -> None:
+    with suppress(trio.BrokenResourceError):  # refused before it was through
+        await stream.send_all(sent)
+
+
+async def test_handshakes(tmp_path: Path) -> None:
+    async with besieged(tmp_path) as site:
+        await each(knock, *((site, name, sent, status) for name, (sent, status) in HANDSHAKES.items()))
+
+
+async def talk(site: Site, name: str, said: Talk) -> None:
+    async with await site.raw() as stream:
+        talker = Talker(stream)
+        await talker.open()
+        assert await talker.say(said) in (said.seen, said.or_seen), name
+
+
+async def test_frames(tmp_path: Path) -> None:
+    async with besieged(tmp_path) as site:
+        await each(talk, *((site, name, said) for name, said in FRAMES.items()))
+
+
+async def test_the_cases_of_the_autobahn_test_suite(tmp_path: Path) -> None:
+    async with besieged(tmp_path) as site:
+        await each(talk, *((site, name, said) for name, said in AUTOBAHN.items()))
+
+
+@pytest.mark.parametrize("ending", ["fin", "reset"])
+async def test_and_leaving_at_once(tmp_path: Path, ending: str) -> None:
+    async def attack(*sent: bytes) -> None:
+        await leave(await site.raw(), sent, ending)
+
+    async with besieged(tmp_path) as site:
+        await each(attack, *((sent,) for sent, _ in HANDSHAKES.values()))
+        await each(attack, *((request(), *said.sent) for said in FRAMES.values()))
+
+
+@pytest.mark.parametrize("code", [CloseCode.POLICY_VIOLATION, CloseCode.TOKEN_EXPIRED, CloseCode.GOING_AWAY])
+async def test_who_goes_on_after_our_close(tmp_path: Path, code: CloseCode) -> None:
+    """The library dies of pings that come after its close frame."""
+    async with running_site(tmp_path) as site, await site.raw() as stream, trio.open_nursery() as nursery:
+        talker = Talker(stream)
+        await talker.open()
+        nursery.start_soon(endless, stream, frame(PING, b"on and on") * 10)
+        await until(lambda: len(site.listener.dashboards) == 1)
+        if code is CloseCode.GOING_AWAY:
+            site.scope.cancel()
+        else:
+            [dashboard] = site.listener.dashboards
+            dashboard.end("reason", code)
+        assert (await talker.rest())[-1] == code
+        nursery.cancel_scope.cancel()
+        await until(lambda: not site.listener.dashboards)
+        assert site.dropped("crash") == 0
+
+
+async def test_a_message_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.subscriber.MAX_UNFINISHED_BYTES", 100_000)
+    settings = ws_settings(heartbeat_s=1, max_requests_per_s=10_000)
+    async with running_site(tmp_path, settings) as site, site.dashboard() as honest:
+        async with await site.raw() as stream, trio.open_nursery() as nursery:
+            talker = Talker(stream)
+            await talker.open()
+            await stream.send_all(frame(TEXT, fin=False))
+            nursery.start_soon(endless, stream, frame(CONTINUATION, fin=False) * 500)
+            for _ in range(50):
+                assert await honest.error("x" * 4000) == "unknown_event"
+            assert (await talker.rest())[-1] == 1008
+            nursery.cancel_scope.cancel()
+        assert await honest.error("still here") == "unknown_event"
+
+
+async def endless(stream: trio.SocketStream, part: bytes) -> None:
+    while True:
+        await send(stream, part)
+        await trio.sleep(0.001)
