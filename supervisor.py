@@ -28,7 +28,8 @@ from actors.messages import PersistenceMessage, ReaderMessage, StopTaking, Tell
 from actors.metrics import Metrics
 from actors.outside import Outside
 from actors.persistence import Desk, Persistence
-from actors.race import Clock, Race, RaceCell
+from actors.race import Clock, Race
+from actors.race_cell import RaceCell
 from actors.races import Races
 from actors.reader import Reader, ReaderDesk
 from actors.restore import Restorer
@@ -119,6 +120,7 @@ class Daemon:
             cfg.app.max_races,
         )
         committer = Committer(self.outside.store, metrics)
+        committer.refused = self.races.rows_refused
         if cfg.mqtt.receipt_topic:
             committer.told = lambda fixes, rejections: to_reader.send_nowait(
                 Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections)))
@@ -142,6 +144,7 @@ class Daemon:
             max_fixes_in_flight=cfg.postgres.queue_rows,
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
+            give_up=lambda: self.stop(1),
         )
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())

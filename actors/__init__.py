@@ -34,6 +34,7 @@ Actors, and what they share:
   outside.py                       the drivers that the tree is given; a simulation brings its own
   persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
   race.py                          ACTOR: one race, its live positions and who watches them
+  race_cell.py                     what a race is made of between crashes
   races.py                         ACTOR: the directory of races; starts and retires them
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
   restore.py                       what a race knows when it starts
@@ -92,6 +93,7 @@ drivers: the only place with threads and client libraries.
   drivers/mqtt.py                  a link to the broker that stays: the trio side
   drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
   drivers/mqtt_paho.py             paho, with what was found wanting changed
+  drivers/mqtt_rival.py            does another client use our client_id?
   drivers/mqtt_socket.py           the buffered socket under paho
   drivers/mqtt_thread.py           the thread that owns paho
   drivers/mqtt_topics.py           our subscriptions, and old ones that the session may hold

@@ -49,20 +49,31 @@ class Committer:
 
     store: Store
     metrics: Metrics
+    refused: Callable[[Sequence[Fix]], None] = lambda _fixes: None  # for good: their rejections are committed
     told: Callable[[Sequence[Fix], Sequence[Rejection]], None] = lambda _fixes, _rejections: None  # after each commit
+    accepted: int = 0  # rows that were new in PostgreSQL, ever
     _refusals: deque[float] = attrs.field(factory=deque)  # when rows became poison, trio's clock, the last minute
 
-    async def commit(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally:
+    async def commit(self, fixes: Sequence[Fix], rejections: Sequence[Rejection], begun: int) -> Tally:
         """All of it is committed when this returns. Raises StoreUnavailable or StoreMisconfigured; then call again:
-        what was committed meanwhile counts as duplicate."""
-        committed, duplicate, refused = await self._store(fixes)
+        what was committed meanwhile counts as duplicate.
+
+        `begun`: `accepted` when this batch was first tried. Rows accepted since show that the set-up is right.
+        """
+        committed, duplicate, refused = await self._store(fixes, begun)
         rejections = [*rejections, *(poison(fix, "") for fix in refused)]
         if rejections:
-            await self.store.reject(rejections)
+            try:
+                await self.store.reject(rejections)
+            except RowRefused as refusal:
+                raise StoreMisconfigured(f"rejections are refused: {refusal}") from refusal
+        if refused:
+            self._refusals.extend([trio.current_time()] * len(refused))
+            self.refused(refused)
         self.told([fix for fix in fixes if fix not in refused] if refused else fixes, rejections)
         return Tally(committed, duplicate, Counter(rejection.code for rejection in rejections))
 
-    async def _store(self, fixes: Sequence[Fix]) -> tuple[int, int, list[Fix]]:
+    async def _store(self, fixes: Sequence[Fix], begun: int) -> tuple[int, int, list[Fix]]:
         """(committed, duplicate, refused): halves a batch with a refused row until the row is found."""
         if not fixes:
             return 0, 0, []
@@ -79,22 +90,24 @@ class Committer:
                 if len(part) == 1:
                     refused.append(part[0])
                     reason = str(refusal)
+                    self._check_rare(len(refused), reason)
                 else:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
             committed += stored.committed
             duplicate += stored.duplicate
+            self.accepted += stored.committed
         if refused:
-            self._judge(refused, len(fixes), reason)
+            if self.accepted == begun:
+                raise StoreMisconfigured(f"{len(refused)} rows refused and no other one accepted: {reason}")
+            log.error("rows refused by PostgreSQL become rejections", rows=len(refused), reason=reason)
         self.metrics.commit_seconds.observe(trio.current_time() - started)
         return committed, duplicate, refused
 
-    def _judge(self, refused: list[Fix], of: int, reason: str) -> None:
-        """Poison only if others were accepted and refusals stay rare; else the set-up is wrong (DESIGN rule 14)."""
+    def _check_rare(self, refused: int, reason: str) -> None:
+        """Rows are poison only while refusals stay rare; else the set-up is wrong (DESIGN rule 14)."""
         now = trio.current_time()
         while self._refusals and now - self._refusals[0] > 60:
             self._refusals.popleft()
-        if len(refused) == of or len(self._refusals) + len(refused) > REFUSALS_A_MINUTE:
-            raise StoreMisconfigured(f"{len(refused)} of {of} rows refused: {reason}")
-        self._refusals.extend([now] * len(refused))
-        log.error("rows refused by PostgreSQL become rejections", rows=len(refused), reason=reason)
+        if len(self._refusals) + refused > REFUSALS_A_MINUTE:
+            raise StoreMisconfigured(f"more than {REFUSALS_A_MINUTE} rows refused within a minute: {reason}")

@@ -10,6 +10,7 @@ from actors.metrics import Metrics
 log = structlog.get_logger("health")
 
 COMPONENTS = ("broker", "postgres", "redis", "spool", "websocket")
+SPOOL_IDLE = "not in use"  # the detail of a spool that takes no fixes now
 
 
 @attrs.frozen
@@ -28,7 +29,7 @@ class Health:
         self.components: dict[str, Component] = {}
         for name in COMPONENTS:
             self._set(name, Component(up=False, detail="starting"))
-        self._set("spool", Component(up=True, detail="not in use"))
+        self._set("spool", Component(up=True, detail=SPOOL_IDLE))
 
     def up(self, name: str, detail: str = "ok") -> None:
         """Say that a component works; logged when it did not before."""

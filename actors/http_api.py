@@ -27,7 +27,7 @@ from actors.core.problem import Problem, bad_request, unavailable
 from actors.core.queries import History, HistoryQuery, StoredRejection
 from actors.core.timestamps import format_ms
 from actors.errors import ErrorCode, RejectionCode, StoreMisconfigured, Unavailable
-from actors.health import Health
+from actors.health import SPOOL_IDLE, Health
 from actors.http_export import ExportResponse
 from actors.http_gate import SECURITY_HEADERS, Cors, Gate, problem_response
 from actors.http_page import page_routes
@@ -37,7 +37,6 @@ from actors.settings import Settings
 Clock = Callable[[], int]  # Unix ms
 
 MAX_EXPORTS = 8  # at a time: each holds a database connection for as long as its client reads
-SPOOL_IDLE = "not in use"  # Health's word for a spool that takes no fixes
 
 METHODS = ("GET", "HEAD")
 

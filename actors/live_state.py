@@ -55,8 +55,10 @@ class LiveMailbox:
             fix: Fix = position.fix
             key = (fix.race_id, fix.participant_id)
             held = self.waiting.get(key)
-            if held is None or position.force or fix.rank > held.fix.rank:
+            if held is None or position.force:
                 self.waiting[key] = position
+            elif fix.rank > held.fix.rank or held.gone:
+                self.waiting[key] = attrs.evolve(position, force=held.force)
         self._wake.set()
 
     def take(self, limit: int) -> list[LivePosition]:
@@ -69,7 +71,11 @@ class LiveMailbox:
         for position in positions:
             key = (position.fix.race_id, position.fix.participant_id)
             held = self.waiting.get(key)
-            if held is None or (not held.force and (position.force or position.fix.rank > held.fix.rank)):
+            if held is None:
+                self.waiting[key] = position
+            elif position.force and not held.force:  # what is in Redis may be greater than both
+                self.waiting[key] = attrs.evolve(held, force=True)
+            elif not held.force and position.fix.rank > held.fix.rank:
                 self.waiting[key] = position
 
     async def wait(self) -> None:

@@ -24,6 +24,7 @@ class Connected:
 
     epoch: int  # counts connections of this process from 1; packet ids mean something only within one
     session_present: bool
+    session_lost: bool = False  # it was there on an earlier connection, of this run of the daemon or of one before
 
 
 @attrs.frozen
@@ -54,9 +55,11 @@ class SubscriptionRefused:
 
 @attrs.frozen
 class TakenOver:
-    """Driver to reader: the broker threw us out in favour of another client with our client_id."""
+    """Driver to reader: another client with our client_id threw us out again and again; the driver tries no more."""
 
-    reason: str
+    client_id: str
+    times: int
+    within_s: float  # of each CONNACK
 
 
 @attrs.frozen
@@ -134,6 +137,23 @@ class PositionsFound:
 
 
 @attrs.frozen
+class RowsRefused:
+    """Persistence (by way of the directory) to race: PostgreSQL refused these fixes for good, they are rejections now.
+
+    Where one of them is live, the participant is read again (CONTRACT section 4, "corrected").
+    """
+
+    fixes: tuple[Fix, ...]
+
+
+@attrs.frozen
+class PositionsReadAgain:
+    """A race's restorer to the race itself: the newest positions without those that were refused."""
+
+    fixes: tuple[Fix, ...]
+
+
+@attrs.frozen
 class Subscribe:
     """Subscriber (by way of the directory) to race: answer with a snapshot, then every later change."""
 
@@ -149,7 +169,7 @@ class Unsubscribe:
     outbox: Outbox
 
 
-RaceMessage: TypeAlias = FixesArrived | PositionsFound | Subscribe | Unsubscribe
+RaceMessage: TypeAlias = FixesArrived | PositionsFound | RowsRefused | PositionsReadAgain | Subscribe | Unsubscribe
 
 # --- to persistence --------------------------------------------------------------------------------------------
 
@@ -165,3 +185,4 @@ class LivePosition:
 
     fix: Fix
     force: bool = False
+    gone: bool = False  # with `force`: this fix was refused and the participant has no other

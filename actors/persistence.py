@@ -67,41 +67,54 @@ class Persistence:
         """Fill the batch until one of its triggers fires."""
         batcher = self.desk.batcher
         while True:
-            while batcher.rows < batcher.max_rows:
-                try:
-                    batcher.add(self.inbox.receive_nowait(), trio.current_time())
-                except trio.WouldBlock:
-                    break
+            self._take_waiting()
             if batcher.trigger(trio.current_time()) is not None:
                 return
             with trio.move_on_at(batcher.due_at()):
                 batcher.add(await self.inbox.receive(), trio.current_time())
 
+    def _take_waiting(self) -> None:
+        batcher = self.desk.batcher
+        while batcher.rows < batcher.max_rows:
+            try:
+                batcher.add(self.inbox.receive_nowait(), trio.current_time())
+            except trio.WouldBlock:
+                return
+
     async def _write(self) -> None:
         """Make the batch in hand durable, however long that takes, then settle it."""
         desk = self.desk
-        fixes = [fix for parcel in desk.writing for fix in parcel.fixes]
-        rejections = [rejection for parcel in desk.writing for rejection in parcel.rejections]
+        begun = self.committer.accepted
         tally = None
         wait_s = RETRY_FIRST_S
         while tally is None:
+            fixes = [fix for parcel in desk.writing for fix in parcel.fixes]
+            rejections = [rejection for parcel in desk.writing for rejection in parcel.rejections]
             if self.spooling.wanted:
                 tally = await self.spooling.put(fixes, rejections)
                 continue
             started = trio.current_time()
             try:
-                tally = await self.committer.commit(fixes, rejections)
-                self.spooling.back()
+                with self.spooling.patience():
+                    tally = await self.committer.commit(fixes, rejections, begun)
+                self.spooling.written()
             except StoreUnavailable as trouble:
-                self.spooling.gone(trouble, started)
+                self.spooling.gone(trouble, started, writing=True)
                 await trio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MOST_S)
             except StoreMisconfigured as trouble:
-                self.health.down("postgres", f"set-up: {trouble}")
+                self.spooling.set_up_wrong(trouble, writing=True)
                 await trio.sleep(SETUP_RETRY_S)
+                self._add_company(len(fixes) + len(rejections))
         parcels, desk.writing = desk.writing, []
         self.handled += len(parcels)
         self.settle(Settled(tuple(parcel.id for parcel in parcels), tally))
+
+    def _add_company(self, rows: int) -> None:
+        """To the batch in hand: is every row refused, or only those that were in it alone?"""
+        if rows < self.desk.batcher.max_rows:
+            self._take_waiting()
+            self.desk.writing += self.desk.batcher.take()
 
     async def _trim(self) -> None:
         while True:

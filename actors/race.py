@@ -1,8 +1,8 @@
 """One race: its live positions, and who watches them.
 
 Owns: nothing that must survive. Its cell (mailbox, standing, dashboards, open window) is the directory's and is lent.
-Takes in: FixesArrived, PositionsFound, Subscribe, Unsubscribe. Sends out: parcels to persistence, live positions to
-live state, prebuilt frames to the outboxes of dashboards.
+Takes in: the messages of RaceMessage. Sends out: parcels to persistence, live positions to live state, prebuilt frames
+to the outboxes of dashboards.
 A crash loses nothing: the message in hand stays in the cell and is done again, one fix at a time, to find the fix that
 crashes it. Stops when cancelled: the open window is flushed first, without waiting for anything.
 """
@@ -10,7 +10,7 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
 import attrs
@@ -20,19 +20,20 @@ import trio
 from actors.core import wire
 from actors.core.decode import poison
 from actors.core.fix import Fix
-from actors.core.outbox import Outbox
-from actors.core.standing import Standing
 from actors.messages import (
     FixesArrived,
     LivePosition,
     Parcel,
     PersistenceMessage,
     PositionsFound,
+    PositionsReadAgain,
     RaceMessage,
+    RowsRefused,
     Subscribe,
     Unsubscribe,
 )
 from actors.metrics import Metrics
+from actors.race_cell import RaceCell, joined_positions
 
 log = structlog.get_logger("race")
 
@@ -41,62 +42,25 @@ FRAME_BYTES = 256 * 1024
 reaches a dashboard's socket piece by piece instead of overflowing its outbox at once."""
 
 RESTORE_RETRY_S = 5.0
-"""While PostgreSQL is away: how often a race that started without it asks again for older positions."""
+"""While PostgreSQL is away: how often a race that started without it asks again for older positions. And how long after
+a refused position was corrected the stores are asked once more, for what was on its way to PostgreSQL then."""
 
 Clock: TypeAlias = Callable[[], int]
 """The wall clock in Unix ms."""
 
-Restore: TypeAlias = Callable[[str], Awaitable[tuple[Sequence[Fix], bool]]]
-"""race id -> (newest positions found, True when every store answered)"""
+
+class Restore(Protocol):
+    """Reads what the stores know of a race."""
+
+    async def __call__(self, race_id: str, without: Collection[bytes]) -> tuple[Sequence[Fix], bool]:
+        """(newest positions, but for fixes with these ids; True when PostgreSQL answered)"""
+        ...
 
 
 class LiveState(Protocol):
     """The coalescing mailbox of live state."""
 
     def post(self, positions: Sequence[LivePosition]) -> None: ...
-
-
-@attrs.define(eq=False)
-class RaceCell:
-    """What a race is made of between crashes: owned by the directory, lent to the race actor."""
-
-    race_id: str
-    standing: Standing
-    send: trio.MemorySendChannel[RaceMessage]
-    inbox: trio.MemoryReceiveChannel[RaceMessage]
-    outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
-    window: list[tuple[Fix, bytes]] = attrs.field(factory=list)  # changes not yet sent, with their JSON
-    window_bytes: int = 0  # of that JSON
-    window_due: float = float("inf")  # trio's clock: when the window must be sent
-    quiet_since: float = 0.0  # trio's clock: the last fix
-    restored: bool = False
-    handled: int = 0  # messages, for `status`
-    held: RaceMessage | None = None  # taken from the mailbox, not done yet
-    suspect: int | None = None  # index of the fix of `held` that is being tried alone
-    poisoned: set[int] = attrs.field(factory=set)  # indexes of fixes of `held` that crash the race
-    tried: bool = False  # `held` crashed the race before: when no single fix is at fault, it is given up then
-    snapshot: tuple[int, bytes] = (-1, b"")  # (version of the standing, positions joined), shared by dashboards
-
-    def after_crash(self) -> RaceMessage | None:
-        """Remember what was at fault, before the race runs again. Returns a message that nobody should try again."""
-        given_up = None
-        if self.suspect is not None:
-            self.poisoned.add(self.suspect)
-            self.suspect = None
-        elif self.held is not None and self.tried:
-            given_up = self.held
-            log.error("message given up", race=self.race_id, kind=type(given_up).__name__)
-            self.next_message(None)
-        self.tried = self.held is not None
-        return given_up
-
-    def next_message(self, message: RaceMessage | None) -> None:
-        """Hold a new message; None when the one in hand is done."""
-        self.held = message
-        self.suspect = None
-        self.tried = False
-        if self.poisoned:
-            self.poisoned = set()
 
 
 @attrs.define(eq=False)
@@ -112,6 +76,7 @@ class Race:
     window_s: float  # [ws] batch_window_ms
     idle_s: float  # [app] race_idle_ms
     _complete: bool = True  # False: some store did not answer, ask again
+    _doubted: trio.Event = attrs.field(factory=trio.Event)  # a live position may be one that PostgreSQL refused
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until idle (returns) or cancelled."""
@@ -120,8 +85,9 @@ class Race:
                 await self._restore()
                 self._redo_held()
                 task_status.started()
-                if not self._complete:
-                    nursery.start_soon(self._keep_restoring)
+                if self.cell.refused:
+                    self._doubted.set()
+                nursery.start_soon(self._keep_restoring)
                 while not self._idle():
                     await self._turn()
                 nursery.cancel_scope.cancel()
@@ -149,6 +115,11 @@ class Race:
                 self._take_fixes(parcel, stored=stored)
             case PositionsFound(fixes=fixes):
                 self._go_live(fixes)
+            case RowsRefused(fixes=fixes):
+                self.cell.refused.update(fix.id for fix in fixes)
+                self._doubted.set()
+            case PositionsReadAgain(fixes=fixes):
+                self._correct(fixes)
             case Subscribe(outbox=outbox):
                 self._flush_window()
                 frame = self._snapshot_frame(message)
@@ -173,19 +144,44 @@ class Race:
 
     def _go_live(self, fixes: Sequence[Fix]) -> None:
         cell = self.cell
+        if cell.refused:
+            fixes = [fix for fix in fixes if fix.id not in cell.refused]
         changes = cell.standing.changes(fixes, self.clock())
         if not changes:
             return
         frames = [(c.fix, wire.position_json(c.fix, c.stale)) for c in changes] if cell.outboxes else []
         newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
         cell.standing.accept(changes)
+        self.live_state.post(newest)
+        self._show(frames)
+
+    def _show(self, frames: list[tuple[Fix, bytes]]) -> None:
+        cell = self.cell
         cell.window += frames
         cell.window_bytes += sum(len(position) for _, position in frames)
         if frames and cell.window_due == float("inf"):
             cell.window_due = trio.current_time() + self.window_s
-        self.live_state.post(newest)
         if cell.window_bytes >= FRAME_BYTES:
             self._flush_window()
+
+    def _correct(self, fixes: Sequence[Fix]) -> None:
+        """Go back to these where a refused fix is live; the one backward move that dashboards are shown."""
+        cell = self.cell
+        last = {fix.participant_id: fix for fix in fixes}
+        refused = cell.standing.live_among(cell.refused)
+        goes_back = [last[fix.participant_id] for fix in refused if fix.participant_id in last]
+        gone = [fix for fix in refused if fix.participant_id not in last]
+        changes = cell.standing.as_live(goes_back, self.clock())
+        frames = [(c.fix, wire.position_json(c.fix, c.stale, corrected=True)) for c in changes]
+        cell.standing.accept(changes)
+        cell.standing.remove(fix.participant_id for fix in gone)
+        self.live_state.post([LivePosition(fix, force=True) for fix in goes_back])
+        self.live_state.post([LivePosition(fix, force=True, gone=True) for fix in gone])
+        self._show(frames if cell.outboxes else [])
+        if gone:  # no position to send: dashboards learn it from a new snapshot
+            self._flush_window()
+            for outbox in cell.outboxes:
+                outbox.lose(cell.race_id)
 
     def _redo_held(self) -> None:
         """After a crash: try the fixes of the message in hand one by one, then do the message."""
@@ -248,7 +244,7 @@ class Race:
         cell = self.cell
         if cell.restored:
             return
-        fixes, self._complete = await self.restore(cell.race_id)
+        fixes, self._complete = await self.restore(cell.race_id, cell.refused)
         cell.restored = True
         cell.quiet_since = trio.current_time()
         changes = cell.standing.changes(fixes, self.clock())
@@ -256,10 +252,19 @@ class Race:
         self.live_state.post([LivePosition(change.fix) for change in changes])
 
     async def _keep_restoring(self) -> None:
-        while not self._complete:
-            await trio.sleep(RESTORE_RETRY_S)
-            fixes, self._complete = await self.restore(self.cell.race_id)
-            self.cell.send.send_nowait(PositionsFound(tuple(fixes)))
+        """Ask the stores again: while PostgreSQL has not answered, and where a refused fix is live."""
+        cell = self.cell
+        while True:
+            with trio.move_on_after(float("inf") if self._complete else RESTORE_RETRY_S):
+                await self._doubted.wait()
+                self._doubted = trio.Event()
+            doubted = bool(cell.standing.live_among(cell.refused))
+            fixes, self._complete = await self.restore(cell.race_id, cell.refused)
+            if not doubted:
+                cell.send.send_nowait(PositionsFound(tuple(fixes)))
+            elif self._complete:
+                cell.send.send_nowait(PositionsReadAgain(tuple(fixes)))
+                self._complete = False  # once more, for what is on its way to PostgreSQL now
 
     def _wake_at(self) -> float:
         cell = self.cell
@@ -279,12 +284,3 @@ class Race:
         if not cell.standing.newest and self._complete:
             return True
         return not cell.outboxes and trio.current_time() >= cell.quiet_since + self.idle_s
-
-
-def joined_positions(cell: RaceCell) -> bytes:
-    """All live positions as JSON, joined by commas: made once per version of the standing."""
-    standing = cell.standing
-    if cell.snapshot[0] != standing.version:
-        joined = b",".join(wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items())
-        cell.snapshot = (standing.version, joined)
-    return cell.snapshot[1]

@@ -10,20 +10,31 @@ Stops when cancelled; each race flushes its window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
 import trio
 
 from actors.core import wire
+from actors.core.fix import Fix
 from actors.core.outbox import Outbox
 from actors.core.restart import Budget
 from actors.core.standing import Standing, newest_of
 from actors.errors import ErrorCode
-from actors.messages import FixesArrived, LivePosition, Parcel, PersistenceMessage, RaceMessage, Subscribe, Unsubscribe
+from actors.messages import (
+    FixesArrived,
+    LivePosition,
+    Parcel,
+    PersistenceMessage,
+    RaceMessage,
+    RowsRefused,
+    Subscribe,
+    Unsubscribe,
+)
 from actors.metrics import Metrics
-from actors.race import Clock, LiveState, Race, RaceCell, Restore, joined_positions
+from actors.race import Clock, LiveState, Race, Restore
+from actors.race_cell import RaceCell, joined_positions
 from actors.supervision import Child, ChildSpec, Restart, State, WhenSpent, keep_running
 
 log = structlog.get_logger("races")
@@ -82,6 +93,20 @@ class Races:
                 if cell.inbox.statistics().current_buffer_used > DOWN_LIMIT_MESSAGES:
                     _shorten(cell)
 
+    # --- posted by persistence ---
+
+    def rows_refused(self, fixes: Sequence[Fix]) -> None:
+        """PostgreSQL refused them for good: the races take them back where they are live. One that is not live now
+        is started, because Redis may hold the refused position."""
+        by_race: dict[str, list[Fix]] = {}
+        for fix in fixes:
+            by_race.setdefault(fix.race_id, []).append(fix)
+        for race_id, group in by_race.items():
+            cell = self.cells.get(race_id) or self._new_cell(race_id)
+            if race_id not in self.children:
+                self._want(cell)
+            cell.send.send_nowait(RowsRefused(tuple(group)))
+
     # --- posted by subscribers and HTTP ---
 
     def subscribe(
@@ -118,7 +143,7 @@ class Races:
         cell = self.cells.get(race_id)
         if cell is not None and cell.standing.newest:
             return [joined_positions(cell)]
-        fixes, _ = await self.restore(race_id)
+        fixes, _ = await self.restore(race_id, ())
         standing = self.make_standing()
         standing.accept(standing.changes(fixes, self.clock()))
         return [wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
@@ -211,6 +236,8 @@ class Races:
                 case Subscribe(outbox=outbox, request_id=request_id):
                     event = wire.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
                     outbox.refuse(cell.race_id, wire.text_frame(event))
+                case RowsRefused():
+                    heir.send.send_nowait(message)
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
         self._drop_if_unused(heir)

@@ -110,6 +110,7 @@ class Reader:
     max_fixes_in_flight: int  # [postgres] queue_rows
     parcel_rows: int  # [postgres] batch_rows
     late_after_ms: int  # [app] stale_data_threshold_ms
+    give_up: Callable[[], None]  # have the daemon drained and ended with 1
     handled: int = 0  # messages of the mailbox, for `status`
     _holding: bool = False
     _stopping: bool = False
@@ -143,9 +144,9 @@ class Reader:
             case Tell(receipts=receipts):
                 for topic, payload in receipts:
                     self.link.publish(topic, payload)
-            case Connected(epoch=epoch, session_present=present):
+            case Connected(epoch=epoch, session_present=present, session_lost=lost):
                 ledger.begin_epoch(epoch)
-                if self.desk.had_session and not present:
+                if lost or (self.desk.had_session and not present):  # data_dir may not be writable
                     self.metrics.session_lost.inc()
                     log.error("the broker forgot our session: messages it held for us are lost")
                 self.desk.had_session = True
@@ -155,9 +156,11 @@ class Reader:
             case SubscriptionRefused(topic=topic, reason=reason):
                 log.error("the broker refused a subscription", topic=topic, reason=reason)
                 self.health.down("broker", f"subscription {topic} refused: {reason}")
-            case TakenOver(reason=reason):
-                log.error("another client uses our client_id", reason=reason)
-                self.health.down("broker", f"taken over: {reason}")
+            case TakenOver(client_id=client_id, times=times, within_s=within_s):
+                reason = f"another client uses our client_id {client_id!r}"
+                log.error(f"{reason}: thrown out {times} times in a row within {within_s:g} s of CONNACK, stopping")
+                self.health.down("broker", reason)
+                self.give_up()
             case StopTaking():
                 self._stopping = True
                 self.link.hold(True)

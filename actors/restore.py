@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import attrs
@@ -37,6 +37,7 @@ class NewestInSpool(Protocol):
 @attrs.frozen
 class Restorer:
     """Call it with a race id: (newest positions, True when PostgreSQL answered). Never raises for expected trouble.
+    Fixes with the ids in `without` are left out.
 
     Redis not answering makes nothing incomplete: it is a cache.
     """
@@ -46,7 +47,7 @@ class Restorer:
     max_clock_skew_ms: int
     spool: NewestInSpool | None = None
 
-    async def __call__(self, race_id: str) -> tuple[Sequence[Fix], bool]:
+    async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> tuple[Sequence[Fix], bool]:
         found: list[Fix] = []
         answered = False
 
@@ -76,4 +77,4 @@ class Restorer:
                     nursery.start_soon(from_spool, self.spool)
                 nursery.start_soon(from_history)
                 nursery.start_soon(from_cache)
-        return newest_of(found), answered
+        return newest_of(fix for fix in found if fix.id not in without), answered

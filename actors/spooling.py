@@ -1,12 +1,15 @@
 """What happens while PostgreSQL is away: rows go to the spool on this node, and from there to PostgreSQL afterwards.
 
-Whether it is away is known here, for all of persistence: from the first call that failed until one succeeds. Only
-"cannot be reached" counts; a wrong set-up is waited out without the spool, because nobody knows what it will take.
+Whether it is away is known here, for all of persistence: from the first call that failed until rows are committed
+again, or, where none wait, until it answers. Only "cannot be reached" counts; a wrong set-up is waited out without the
+spool, because nobody knows what it will take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import attrs
@@ -16,7 +19,7 @@ import trio
 from actors.committing import Committer
 from actors.core.fix import Fix, Rejection
 from actors.errors import SpoolUnavailable, StoreMisconfigured, StoreUnavailable
-from actors.health import Health
+from actors.health import SPOOL_IDLE, Health
 from actors.messages import Tally
 from actors.metrics import Metrics
 
@@ -24,6 +27,8 @@ log = structlog.get_logger("spool")
 
 ASK_S = 1.0
 """How often PostgreSQL is asked whether it is back, and, when it is there and idle, five times as rarely."""
+PATIENCE_LEAST_S = 1.0
+"""For an answer of PostgreSQL, however small [postgres] spool_after_s is."""
 DRAIN_ROWS = 2_000
 """Out of the spool in one transaction."""
 
@@ -65,7 +70,9 @@ class Spooling:
     _accounted: int = 0  # rows of the spool that the metrics know of
     _removing: tuple[Sequence[int], Tally] | None = None  # committed, on their way out of the spool
     _turn: trio.Lock = attrs.field(factory=trio.Lock)  # the spool's rows and the account change together
-    _full: bool = False  # the last put was refused; the drain clears it
+    _full: bool = False  # the last put was refused; cleared whenever PostgreSQL is asked
+    _batch_waits: bool = False  # persistence failed to write the batch in its hands: answering a question is not enough
+    _begun: int | None = None  # Committer.accepted when the oldest rows were first tried
 
     async def open(self) -> None:
         """Find what an earlier run left, once. A disk that gives trouble is asked again by keep_draining."""
@@ -77,32 +84,57 @@ class Spooling:
             self.health.down("spool", str(trouble))
             return
         self._opened = True
-        self.health.up("spool", "not in use")
+        self.health.up("spool", SPOOL_IDLE)
         if found:
             log.info("found rows in the spool", rows=found)
         self._account(self.spool)
 
-    def gone(self, trouble: StoreUnavailable, since: float) -> None:
-        """A call to PostgreSQL that was begun at `since` failed: one that hung for long was away for as long."""
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """Around a write of persistence: raises StoreUnavailable when the spool is not to wait any longer for it."""
+        within_s = max(self.after_s, PATIENCE_LEAST_S) if self._takes else math.inf
+        try:
+            with trio.fail_after(within_s):
+                yield
+        except trio.TooSlowError:
+            raise StoreUnavailable(f"PostgreSQL did not take a batch within {within_s:g} s") from None
+
+    def gone(self, trouble: StoreUnavailable, since: float, *, writing: bool = False) -> None:
+        """A call to PostgreSQL that was begun at `since` failed: one that hung for long was away for as long.
+
+        `writing`: it was persistence's batch, which waits.
+        """
+        self._batch_waits |= writing
         if self.away_since is None:
             self.away_since = since
         self.health.down("postgres", str(trouble))
 
-    def back(self) -> None:
-        """A call to PostgreSQL succeeded."""
+    def set_up_wrong(self, trouble: StoreMisconfigured, *, writing: bool = False) -> None:
+        """It is there, but not as it has to be. `writing`: as above."""
+        self._batch_waits |= writing
         self.away_since = None
-        self.health.up("postgres")
+        self.health.down("postgres", f"set-up: {trouble}")
+        if self.health.components["spool"].up:
+            self.health.up("spool", SPOOL_IDLE)
+
+    def written(self) -> None:
+        """Persistence's batch is committed."""
+        self._batch_waits = False
+        self._back()
+
+    def _back(self) -> None:
+        if not self._batch_waits:
+            self.away_since = None
+            self.health.up("postgres")
 
     @property
     def wanted(self) -> bool:
         """PostgreSQL has been away for long enough, and the spool takes rows."""
-        return (
-            self.spool is not None
-            and self._opened
-            and not self._full
-            and self.away_since is not None
-            and trio.current_time() - self.away_since >= self.after_s
-        )
+        return self._takes and self.away_since is not None and trio.current_time() - self.away_since >= self.after_s
+
+    @property
+    def _takes(self) -> bool:
+        return self.spool is not None and self._opened and not self._full
 
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally | None:
         """The rows are synced on this node when this returns a tally; None: the spool takes no more for now."""
@@ -115,6 +147,7 @@ class Spooling:
                 self.health.down("spool", str(trouble))
                 return None
             self._accounted += new
+        self._batch_waits = False  # the drain will tell when PostgreSQL takes rows again
         self.health.up("spool", f"in use: {self.spool.rows} rows")
         return Tally(duplicate=len(fixes) + len(rejections) - new, spooled=new)
 
@@ -130,26 +163,30 @@ class Spooling:
         """Ask whether PostgreSQL is there, and bring to it what the spool holds, for ever."""
         while True:
             await self.open()
+            self._full = False  # somebody may have made room on the disk
             started = trio.current_time()
             try:
                 await self.committer.store.ping()
-                self.back()
-                self._full = False
                 while self.spool is not None and (self.spool.rows or self._removing is not None):
                     await self._drain_some(self.spool)
+                self._back()
             except StoreUnavailable as trouble:
                 self.gone(trouble, started)
             except StoreMisconfigured as trouble:
-                self.health.down("postgres", f"set-up: {trouble}")
+                self.set_up_wrong(trouble)
             except SpoolUnavailable as trouble:
                 self.health.down("spool", str(trouble))
-            await trio.sleep(ASK_S if self.away_since is not None else 5 * ASK_S)
+                self._back()
+            await trio.sleep(5 * ASK_S if self.health.components["postgres"].up else ASK_S)
 
     async def _drain_some(self, spool: Spool) -> None:
         if self._removing is None:
+            if self._begun is None:
+                self._begun = self.committer.accepted
             batch = await spool.oldest(DRAIN_ROWS)
-            tally = await self.committer.commit(batch.fixes, batch.rejections)
-            self._removing = (batch.keys, tally)
+            tally = await self.committer.commit(batch.fixes, batch.rejections, self._begun)
+            self._removing, self._begun = (batch.keys, tally), None
+            self._back()
         async with self._turn:
             self._account(spool)
             keys, tally = self._removing
@@ -160,4 +197,4 @@ class Spooling:
             self.metrics.fixes_spooled.dec(len(keys))
         if not spool.rows:
             log.info("the spool is empty: history is complete")
-            self.health.up("spool", "not in use")
+            self.health.up("spool", SPOOL_IDLE)

@@ -1,9 +1,18 @@
-"""Options of the whole suite, and plain logs: structlog draws all locals of a traceback, which takes seconds."""
+"""Options of the whole suite, and plain logs: structlog draws all locals of a traceback, which takes seconds.
+
+Hypothesis draws the same examples in every run, so that a change is judged by its own faults; new ones are looked for
+with `--hypothesis-profile explore`. A deadline would time the machine, not the code.
+"""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import structlog
+
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

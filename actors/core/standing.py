@@ -8,7 +8,7 @@ a change says so, which is why a snapshot always agrees with the stream.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
@@ -67,14 +67,29 @@ class Standing:
                     heapq.heappush(self._due, (self._due_ms(change.fix), participant))
         self.version += len(changes)
 
+    def live_among(self, ids: Collection[bytes]) -> list[Fix]:
+        """The live positions that are one of these fixes."""
+        return [fix for fix in self.newest.values() if fix.id in ids] if ids else []
+
+    def as_live(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
+        """Changes that make these live, also where that goes back: for the correction of refused fixes."""
+        return [Change(fix, self._is_old(fix, now_ms)) for fix in fixes]
+
+    def remove(self, participants: Iterable[str]) -> None:
+        """Forget participants whose only fix was refused."""
+        for participant in participants:
+            del self.newest[participant]
+            self.stale.discard(participant)
+            self.version += 1
+
     def turn_stale(self, now_ms: int) -> list[Fix]:
         """Flag who became stale by `now_ms`; returns their live fixes, for the events to send."""
         turned: list[Fix] = []
         while self._due and self._due[0][0] <= now_ms:
             _, participant = heapq.heappop(self._due)
             self._watched.discard(participant)
-            fix = self.newest[participant]
-            if fix.status > STOPPED or participant in self.stale:
+            fix = self.newest.get(participant)
+            if fix is None or fix.status > STOPPED or participant in self.stale:
                 continue
             if self._is_old(fix, now_ms):
                 self.stale.add(participant)

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from actors.drivers.mqtt_connection import BrokerAddress as BrokerAddress
+from actors.drivers.mqtt_rival import Rival
 from actors.drivers.mqtt_thread import MAX_PUBLISHES, BrokerThread, Orders
 from actors.drivers.mqtt_topics import RememberedTopics
 from actors.errors import NotStarted
@@ -33,6 +34,7 @@ class MqttLink:
         self._settings = settings
         self._address = address
         self._remembered = RememberedTopics(data_dir, settings.client_id)
+        self._rival = Rival()
         self._epochs = count(1)
         self._limiter = trio.CapacityLimiter(1)
         self._orders: Orders | None = None  # while run() runs
@@ -44,14 +46,17 @@ class MqttLink:
         """Stay connected until cancelled or until disconnect() is through.
 
         `post` is called on the trio side and must not raise. An unreachable broker is no error: Disconnected is
-        posted, once for each reason in a row of failures. Cancelling closes the connection within TURN_S (0.2 s)
+        posted, once for each reason in a row of failures. Thrown out by another client again and again, it posts
+        TakenOver and tries no more. Cancelling closes the connection within TURN_S (0.2 s)
         without MQTT DISCONNECT. Raises NotStarted when the TLS files cannot be used.
         """
         tls = _tls_context(self._settings) if self._address.tls else None
         orders = self._orders = Orders()
         self._ended = trio.Event()
         token = trio.lowlevel.current_trio_token()
-        thread = BrokerThread(self._settings, self._address, tls, self._remembered, self._epochs, orders, token, post)
+        thread = BrokerThread(
+            self._settings, self._address, tls, self._remembered, self._rival, self._epochs, orders, token, post
+        )
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_ring_when_cancelled, orders)

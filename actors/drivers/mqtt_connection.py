@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from actors.drivers.mqtt_paho import PAHO_ERRORS, Arrived, Notes, PahoClient
 from actors.drivers.mqtt_socket import BufferedSocket, Wait
 from actors.drivers.mqtt_topics import Subscriptions
-from actors.messages import BrokerEvent, Connected, MessagesArrived, TakenOver
+from actors.messages import BrokerEvent, Connected, MessagesArrived
 from actors.settings import MqttSettings, Secret
 
 log = structlog.get_logger("mqtt")
@@ -66,7 +66,10 @@ class Connection:
     epoch: int = 0  # 0 until then
     ended: str = ""
     unwanted: bool = False  # refused or taken over: come back later rather than at once
+    taken_over: bool = False  # ended because the broker said so
+    closed_in_order: bool = False  # ended because the broker closed, without a reset and not inside a packet
     opened_at: float = attrs.field(factory=time.monotonic)  # seconds, monotonic
+    up_at: float = 0.0  # CONNACK, as above
     _client: PahoClient = attrs.field(init=False)
     _events: list[BrokerEvent] = attrs.field(factory=list)
     _unacked: set[int] = attrs.field(factory=set)  # packet ids taken and not acknowledged
@@ -183,6 +186,11 @@ class Connection:
         self.ended = self.ended or reason
         self.sock.close()
 
+    def lost_while_held(self, *, in_order: bool) -> None:
+        """The broker closed, while what it sent before is not read."""
+        self.closed_in_order = in_order
+        self.end("connection lost while held")
+
     def finish(self, wait: Wait) -> None:
         """Flush, MQTT DISCONNECT (the session stays: its expiry is the one of CONNECT), close when the broker did."""
         self._flush_all(wait, FLUSH_TIMEOUT_S)
@@ -246,7 +254,9 @@ class Connection:
             self.end(f"the broker refused us: {reason}")
             return
         self.epoch = next(self.epochs)
-        self._events.append(Connected(self.epoch, session_present))
+        self.up_at = time.monotonic()
+        lost = not session_present and self.subscriptions.had_session
+        self._events.append(Connected(self.epoch, session_present, lost))
         expiry_s = getattr(properties, "SessionExpiryInterval", self.settings.session_expiry_s)
         if expiry_s < self.settings.session_expiry_s:
             log.warning(
@@ -261,13 +271,13 @@ class Connection:
         farewell = self._client.farewell
         if farewell is not None:
             if farewell.value == SESSION_TAKEN_OVER:
-                self.unwanted = True
-                self._events.append(TakenOver(str(farewell)))
+                self.unwanted = self.taken_over = True
             self.end(f"the broker disconnected us: {farewell}")
         elif self._client.unanswered:
             self.end(f"no answer from the broker for {self.settings.keepalive_s} s")
         else:
             what = "protocol error" if code == MQTTErrorCode.MQTT_ERR_PROTOCOL else "connection lost"
+            self.closed_in_order = self.sock.at_end and not self._client.inside_packet
             self.end(what if self.is_up else f"{what} before CONNACK")
 
 

@@ -87,6 +87,11 @@ class PahoClient(mqtt.Client):
         self.on_publish = self._note_puback
         self.on_disconnect = self._note_disconnect
 
+    @property
+    def inside_packet(self) -> bool:
+        """A packet has begun to come, and not ended."""
+        return bool(self._in_packet["command"])
+
     def forgive_ping(self) -> None:
         """Do not count a PINGREQ that is not answered yet."""
         self._ping_t = 0.0

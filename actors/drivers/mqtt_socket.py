@@ -45,6 +45,7 @@ class BufferedSocket:
         self._outward = bytearray()
         self._blocked = False  # the kernel took less than it was offered
         self.heard = False  # something came since the owner last set this to False
+        self.at_end = False  # the other side closed in order, and all that it sent was taken
 
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, b"" at the end. Raises BlockingIOError or SSLWantReadError when none are there."""
@@ -52,6 +53,7 @@ class BufferedSocket:
         if at == len(self._inward):
             self._inward = self._sock.recv(READ_BYTES)
             self.heard = True
+            self.at_end = not self._inward
             at = 0
         self._at = at + size
         if self._at > len(self._inward):

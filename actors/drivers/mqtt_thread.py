@@ -20,9 +20,10 @@ import structlog
 import trio
 
 from actors.drivers.mqtt_connection import BrokerAddress, Connection
-from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, dial
+from actors.drivers.mqtt_rival import TIMES, Rival
+from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
 from actors.drivers.mqtt_topics import RememberedTopics, Subscriptions
-from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived
+from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived, TakenOver
 from actors.settings import MqttSettings
 
 log = structlog.get_logger("mqtt")
@@ -37,10 +38,10 @@ MAX_PUBLISHES = 10_000
 """Waiting to be published; beyond it the oldest is dropped."""
 
 STEADY_S = 5.0
-"""A connection that lived this long ends a streak of failures."""
+"""A connection that lived this long after its CONNACK ends a streak of failures."""
 
-RETRY_S = (0.2, 5.0)
-UNWANTED_RETRY_S = (1.0, 30.0)
+RETRY_S = (0.2, 2.0)
+UNWANTED_RETRY_S = (1.0, 4.0)
 """First and longest wait before the next attempt; the second after a refusal, or when another client took over."""
 
 
@@ -105,6 +106,7 @@ class BrokerThread:
     address: BrokerAddress
     tls: ssl.SSLContext | None
     remembered: RememberedTopics
+    rival: Rival
     epochs: count[int]
     orders: Orders
     token: trio.lowlevel.TrioToken
@@ -115,6 +117,7 @@ class BrokerThread:
     _failures: int = 0  # in a row
     _told: str = ""  # the reason that the reader knows; empty while a connection stands
     _retry_at: float = 0.0  # seconds, monotonic
+    _gave_up: bool = False  # another client has won; there is nothing to do but to wait for the end
     _keep_alive_at: float = 0.0
 
     def run(self) -> None:
@@ -129,6 +132,7 @@ class BrokerThread:
                 self._acknowledge(self._connection)
                 self._connection.finish(self._wait_only)
         finally:
+            self.rival.close()
             if self._connection is not None:
                 self._connection.end("stopped")
 
@@ -136,7 +140,9 @@ class BrokerThread:
         connection = self._connection
         if connection is None:
             left = self._retry_at - time.monotonic()
-            if left > 0:
+            if self._gave_up:
+                self._wait(TURN_S)
+            elif left > 0:
                 self._wait(left)
             else:
                 self._connect()
@@ -157,7 +163,7 @@ class BrokerThread:
             if ready & ~select.POLLOUT or sock.pending():
                 connection.read()
         elif not reading and ready & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
-            connection.end("connection lost while held")
+            connection.lost_while_held(in_order=not ready & select.POLLERR)
         connection.write()
         if orders.dropping:
             orders.dropping = False
@@ -186,32 +192,46 @@ class BrokerThread:
                 connection.acknowledge(packet_ids)
 
     def _connect(self) -> None:
-        address = self.address
+        self.rival.judge()
+        self._gave_up = self.rival.won
+        if self._gave_up:
+            self._post([TakenOver(self.settings.client_id, TIMES, STEADY_S)])
+            return
         try:
-            addresses = trio.from_thread.run(_resolve, address.host, address.port)
-            sock = dial(addresses, address.host, self.tls, self._wait)
+            sock = self._dial(self.tls)
         except (OSError, trio.TooSlowError) as error:
+            self.rival.forget()
             self._failed(_explain(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
             return
         self._connection = connection = Connection(
             sock,
-            address,
+            self.address,
             self.settings,
             Subscriptions(self.settings.topics, self.settings.qos, self.remembered),
             self.epochs,
         )
+        self.orders.dropping = False  # asked for while there was nothing to drop
         connection.open()
         connection.write()
+
+    def _dial(self, tls: ssl.SSLContext | None) -> BufferedSocket:
+        """Raises OSError or TooSlowError; Cancelled or Stopped."""
+        addresses = trio.from_thread.run(_resolve, self.address.host, self.address.port)
+        return dial(addresses, self.address.host, tls, self._wait)
 
     def _lost(self, connection: Connection) -> None:
         self._connection = None
         self.orders.publishes.extendleft(reversed(connection.unconfirmed()))
-        reason = connection.ended
-        if connection.is_up and time.monotonic() - connection.opened_at >= STEADY_S:
+        steady = connection.is_up and time.monotonic() - connection.up_at >= STEADY_S
+        if steady:
             self._failures = 0
-        elif connection.is_up and self._failures >= 2:  # mosquitto 2.0.11 does not send "session taken over"
-            reason += f" again and again: does another client use our client_id {self.settings.client_id!r}?"
-        self._failed(reason, UNWANTED_RETRY_S if connection.unwanted else RETRY_S)
+        self._failed(connection.ended, UNWANTED_RETRY_S if connection.unwanted else RETRY_S)
+        if steady or not connection.is_up:
+            self.rival.forget()
+        elif connection.taken_over:
+            self.rival.named()
+        elif connection.closed_in_order:
+            self.rival.doubt(lambda: self._dial(None))
 
     def _failed(self, reason: str, retry_s: tuple[float, float]) -> None:
         """Tell the reader, unless it knows already; choose when to try again."""

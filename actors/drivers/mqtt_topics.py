@@ -67,6 +67,11 @@ class Subscriptions:
     remembered: RememberedTopics
     _unanswered: int = 0
 
+    @property
+    def had_session(self) -> bool:
+        """A connection before this one, perhaps of an earlier run, had a session at the broker."""
+        return bool(self.remembered.read())
+
     def ask(self, client: PahoClient, *, session_present: bool) -> None:
         """Subscribe to what is wanted; unsubscribe what a session has from before."""
         wanted = frozenset(self.topics)

@@ -61,7 +61,11 @@ for i = 3, #ARGV, 6 do
     end
     newer = not held or held <= rank
   end
-  if newer then
+  if force == '2' then
+    redis.call('DEL', last)
+    redis.call('HDEL', race .. ':rank', participant)
+    redis.call('ZREM', race .. ':seen', participant)
+  elseif newer then
     redis.call('SET', last, value, 'EX', ARGV[1])
     redis.call('HSET', race .. ':rank', participant, rank)
     redis.call('ZADD', race .. ':seen', ms, participant)
@@ -250,7 +254,7 @@ def _arguments(change: LivePosition) -> tuple[str | int | bytes, ...]:
         fix.participant_id,
         f"{fix.timestamp_ms:015d}{fix.status}{fix.id.hex()}",
         fix.timestamp_ms,
-        int(change.force),
+        2 if change.gone else int(change.force),
         wire.position_json(fix, stale=None),
     )
 

@@ -18,7 +18,10 @@ RETRY = ("08", "40", "53", "58", "XX", "57", "55", "25006")
 DATA = ("22", "23", "44", "P0001")
 
 # A refused connection carries no SQLSTATE in libpq, only the server's words.
-PASSING = ("starting up", "shutting down", "recovery", "not yet accepting", "too many", "connection slots", "terminat")
+PASSING = (
+    "starting up", "shutting down", "recovery", "not yet accepting", "not currently accepting", "too many",
+    "connection slots", "terminat",
+)  # fmt: skip
 SET_UP = ("SSL was required", "certificate", "root.crt", "no password supplied", "sslmode")
 
 

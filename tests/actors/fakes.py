@@ -14,7 +14,7 @@ from actors.core.fix import Fix, Rejection
 from actors.core.outbox import Outbox
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.core.standing import newest_of
-from actors.errors import CacheUnavailable, StoreUnavailable
+from actors.errors import CacheUnavailable, RowRefused, StoreUnavailable
 from actors.messages import BrokerEvent, Connected, Disconnected, LivePosition, MessagesArrived
 
 
@@ -28,12 +28,14 @@ class Stored:
 
 @attrs.define(eq=False)
 class FakeStore:
-    """PostgreSQL: rows by id. `trouble` is raised before a call does anything, `late_trouble` after it committed."""
+    """PostgreSQL: rows by id. `trouble` is raised before a call does anything, `late_trouble` after it committed,
+    `write_trouble` by writes alone."""
 
     rows: dict[bytes, Fix] = attrs.field(factory=dict)
     rejected: dict[bytes, Rejection] = attrs.field(factory=dict)
     trouble: Exception | None = None
     late_trouble: Exception | None = None
+    write_trouble: Exception | None = None
     refuse: Callable[[Fix], bool] = lambda _fix: False
     delay_s: float = 0.0
     calls: int = 0
@@ -42,9 +44,7 @@ class FakeStore:
         await self._step()
 
     async def store(self, fixes: Sequence[Fix]) -> Stored:
-        from actors.errors import RowRefused
-
-        await self._step()
+        await self._step(self.write_trouble)
         if any(self.refuse(fix) for fix in fixes):
             raise RowRefused("numeric field overflow")
         new = {fix.id: fix for fix in fixes if fix.id not in self.rows}
@@ -56,7 +56,7 @@ class FakeStore:
         return Stored(len(new), len(fixes) - len(new))
 
     async def reject(self, rejections: Sequence[Rejection]) -> int:
-        await self._step()
+        await self._step(self.write_trouble)
         new = {rejection.id: rejection for rejection in rejections if rejection.id not in self.rejected}
         self.rejected.update(new)
         return len(new)
@@ -64,10 +64,12 @@ class FakeStore:
     async def trim_rejections(self) -> None:
         await self._step()
 
-    async def _step(self) -> None:
+    async def _step(self, trouble: Exception | None = None) -> None:
         await trio.sleep(self.delay_s)
         if self.trouble is not None:
             raise self.trouble
+        if trouble is not None:
+            raise trouble
 
 
 @attrs.frozen
@@ -81,11 +83,11 @@ class Spooled:
 
 @attrs.define(eq=False)
 class FakeSpool:
-    """Rows by id, in the order of arrival. `trouble` is raised by put."""
+    """Rows by id, in the order of arrival. `trouble` is raised by put, `broken` by open and oldest."""
 
     waiting: dict[int, Fix | Rejection] = attrs.field(factory=dict)
     trouble: Exception | None = None
-    broken: Exception | None = None  # raised by open
+    broken: Exception | None = None
     puts: int = 0
     _next: int = 1
 
@@ -115,6 +117,8 @@ class FakeSpool:
 
     async def oldest(self, limit: int) -> Spooled:
         await trio.lowlevel.checkpoint()
+        if self.broken is not None:
+            raise self.broken
         keys = tuple(self.waiting)[:limit]
         rows = [self.waiting[key] for key in keys]
         fixes = tuple(row for row in rows if isinstance(row, Fix))
@@ -203,7 +207,9 @@ class FakeCache:
         for change in changes:
             key = (change.fix.race_id, change.fix.participant_id)
             held = self.live.get(key)
-            if held is None or change.force or change.fix.rank > held.rank:
+            if change.gone:
+                self.live.pop(key, None)
+            elif held is None or change.force or change.fix.rank > held.rank:
                 self.live[key] = change.fix
         self.writes += bool(changes)
         intact, self.intact = self.intact, True

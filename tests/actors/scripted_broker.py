@@ -200,6 +200,7 @@ class ScriptedBroker:
     connack: bytes | None = b""  # body of CONNACK; None: never answer
     suback: bytes = b""  # codes of SUBACK; empty: grant what was asked
     answers: bool = True  # False: silent after CONNACK
+    sides: list[BrokerSide] = attrs.field(factory=list)  # open connections, also those that have not said CONNECT
     _waiting: list[BrokerSide] = attrs.field(factory=list)
     _came: trio.Event = attrs.field(factory=trio.Event)
 
@@ -220,6 +221,11 @@ class ScriptedBroker:
                 await self._came.wait()
         return self._waiting.pop(0)
 
+    async def hang_up(self) -> None:
+        """Close every connection, as a broker does that stops."""
+        for side in list(self.sides):
+            await side.stream.aclose()
+
     @property
     def attempts_waiting(self) -> int:
         """Connections that nobody has taken by `connected`."""
@@ -233,8 +239,11 @@ async def scripted_broker(*, protocol: int = 5) -> AsyncIterator[ScriptedBroker]
     broker.accept()
 
     async def handle(stream: trio.SocketStream) -> None:
+        side = BrokerSide(stream, broker)
+        broker.sides.append(side)
         async with stream:
-            await BrokerSide(stream, broker).serve()
+            await side.serve()
+        broker.sides.remove(side)
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -53,6 +53,39 @@ async def test_force_goes_backward(autojump_clock: MockClock) -> None:
         assert cache.live[("R1", "P001")] == make_fix(at_s=3)
 
 
+async def test_a_fix_after_a_correction_that_waits_replaces_what_redis_holds(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        mailbox.post([LivePosition(make_fix(at_s=9))])
+        await trio.sleep(1)
+        for down in (False, True):  # waiting in the mailbox, or put back after a write that failed
+            cache.down = down
+            mailbox.post([LivePosition(make_fix(at_s=3), force=True)])
+            await trio.sleep(down)
+            mailbox.post([LivePosition(make_fix(at_s=5))])
+            await trio.sleep(down)
+            cache.down = False
+            await trio.sleep(1)
+            assert cache.live[("R1", "P001")] == make_fix(at_s=5)
+            mailbox.post([LivePosition(make_fix(at_s=9))])
+            await trio.sleep(1)
+
+
+async def test_who_is_gone_is_removed_and_may_come_back(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        mailbox.post([LivePosition(make_fix(at_s=9))])
+        await trio.sleep(1)
+        gone = LivePosition(make_fix(at_s=9), force=True, gone=True)
+        mailbox.post([gone])
+        await trio.sleep(1)
+        assert cache.live == {}
+        mailbox.post([gone])
+        mailbox.post([LivePosition(make_fix(at_s=3))])
+        await trio.sleep(1)
+        assert cache.live[("R1", "P001")] == make_fix(at_s=3)
+
+
 async def test_redis_away_and_back(autojump_clock: MockClock) -> None:
     cache = FakeCache(down=True)
     async with running(cache) as (mailbox, health):

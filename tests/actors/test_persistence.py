@@ -2,75 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import attrs
+import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.committing import REFUSALS_A_MINUTE, Committer
-from actors.core.batch import Batcher
-from actors.core.fix import Fix, Rejection
-from actors.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
-from actors.health import Health
-from actors.messages import Parcel, ParcelId, PersistenceMessage, Settled
-from actors.metrics import Metrics
-from actors.persistence import Desk, Persistence
-from actors.spooling import Spooling
-from tests.actors.fakes import FakeSpool, FakeStore
+from actors.committing import REFUSALS_A_MINUTE
+from actors.errors import RowRefused, StoreMisconfigured, StoreUnavailable
+from tests.actors.persisting import rejection, running, world
 from tests.making import make_fix
-
-
-@attrs.define(eq=False)
-class World:
-    """Persistence with a fake PostgreSQL."""
-
-    persistence: Persistence
-    spool: FakeSpool
-    send: trio.MemorySendChannel[PersistenceMessage]
-    store: FakeStore
-    settled: list[ParcelId]
-    metrics: Metrics
-    health: Health
-
-    def put(self, part: int, *fixes: Fix, rejections: tuple[Rejection, ...] = ()) -> None:
-        self.send.send_nowait(Parcel((1, part), "R1" if fixes else "", fixes, rejections))
-
-    def count(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(f"tracking_{name}", labels) or 0.0
-
-
-@asynccontextmanager
-async def world(max_rows: int = 100, max_wait_s: float = 0.1, with_spool: bool = False) -> AsyncIterator[World]:
-    metrics = Metrics()
-    health = Health(metrics)
-    store = FakeStore()
-    send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
-    settled: list[ParcelId] = []
-    spool = FakeSpool()
-
-    def settle(message: Settled) -> None:
-        settled.extend(message.parcels)
-        metrics.count(message.tally)
-
-    committer = Committer(store, metrics)
-    spooling = Spooling(spool if with_spool else None, committer, metrics, health, 3)
-    persistence = Persistence(Desk(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health)
-    yield World(persistence, spool, send, store, settled, metrics, health)
-
-
-@asynccontextmanager
-async def running(w: World) -> AsyncIterator[None]:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(w.persistence.run)
-        yield
-        nursery.cancel_scope.cancel()
-
-
-def rejection(code: str = "bad_json") -> Rejection:
-    return Rejection(code.encode().ljust(16, b"0")[:16], 0, "t", b"{", code, "x")
 
 
 async def test_many_parcels_one_batch_settled_after_the_commit(autojump_clock: MockClock) -> None:
@@ -180,6 +119,68 @@ async def test_many_refusals_a_minute_are_a_set_up_fault_too(autojump_clock: Moc
         assert w.store.rejected == {}
 
 
+async def test_a_row_refused_alone_is_poison_once_others_are_accepted(autojump_clock: MockClock) -> None:
+    async with world() as w, running(w):
+        bad = make_fix(at_s=0)
+        w.store.refuse = lambda fix: fix.id == bad.id
+        w.put(0, bad)
+        await trio.sleep(30)
+        assert w.settled == [], "the set-up may be wrong"
+        w.put(1, make_fix(at_s=1))
+        await trio.sleep(5)
+        assert w.settled == [(1, 0), (1, 1)]
+        assert [r.code for r in w.store.rejected.values()] == ["poison"]
+        assert w.health.components["postgres"].up
+
+
+async def test_rows_that_were_there_already_say_nothing_about_the_set_up(autojump_clock: MockClock) -> None:
+    async with world() as w, running(w):
+        w.put(0, make_fix(at_s=0), make_fix(at_s=1))
+        await trio.sleep(1)
+        known = set(w.store.rows)
+        w.store.refuse = lambda fix: fix.id not in known
+        w.put(1, make_fix(at_s=0), make_fix(at_s=1), make_fix(at_s=2))  # sent again by the broker, and a new one
+        await trio.sleep(30)
+        assert w.settled == [(1, 0)]
+        assert w.store.rejected == {}
+
+
+async def test_refused_rejections_are_a_fault_of_the_set_up(autojump_clock: MockClock) -> None:
+    async with world() as w, running(w):
+        await trio.sleep(1)
+        w.store.write_trouble = RowRefused("null value in column reviewed_by")
+        w.put(0, rejections=(rejection(),))
+        await trio.sleep(30)
+        assert w.settled == []
+        assert "set-up: rejections are refused" in w.health.components["postgres"].detail
+        w.store.write_trouble = None
+        await trio.sleep(5)
+        assert w.settled == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    "trouble", [StoreUnavailable("read-only"), StoreMisconfigured("permission denied")], ids=["away", "set-up"]
+)
+async def test_an_answer_alone_is_not_taken_for_recovery(autojump_clock: MockClock, trouble: Exception) -> None:
+    async with world(with_spool=True) as w, running(w):
+        await trio.sleep(1)
+        w.store.write_trouble = trouble
+        w.put(0, make_fix(at_s=0))
+        await trio.sleep(5)
+        for number in range(1, 200):
+            w.put(number, make_fix(at_s=number))
+            await trio.sleep(0.1)
+            assert not w.health.components["postgres"].up
+            if isinstance(trouble, StoreUnavailable):
+                assert len(w.settled) == number + 1, "nothing waits while it is known to be away"
+            else:
+                assert w.settled == []
+        w.store.write_trouble = None
+        await trio.sleep(5)
+        assert len(w.store.rows) == len(w.settled) == 200
+        assert w.health.components["postgres"].up
+
+
 async def test_misconfigured_waits_and_recovers(autojump_clock: MockClock) -> None:
     async with world() as w, running(w):
         w.store.trouble = StoreMisconfigured("permission denied for table tracking_positions")
@@ -205,81 +206,3 @@ async def test_a_crash_between_commit_and_settle_repeats_the_batch(autojump_cloc
             await trio.sleep(1)
         assert sorted(w.settled) == [(1, 0), (1, 1)]
         assert len(w.store.rows) == 2
-
-
-async def test_away_for_long_rows_go_to_the_spool_and_later_to_postgresql(autojump_clock: MockClock) -> None:
-    async with world(with_spool=True) as w, running(w):
-        await trio.sleep(1)
-        w.store.trouble = StoreUnavailable("gone")
-        w.put(0, make_fix(at_s=0), rejections=(rejection(),))
-        await trio.sleep(2)
-        assert w.settled == [], "spool_after_s is 3"
-        await trio.sleep(3)
-        assert w.settled == [(1, 0)]
-        w.put(1, make_fix(at_s=0), make_fix(at_s=1))
-        await trio.sleep(0.1)
-        assert w.settled == [(1, 0), (1, 1)], "while it is known to be away nothing waits"
-        assert (w.count("fixes_spooled"), w.count("fixes_duplicate_total")) == (3, 1)
-        assert not w.health.components["postgres"].up
-        assert w.health.components["spool"].detail == "in use: 3 rows"
-        w.store.trouble = None
-        w.put(2, make_fix(at_s=2))
-        await trio.sleep(5)
-        assert w.spool.rows == 0
-        assert len(w.store.rows) == 3
-        assert (w.count("fixes_spooled"), w.count("fixes_committed_total")) == (0, 3)
-        assert w.count("fixes_rejected_total", code="bad_json") == 1
-        assert w.health.components["spool"].detail == "not in use"
-
-
-async def test_a_full_spool_stops_settling_and_recovers(autojump_clock: MockClock) -> None:
-    async with world(with_spool=True) as w, running(w):
-        w.store.trouble = StoreUnavailable("gone")
-        w.spool.trouble = SpoolFull("the spool holds 1024 MiB")
-        w.put(0, make_fix())
-        await trio.sleep(60)
-        assert w.settled == []
-        assert not w.health.components["spool"].up
-        w.store.trouble = w.spool.trouble = None
-        await trio.sleep(5)
-        assert w.settled == [(1, 0)]
-        assert len(w.store.rows) == 1
-
-
-async def test_what_an_earlier_run_spooled_is_recovered(autojump_clock: MockClock) -> None:
-    async with world(with_spool=True) as w:
-        w.spool.waiting = {1: make_fix(at_s=0), 2: make_fix(at_s=1)}
-        async with running(w):
-            await trio.sleep(1)
-        assert w.count("fixes_recovered_total") == 2
-        assert w.count("fixes_committed_total") == 2
-        assert w.count("fixes_spooled") == 0
-
-
-async def test_a_wrong_set_up_is_never_spooled(autojump_clock: MockClock) -> None:
-    async with world(with_spool=True) as w, running(w):
-        w.store.trouble = StoreMisconfigured("column latitude is missing")
-        w.put(0, make_fix())
-        await trio.sleep(60)
-        assert (w.settled, w.spool.puts) == ([], 0)
-        w.store.trouble = None
-        await trio.sleep(5)
-        assert w.settled == [(1, 0)]
-
-
-async def test_a_spool_that_cannot_be_opened_is_tried_again(autojump_clock: MockClock) -> None:
-    async with world(with_spool=True) as w:
-        w.spool.broken = SpoolUnavailable("read-only file system")
-        async with running(w):
-            await trio.sleep(1)
-            assert w.health.components["spool"].detail == "read-only file system"
-            w.put(0, make_fix(at_s=0))
-            await trio.sleep(1)
-            assert w.settled == [(1, 0)], "PostgreSQL is there"
-            w.store.trouble = StoreUnavailable("gone")
-            w.put(1, make_fix(at_s=1))
-            await trio.sleep(20)
-            assert w.settled == [(1, 0)]
-            w.spool.broken = None
-            await trio.sleep(5)
-            assert w.settled == [(1, 0), (1, 1)]

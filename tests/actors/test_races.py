@@ -18,7 +18,8 @@ from actors.core.timestamps import format_ms
 from actors.live_state import LiveMailbox
 from actors.messages import Parcel, PersistenceMessage, Subscribe
 from actors.metrics import Metrics
-from actors.race import FRAME_BYTES, Race, RaceCell
+from actors.race import FRAME_BYTES, Race
+from actors.race_cell import RaceCell
 from actors.races import DOWN_LIMIT_MESSAGES, Races
 from actors.restore import Restorer
 from actors.supervision import State

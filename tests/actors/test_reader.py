@@ -64,6 +64,7 @@ class World:
     metrics: Metrics
     health: Health
     link: FakeLink
+    gave_up: list[str]
 
     async def settle(self, *parcels: Parcel) -> None:
         self.inbox.send_nowait(Settled(tuple(parcel.id for parcel in parcels)))
@@ -80,6 +81,7 @@ def world(max_in_flight: int = 100) -> World:
     link = broker.make_link()
     to_persistence, refused = trio.open_memory_channel[PersistenceMessage](math.inf)
     send, inbox = trio.open_memory_channel[ReaderMessage](math.inf)
+    gave_up: list[str] = []
 
     reader = Reader(
         ReaderDesk(),
@@ -95,8 +97,9 @@ def world(max_in_flight: int = 100) -> World:
         max_fixes_in_flight=max_in_flight,
         parcel_rows=10,
         late_after_ms=30_000,
+        give_up=lambda: gave_up.append("asked"),
     )
-    return World(reader, broker, routed, refused, send, metrics, health, link)
+    return World(reader, broker, routed, refused, send, metrics, health, link, gave_up)
 
 
 @asynccontextmanager
@@ -203,15 +206,25 @@ async def test_a_lost_session_is_counted(autojump_clock: MockClock) -> None:
         assert w.count("mqtt_session_lost_total") == 1
 
 
-async def test_refused_subscription_and_take_over_show_as_broker_down(autojump_clock: MockClock) -> None:
+async def test_a_refused_subscription_shows_as_broker_down(autojump_clock: MockClock) -> None:
     w = world()
     async with running(w):
         w.inbox.send_nowait(SubscriptionRefused("tracking/#", "not authorized"))
         await wait_all_tasks_blocked()
         assert w.health.components["broker"].detail == "subscription tracking/# refused: not authorized"
-        w.inbox.send_nowait(TakenOver("session taken over"))
+
+
+async def test_thrown_out_for_good_the_daemon_is_asked_to_stop(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w = world()
+    async with running(w):
+        w.inbox.send_nowait(TakenOver("me", times=3, within_s=5))
         await wait_all_tasks_blocked()
-        assert not w.health.components["broker"].up
+        assert w.health.components["broker"].detail == "another client uses our client_id 'me'"
+        assert w.gave_up == ["asked"]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "level='error'" in line]
+    assert "our client_id 'me': thrown out 3 times in a row within 5 s of CONNACK, stopping" in line
 
 
 async def test_a_stuck_message_is_sent_again_while_postgresql_is_well(autojump_clock: MockClock) -> None:

@@ -127,7 +127,14 @@ async def test_only_servers_of_this_data_dir_are_ended(tmp_path: Path) -> None:
     def pretend(program: str, argument: str) -> subprocess.Popen[bytes]:
         """A shell that waits for its stdin and looks like another program."""
         argv = [program, "-c", "read -r line", argument]
-        return subprocess.Popen(argv, executable="/bin/sh", stdin=subprocess.PIPE, start_new_session=True)
+        return subprocess.Popen(
+            argv,
+            executable="/bin/sh",
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            # Tests that a shell runs in the background ignore SIGINT, and so would this.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     ours = [
         pretend("/usr/sbin/mosquitto", f"{data_dir}/broker/mosquitto.conf"),

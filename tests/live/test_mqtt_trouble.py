@@ -56,19 +56,6 @@ async def test_refused_connection(tmp_path: Path, protocol: int, code: int, reas
             assert await desk.connected() == Connected(1, session_present=True)
 
 
-async def test_session_taken_over(tmp_path: Path) -> None:
-    async with scripted_broker() as broker, running(link_to(broker.port, tmp_path)) as desk:
-        side = await broker.connected()
-        await side.subscribed.wait()
-        await side.disconnect(0x8E)
-        await desk.disconnected()
-        assert desk.events == [
-            Connected(1, session_present=False),
-            TakenOver("Session taken over"),
-            Disconnected(1, "the broker disconnected us: Session taken over"),
-        ]
-
-
 async def test_server_disconnect(tmp_path: Path) -> None:
     async with scripted_broker() as broker, running(link_to(broker.port, tmp_path)) as desk:
         side = await broker.connected()

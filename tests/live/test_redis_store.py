@@ -110,6 +110,15 @@ async def test_force_goes_back_and_later_ones_go_on_from_there(store: RedisStore
     assert await store.newest("R1") == [make_fix(at_s=2)]
 
 
+async def test_who_is_gone_leaves_nothing_and_may_come_back(store: RedisStore, raw: Raw) -> None:
+    await store.write(live(make_fix(at_s=9)))
+    await store.write([LivePosition(make_fix(at_s=9), force=True, gone=True)])
+    assert await store.newest("R1") == []
+    assert raw("KEYS", "race:*") == []
+    await store.write(live(make_fix(at_s=1)))
+    assert await store.newest("R1") == [make_fix(at_s=1)]
+
+
 async def test_positions_of_another_writer_are_not_put_back(store: RedisStore, raw: Raw) -> None:
     raw("SET", LAST, b"whatever")
     raw("ZADD", "race:R1:seen", BASE_MS + 5000, "P001")

@@ -12,7 +12,8 @@ import trio
 
 from actors.core.timestamps import format_ms
 from actors.outside import Outside
-from actors.race import Race, RaceCell
+from actors.race import Race
+from actors.race_cell import RaceCell
 from actors.settings import Settings
 from actors.supervision import ChildSpec, Start
 from supervisor import Daemon

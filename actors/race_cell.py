@@ -1,0 +1,68 @@
+"""What a race is made of between crashes: its mailbox, standing, dashboards and open window."""
+
+from __future__ import annotations
+
+import attrs
+import structlog
+import trio
+
+from actors.core import wire
+from actors.core.fix import Fix
+from actors.core.outbox import Outbox
+from actors.core.standing import Standing
+from actors.messages import RaceMessage
+
+log = structlog.get_logger("race")
+
+
+@attrs.define(eq=False)
+class RaceCell:
+    """Owned by the directory, lent to the race actor."""
+
+    race_id: str
+    standing: Standing
+    send: trio.MemorySendChannel[RaceMessage]
+    inbox: trio.MemoryReceiveChannel[RaceMessage]
+    outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
+    window: list[tuple[Fix, bytes]] = attrs.field(factory=list)  # changes not yet sent, with their JSON
+    window_bytes: int = 0  # of that JSON
+    window_due: float = float("inf")  # trio's clock: when the window must be sent
+    quiet_since: float = 0.0  # trio's clock: the last fix
+    restored: bool = False
+    refused: set[bytes] = attrs.field(factory=set)  # ids that PostgreSQL refused: never live; at most 10 a minute
+    handled: int = 0  # messages, for `status`
+    held: RaceMessage | None = None  # taken from the mailbox, not done yet
+    suspect: int | None = None  # index of the fix of `held` that is being tried alone
+    poisoned: set[int] = attrs.field(factory=set)  # indexes of fixes of `held` that crash the race
+    tried: bool = False  # `held` crashed the race before: when no single fix is at fault, it is given up then
+    snapshot: tuple[int, bytes] = (-1, b"")  # (version of the standing, positions joined), shared by dashboards
+
+    def after_crash(self) -> RaceMessage | None:
+        """Remember what was at fault, before the race runs again. Returns a message that nobody should try again."""
+        given_up = None
+        if self.suspect is not None:
+            self.poisoned.add(self.suspect)
+            self.suspect = None
+        elif self.held is not None and self.tried:
+            given_up = self.held
+            log.error("message given up", race=self.race_id, kind=type(given_up).__name__)
+            self.next_message(None)
+        self.tried = self.held is not None
+        return given_up
+
+    def next_message(self, message: RaceMessage | None) -> None:
+        """Hold a new message; None when the one in hand is done."""
+        self.held = message
+        self.suspect = None
+        self.tried = False
+        if self.poisoned:
+            self.poisoned = set()
+
+
+def joined_positions(cell: RaceCell) -> bytes:
+    """All live positions as JSON, joined by commas: made once per version of the standing."""
+    standing = cell.standing
+    if cell.snapshot[0] != standing.version:
+        joined = b",".join(wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items())
+        cell.snapshot = (standing.version, joined)
+    return cell.snapshot[1]

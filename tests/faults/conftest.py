@@ -1,0 +1,5 @@
+"""Fixtures of the fault tests."""
+
+from tests.live.stores import database as database
+from tests.live.stores import postgres_server as postgres_server
+from tests.live.stores import redis_process as redis_process

@@ -1,0 +1,121 @@
+"""A dashboard on a thread: subscribes, comes back when its connection ends, keeps what it shows.
+
+On one connection nothing may go backward, whatever fails behind it. A new connection begins with what its snapshots
+say: live may have run ahead of history, and a daemon that was killed knows what is durable.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
+
+from tests.live.station import token
+
+RETRY_S = 0.2
+OPEN_S = 5.0
+TURN_S = 0.2
+
+Shown = dict[tuple[str, str], str]  # (race, participant) -> timestamp
+
+
+@attrs.define(eq=False)
+class Spectator:
+    """Used as `with Spectator(port, races) as spectator:`."""
+
+    port: int  # of the daemon
+    races: Sequence[str]
+    connected: int = 0  # times
+    _shown: Shown = attrs.field(factory=dict)
+    _snapshots: set[str] = attrs.field(factory=set)  # races that this connection has one of
+    _backward: list[str] = attrs.field(factory=list)
+    _ending: threading.Event = attrs.field(factory=threading.Event)
+    _failure: BaseException | None = None
+    _thread: threading.Thread = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join()
+        if kind is None:
+            self.shown()
+
+    def shown(self) -> Shown:
+        """What it shows now; raises when anything ever went backward on a connection."""
+        if self._failure is not None:
+            raise self._failure
+        assert not self._backward, self._backward
+        return dict(self._shown)
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._connection()
+                except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake):
+                    self._ending.wait(RETRY_S)
+        except BaseException as failure:
+            self._failure = failure
+            raise
+
+    def _connection(self) -> None:
+        """One connection, to its end."""
+        url = f"ws://127.0.0.1:{self.port}/tracking?token={token()}"
+        options: dict[str, Any] = {"open_timeout": OPEN_S, "close_timeout": 1, "max_size": None, "compression": None}
+        with connect(url, proxy=None, **options) as socket:
+            self.connected += 1
+            self._snapshots.clear()
+            for race in self.races:
+                socket.send(json.dumps({"event": "subscribe_race", "data": {"raceId": race}}))
+            while not self._ending.is_set():
+                self._receive(socket)
+
+    def _receive(self, socket: Connection) -> None:
+        try:
+            message = json.loads(socket.recv(timeout=TURN_S))
+        except TimeoutError:
+            return
+        data = message["data"]
+        match message["event"]:
+            case "race_snapshot":
+                self._snapshot(data)
+            case "position_update":
+                self._show(data)
+            case "batch_position_update":
+                for position in data["positions"]:
+                    self._show(position)
+            case "participant_stale":
+                pass
+            case other:
+                raise AssertionError(f"{other}: {data}")
+
+    def _snapshot(self, data: dict[str, Any]) -> None:
+        race = data["raceId"]
+        if race not in self._snapshots:
+            self._snapshots.add(race)
+            for key in [key for key in self._shown if key[0] == race]:
+                del self._shown[key]
+        for position in data["positions"]:
+            self._show(position)
+
+    def _show(self, position: dict[str, Any]) -> None:
+        key, timestamp = (position["raceId"], position["participantId"]), position["timestamp"]
+        before = self._shown.get(key, "")
+        if timestamp < before and not position.get("corrected"):
+            self._backward.append(f"{key} went from {before} back to {timestamp}")
+        self._shown[key] = timestamp

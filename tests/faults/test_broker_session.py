@@ -1,0 +1,139 @@
+"""Whose session is it: two daemons with one client_id, a broker that only restarts, one that refuses a subscription."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from actors.drivers.addresses import PostgresAddress, RedisAddress
+from tests.actors.scripted_broker import scripted_broker
+from tests.faults.checker import check
+from tests.faults.press import Press
+from tests.live.daemon import SUPERVISOR, DaemonProcess, external, write_settings
+from tests.live.expected import fix
+from tests.live.station import Running, station, until
+from tests.live.stores import Database
+from tests.servers import free_port
+
+pytestmark = pytest.mark.live
+RESTARTS = 5
+
+
+def errors(running: Running) -> list[str]:
+    return [line for line in running.log.splitlines() if "[error" in line]
+
+
+def test_of_two_daemons_with_one_client_id_one_ends_and_says_why(
+    tmp_path: Path, postgres_server: PostgresAddress
+) -> None:
+    with station(tmp_path, postgres_server) as at:
+        (tmp_path / "second").mkdir()
+        beside = attrs.evolve(at, folder=tmp_path / "second", port=free_port())
+        with (
+            at.daemon() as one,
+            Press(at.broker.port, rate=100, participants=5) as press,
+            beside.daemon(ready=False) as two,
+        ):
+            until(lambda: one.process.poll() is not None or two.process.poll() is not None, "one of them ends")
+            lost = one if one.process.poll() is not None else two
+            (stays, where) = (two, beside) if lost is one else (one, at)
+            assert lost.process.returncode == 1, lost.log
+            (line,) = errors(lost)
+            assert "another client uses our client_id 'tracking-backend'" in line
+            assert "drained: everything taken is committed and acknowledged" in lost.log
+            where.ready(stays)
+            after = len(press.acknowledged) + 100  # newer than what only the other one had seen
+            until(lambda: len(press.acknowledged) > after)
+            check(where, stays, press)
+            assert errors(stays) == []
+            assert stays.stop() == 0
+
+
+def test_a_broker_that_restarts_again_and_again_ends_nobody(tmp_path: Path, postgres_server: PostgresAddress) -> None:
+    """Back within the daemon's first wait, so that no attempt to connect fails in between."""
+    with (
+        station(tmp_path, postgres_server) as at,
+        at.daemon() as running,
+        Press(at.broker.port, rate=100) as press,
+    ):
+        saved = at.broker.folder / "mosquitto.db"
+        until(lambda: saved.exists() and b"tracking-backend" in saved.read_bytes(), "the session is on disk")
+        for number in range(1, RESTARTS + 1):
+            at.broker.stop() if number % 2 else at.broker.kill()
+            at.broker.start()
+            until_connected(running, number + 1)
+        check(at, running, press)
+        assert errors(running) == []
+        assert running.stop() == 0
+
+
+def until_connected(running: Running, times: int) -> None:
+    up = "component=broker detail=ok"
+    until(lambda: running.log.count(up) >= times, f"connected for the {times}th time")
+
+
+def test_a_forgotten_session_is_told_after_a_restart_of_the_daemon_too(
+    tmp_path: Path, postgres_server: PostgresAddress
+) -> None:
+    """What came while both were away is lost upstream: nobody but the daemon can know that there was a session."""
+    with station(tmp_path, postgres_server) as at:
+        with at.daemon() as running:
+            assert running.metrics()["tracking_mqtt_session_lost_total"] == 0, "the first session was never there"
+            assert running.stop() == 0
+        at.send(fix("R"))
+        at.broker.stop()
+        (at.broker.folder / "mosquitto.db").unlink()
+        at.broker.start()
+        with at.daemon() as running:
+            assert running.metrics()["tracking_mqtt_session_lost_total"] == 1
+            (line,) = errors(running)
+            assert "the broker forgot our session" in line
+            at.send(fix("R", "P2"))
+            running.settled(1)
+            assert [row[1] for row in at.rows("R")] == ["P2"]
+
+
+@asynccontextmanager
+async def alive(settings: Path, port: int) -> AsyncIterator[DaemonProcess]:
+    """The daemon as a process, which need not become ready."""
+    log = settings.parent / "daemon.log"
+    with log.open("wb") as output:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, SUPERVISOR, "--settings", str(settings)], stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield DaemonProcess(settings, port, log, process)
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+
+
+async def test_a_refused_subscription_is_an_error_that_names_the_topic(
+    tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]
+) -> None:
+    """mosquitto 2.0.11 grants what its ACL denies, so the broker is a scripted one."""
+    async with scripted_broker() as broker:
+        broker.suback = b"\x01\x87"
+        sections = external(broker.port, redis_process[0], database.address, port := free_port())
+        sections["mqtt"]["topics"] = "race/+/position, secret/+/position"
+        async with alive(write_settings(tmp_path, sections), port) as running:
+            await broker.connected()
+            with trio.fail_after(60):
+                while "refused a subscription" not in running.log.read_text():
+                    await trio.sleep(0.05)
+            (line,) = [line for line in running.log.read_text().splitlines() if "[error" in line]
+            assert "secret/+/position" in line
+            assert "Not authorized" in line
+            status, body = await running.get("/readyz/ingest")
+            assert status == 503
+            assert "subscription secret/+/position refused: Not authorized" in json.dumps(json.loads(body))
+            assert await running.stop() == 0
