@@ -1,0 +1,14 @@
+"""What the daemon costs, beside what else does the same job, on one machine in one run.
+
+    python -m tests.benchmarks             all of these, and one table of what is to be reached
+    python -m tests.benchmarks.ingest      from publisher to committed row, beside paho alone and the peer
+    python -m tests.benchmarks.fanout      one race to 1, 100 and 1,000 dashboards, beside the peer, and slow ones
+    python -m tests.benchmarks.growth      more races, more participants; questions to a table of 10 million rows
+    python -m tests.benchmarks.recovery    a backlog in the broker
+    python -m tests.benchmarks.startup     until ready
+
+Each prints a table of medians with (lowest to highest), writes all its results as JSON, and has --help and --quick.
+`--peer FOLDER` adds the peer: a copy of ../shared/peer after `npm ci && npm run build`. Numbers of different minutes on
+a shared machine cannot be compared: what is compared takes turns in one run, under the same publisher, dashboards and
+questions to PostgreSQL.
+"""

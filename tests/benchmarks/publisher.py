@@ -1,7 +1,7 @@
 """A publisher that costs next to nothing: MQTT 3.1.1 on a bare socket, packets put together from ready-made pieces.
 
-Run as a process of its own, so that neither the daemon nor the dashboard waits for it. Prints one JSON object: moments
-of the first send and the last PUBACK (seconds, CLOCK_MONOTONIC, which all processes of a machine share).
+A process of its own. Prints `ready`, waits for a line, publishes, and prints one JSON object: Unix times of the first
+send and the last PUBACK, and how far a paced load fell behind (ms): a large number means that the load was another one.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ import json
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 CHUNK = 200  # messages in one send
 WINDOW = 1000  # messages without PUBACK, as the peer's publisher has it
-PLACES = 10  # prebuilt packets a participant
+PLACES = 10  # prebuilt packets a participant, where there are few
+FEW = 1000
 STAMP_BYTES = len("2025-07-01T08:15:30.123Z")
 CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05bench"  # clean session, no keepalive
 CONNACK_BYTES = PUBACK_BYTES = 4
 
 
-def pieces(participants: int, race_id: str) -> list[tuple[bytes, bytes, bytes]]:
-    """PUBLISH packets at QoS 1 (MQTT 3.1.1 section 3.3) without what differs: packet id, then timestamp."""
+def pieces(participants: int, races: int, race_id: str) -> list[tuple[bytes, bytes, bytes]]:
+    """PUBLISH packets at QoS 1 (MQTT 3.1.1 section 3.3) without what differs: packet id, then timestamp.
+
+    Several races have a number behind the id, and take the participants in turn.
+    """
     found = []
-    for i in range(participants * PLACES):
+    for i in range(participants * (PLACES if participants <= FEW else 1)):
         who = f"P{i % participants:05}"
+        race = race_id if races == 1 else f"{race_id}-{i % participants % races}"
         topic = f"tracking/{who}/position".encode()
         before = (
-            f'{{"participant_id":"{who}","race_id":"{race_id}","latitude":{-7.9456 + i * 1e-5:.6f},'
+            f'{{"participant_id":"{who}","race_id":"{race}","latitude":{-7.9456 + i * 1e-5:.6f},'
             f'"longitude":{112.6145 + i * 1e-5:.6f},"timestamp":"'
         ).encode()
         after = b'","status":"moving"}'
@@ -47,16 +53,19 @@ def stamp(unix_ms: int) -> bytes:
 
 
 def publish(sock: socket.socket, packets: Sequence[tuple[bytes, bytes, bytes]], args: argparse.Namespace) -> float:
-    """Send all, wait for all PUBACKs. Returns when it began.
+    """Send all, wait for all PUBACKs. Returns how far it fell behind, in seconds.
 
     A timestamp is the moment of sending, but grows from fix to fix of a participant: every fix changes a live position.
     """
     count, rate, participants = args.count, args.rate, args.participants
     sent = acked = unix_ms = floor_ms = answered_bytes = 0
+    behind_s = 0.0
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     began = time.monotonic()
     while acked < count:
+        if rate and sent < count:
+            behind_s = max(behind_s, time.monotonic() - began - sent / rate)
         due = min(count, int((time.monotonic() - began) * rate) + 1) if rate else count
         upto = min(due, sent + CHUNK, acked + WINDOW)
         parts: list[bytes] = []
@@ -78,7 +87,7 @@ def publish(sock: socket.socket, packets: Sequence[tuple[bytes, bytes, bytes]], 
             assert data, "the broker closed the connection"
             answered_bytes += len(data)
             acked = answered_bytes // PUBACK_BYTES
-    return began
+    return behind_s
 
 
 def main() -> None:
@@ -88,15 +97,19 @@ def main() -> None:
     parser.add_argument("--race", required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--participants", type=int, default=200)
+    parser.add_argument("--races", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0, help="messages a second; 0 = as fast as it goes")
     args = parser.parse_args()
-    packets = pieces(args.participants, args.race)
+    packets = pieces(args.participants, args.races, args.race)
     with socket.create_connection(("127.0.0.1", args.port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(CONNECT)
         assert sock.recv(CONNACK_BYTES, socket.MSG_WAITALL) == b"\x20\x02\x00\x00", "not let in"
-        began = publish(sock, packets, args)
-        print(json.dumps({"began": began, "ended": time.monotonic()}))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        began = time.time()
+        behind_s = publish(sock, packets, args)
+        print(json.dumps({"began": began, "ended": time.time(), "behind_ms": behind_s * 1000}))
         sock.sendall(b"\xe0\x00")
 
 

@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
+import psycopg
 
 from actors.drivers.addresses import PostgresAddress, RedisAddress
-from actors.drivers.libpq import connect
 from actors.settings import Secret
+from tests.live.station import conninfo
 from tests.servers import Server, start_mosquitto, start_postgres, start_redis
+
+POSTGRES = {
+    "fsync": "on",
+    "shared_buffers": "256MB",
+    "track_commit_timestamp": "on",
+    "track_wal_io_timing": "on",
+    "max_wal_size": "4GB",  # no checkpoint in the middle of a measurement
+    "maintenance_work_mem": "512MB",
+}
+POLL_S = 0.2
+"""Between questions whether all rows are there: counting costs PostgreSQL some milliseconds."""
+
+COMMITTED = """
+    select count(*), coalesce(min(committed), 0), coalesce(max(committed), 0),
+        percentile_disc(array[0.5, 0.99, 1]) within group (order by (committed - published) * 1000)
+      from (select extract(epoch from pg_xact_commit_timestamp(xmin))::float8 as committed,
+              extract(epoch from client_timestamp)::float8 as published
+          from tracking_positions where starts_with(race_id, %s)) as rows"""
+WAL_FLUSH = """
+    select coalesce(sum(fsync_time) / nullif(sum(fsyncs), 0), 0)::float8 from pg_stat_io
+      where object = 'wal' and backend_type = 'client backend'"""
+
+
+@attrs.frozen
+class Committed:
+    """When the rows of a load were committed, by PostgreSQL's own record.
+
+    A transaction's moment is noted when its commit record is written, just before that is flushed to disk: one flush
+    (`Site.flush_ms`) has to be added until its client hears of it.
+    """
+
+    rows: int
+    first_s: float  # Unix time
+    last_s: float
+    p50_ms: float  # from a fix's timestamp, the moment of publishing
+    p99_ms: float
+    max_ms: float
 
 
 @attrs.frozen
 class Site:
     """A broker, PostgreSQL and Valkey on 127.0.0.1, without passwords."""
 
+    folder: Path
     broker: Server
     postgres: Server
     redis: Server
@@ -30,21 +71,44 @@ class Site:
         """The address of a database."""
         return PostgresAddress(self.postgres.host, self.postgres.port, self.postgres.username, Secret(""), name)
 
-    async def new_database(self, name: str, schema: str = "") -> PostgresAddress:
-        """Made afresh, with this SQL applied."""
-        await self.run("postgres", f"drop database if exists {name} with (force)")
-        await self.run("postgres", f"create database {name}")
+    def afresh(self, name: str, schema: str = "") -> PostgresAddress:
+        """What every turn starts from: a new database, empty broker and cache, and no checkpoint due.
+
+        The broker must forget the daemon's session, or it would queue for it what is published for the next one.
+        """
+        for server in (self.broker, self.redis):
+            server.stop()
+            server.start()
+        self.sql("postgres", f"drop database if exists {name} with (force)")
+        self.sql("postgres", f"create database {name}")
         if schema:
-            await self.run(name, schema)
+            self.sql(name, schema)
+        self.sql("postgres", "checkpoint")
         return self.database(name)
 
-    async def run(self, database: str, sql: str) -> None:
-        """SQL over a connection of its own."""
-        connection = await connect(self.database(database), "benchmark", 10)
-        try:
-            await connection.script(sql)
-        finally:
-            connection.close()
+    def sql(self, database: str, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Run it on a connection of its own; its rows."""
+        with psycopg.connect(conninfo(self.database(database)), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def committed(self, database: str, race_id: str) -> Committed:
+        """Of the rows whose race id begins with this one."""
+        ((rows, first_s, last_s, latencies_ms),) = self.sql(database, COMMITTED, [race_id])
+        return Committed(rows, first_s, last_s, *(latencies_ms or (0.0, 0.0, 0.0)))
+
+    def until_committed(self, database: str, race_id: str, rows: int, within_s: float) -> Committed:
+        """Once there are that many."""
+        deadline = time.monotonic() + within_s
+        question = "select count(*) from tracking_positions where starts_with(race_id, %s)"
+        while (there := self.sql(database, question, [race_id])[0][0]) < rows:
+            assert time.monotonic() < deadline, f"{there} of {rows} rows after {within_s:g} s"
+            time.sleep(POLL_S)
+        return self.committed(database, race_id)
+
+    def flush_ms(self) -> float:
+        """What making a transaction durable took PostgreSQL, on average since it was started."""
+        return float(self.sql("postgres", WAL_FLUSH)[0][0])
 
 
 @contextmanager
@@ -56,11 +120,11 @@ def start_site(folder: Path) -> Iterator[Site]:
             own = folder / start.__name__
             own.mkdir(parents=True)
             servers.append(stack.enter_context(start(own)))
-        site = Site(*servers)
+        site = Site(folder, *servers)
         site.broker.stop()
         site.broker.argv = [part for part in site.broker.argv if part != "-v"]
         site.broker.start()
         site.postgres.stop()
-        site.postgres.argv = [*site.postgres.argv, "--fsync=on", "--shared_buffers=256MB"]
+        site.postgres.argv = [*site.postgres.argv, *(f"--{key}={value}" for key, value in POSTGRES.items())]
         site.postgres.start()
         yield site

@@ -1,0 +1,117 @@
+"""What is measured: a process that takes fixes from the broker and tells dashboards. The daemon, or the peer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import attrs
+
+from tests.benchmarks.site import Site
+from tests.live.daemon import SUPERVISOR, external, write_settings
+from tests.live.station import SECRET, Running, conserved
+from tests.servers import free_port
+
+Sections = Mapping[str, Mapping[str, object]]
+START_S = 120.0
+STOP_S = 60.0
+READY_POLL_S = 0.005
+
+
+@attrs.frozen
+class Subject:
+    """One such process."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    dialect: str  # of its dashboards: a key of websocket.DIALECTS
+    database: str
+    log: Path
+
+    def cpu_s(self) -> float:
+        """User and system time of all its threads, to the nanosecond; its children's not included."""
+        # clock_getcpuclockid(3) of the C library, which Python does not offer for other processes.
+        return time.clock_gettime(~self.process.pid << 3 | 2)
+
+    def memory_mib(self, field: str = "VmRSS") -> float:
+        """Resident now; `VmHWM`: the most that ever was."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError(f"no {field}")
+
+    @property
+    def running(self) -> Running:
+        """The daemon as the tests know it."""
+        return Running(self.port, self.process, self.log)
+
+    def settle(self, messages: int) -> None:
+        """That many messages came since its start, all are acknowledged, and the books balance."""
+        seen = self.running.settled(messages)
+        assert seen["tracking_acks_total"] == messages, seen
+        assert conserved(seen), seen
+
+
+@attrs.frozen
+class Place:
+    """Settings and a data_dir, in which a daemon can be started several times."""
+
+    settings: Path
+    port: int
+    database: str
+
+    @contextmanager
+    def daemon(self) -> Iterator[Subject]:
+        """Ready for fixes. At the end it is stopped, and then its exit code must be 0."""
+        log = self.settings.with_name("daemon.log")
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, SUPERVISOR, "--settings", str(self.settings)], stdout=output, stderr=output
+            )
+        subject = Subject(process, self.port, "daemon", self.database, log)
+        try:
+            self._until_ready(subject)
+            yield subject
+            process.terminate()
+            assert process.wait(STOP_S) == 0, subject.running.log[-3000:]
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_S)
+            process.kill()
+            process.wait()
+
+    def _until_ready(self, subject: Subject) -> None:
+        deadline = time.monotonic() + START_S
+        while True:
+            assert subject.process.poll() is None, subject.running.log[-3000:]
+            assert time.monotonic() < deadline, subject.running.log[-3000:]
+            with suppress(OSError):
+                if subject.running.get("/readyz/ingest")[0] == 200:
+                    return
+            time.sleep(READY_POLL_S)
+
+
+def place(folder: Path, sections: Sections, database: str = "") -> Place:
+    """A new one, for settings that name no port."""
+    folder.mkdir()
+    port = free_port()
+    found: dict[str, dict[str, object]] = {"app": {"port": port}, "ws": {"port": port, "auth_secret": SECRET}}
+    for name, keys in sections.items():
+        found[name] = {**found.get(name, {}), **keys}
+    return Place(write_settings(folder, found), port, database)
+
+
+def daemon_place(site: Site, folder: Path, database: str, sections: Sections) -> Place:
+    """A new one for a daemon with the servers of the site."""
+    found = external(site.broker.port, site.redis_address, site.database(database), 0)
+    for name in ("app", "ws"):
+        del found[name]
+    for name, keys in sections.items():
+        found.setdefault(name, {}).update(keys)
+    return place(folder, found, database)
