@@ -26,7 +26,9 @@ from actors.metrics import Metrics
 log = structlog.get_logger("spool")
 
 ASK_S = 1.0
-"""How often PostgreSQL is asked whether it is back, and, when it is there and idle, five times as rarely."""
+"""How often PostgreSQL is asked whether it is back."""
+ASK_SELDOM = 5
+"""While it is there, and no row waits for it, it is asked so many times as rarely."""
 PATIENCE_LEAST_S = 1.0
 """For an answer of PostgreSQL, however small [postgres] spool_after_s is."""
 DRAIN_ROWS = 2_000
@@ -136,6 +138,10 @@ class Spooling:
     def _takes(self) -> bool:
         return self.spool is not None and self._opened and not self._full
 
+    @property
+    def _rows_wait(self) -> bool:
+        return self._removing is not None or (self.spool is not None and self.spool.rows > 0)
+
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally | None:
         """The rows are synced on this node when this returns a tally; None: the spool takes no more for now."""
         assert self.spool is not None
@@ -167,7 +173,7 @@ class Spooling:
             started = trio.current_time()
             try:
                 await self.committer.store.ping()
-                while self.spool is not None and (self.spool.rows or self._removing is not None):
+                while self.spool is not None and self._rows_wait:
                     await self._drain_some(self.spool)
                 self._back()
             except StoreUnavailable as trouble:
@@ -177,7 +183,10 @@ class Spooling:
             except SpoolUnavailable as trouble:
                 self.health.down("spool", str(trouble))
                 self._back()
-            await trio.sleep(5 * ASK_S if self.health.components["postgres"].up else ASK_S)
+            for _ in range(ASK_SELDOM):
+                await trio.sleep(ASK_S)
+                if self._rows_wait or not self.health.components["postgres"].up:
+                    break
 
     async def _drain_some(self, spool: Spool) -> None:
         if self._removing is None:

@@ -35,6 +35,18 @@ async def test_away_for_long_rows_go_to_the_spool_and_later_to_postgresql(autoju
         assert w.health.components["spool"].detail == "not in use"
 
 
+async def test_it_is_asked_soon_after_a_write_found_it_gone(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w, running(w):
+        await trio.sleep(0.5)  # the first question was answered, the next one is far
+        w.store.delay_s = 1e9
+        w.put(0, make_fix())
+        await trio.sleep(3.2)
+        assert w.spool.rows == 1
+        w.store.delay_s = 0
+        await trio.sleep(1.1)
+        assert w.spool.rows == 0
+
+
 async def test_a_full_spool_stops_settling_and_recovers(autojump_clock: MockClock) -> None:
     async with world(with_spool=True) as w, running(w):
         w.store.trouble = StoreUnavailable("gone")

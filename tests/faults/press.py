@@ -171,7 +171,7 @@ class Press:
         who = rng.choice(self.races), f"P{rng.randrange(self.participants)}"
         kind = rng.random()
         if kind < REPEAT and self.sent:
-            return (rng.choice(tuple(self.sent.values())),)
+            return (self.sent[rng.choice(self.history)[2]],)
         if kind < REPEAT + LATE and who in self._places:
             at_ms, latitude, longitude = self._places[who]
             return (_fix(who, at_ms - rng.randrange(1, 60_000), latitude, longitude),)

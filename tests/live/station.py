@@ -299,9 +299,9 @@ def as_payload(payload: Payload) -> bytes:
 @contextmanager
 def station(folder: Path, server: PostgresAddress, *, broker: str = "", **keys: dict[str, object]) -> Iterator[Station]:
     """`broker` are lines for mosquitto's file, `keys` more settings; the database is empty and dropped at the end."""
-    admin = psycopg.connect(conninfo(server), autocommit=True)
     name = f"tracking_{secrets.token_hex(4)}"
-    admin.execute(f"create database {name}".encode())
+    with psycopg.connect(conninfo(server), autocommit=True) as admin:
+        admin.execute(f"create database {name}".encode())
     address = attrs.evolve(server, database=name)
     folders = [folder / part for part in ("broker", "redis")]
     for each in folders:
@@ -316,8 +316,8 @@ def station(folder: Path, server: PostgresAddress, *, broker: str = "", **keys: 
             made.settings()
             yield made
     finally:
-        admin.execute(f"drop database {name} with (force)".encode())
-        admin.close()
+        with psycopg.connect(conninfo(server), autocommit=True) as admin:
+            admin.execute(f"drop database {name} with (force)".encode())
 
 
 def conninfo(address: PostgresAddress) -> str:
