@@ -58,6 +58,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/http_query.py               paths and query strings -> ids and queries, or what is wrong
   core/identity.py                 ids that are functions of what they name
   core/judge.py                    topic and payload -> fixes and rejections: the careful way, which rule is broken
+  core/kept.py                     what a tracker keeps until its receipt
   core/ledger.py                   what is taken and not acknowledged; which acknowledgements may go out now
   core/live_value.py               a live position as Redis holds it, read back
   core/once.py                     a log line at most once a second, with a count of the rest

@@ -71,24 +71,32 @@ class Outcome:
     seconds: float
 
 
-def publish(command: str, settings: Settings, produce: Produce, total: int | None) -> Outcome:
+def publish(
+    command: str,
+    settings: Settings,
+    produce: Produce,
+    total: int | None,
+    on_receipt: Callable[[bytes], None] | None = None,
+) -> Outcome:
     """Publish what `produce` hands over, wait for every acknowledgement, and say on stderr how it went.
 
     `total`: messages, for the bar; None when nobody knows. SIGINT and SIGTERM end `produce`, a second one all.
     Raises PublishFailed.
     """
-    outcome = trio.run(_publish, settings.mqtt, produce, _bar(command, total))
+    outcome = trio.run(_publish, settings.mqtt, produce, _bar(command, total), on_receipt)
     rate = f", {outcome.acknowledged / outcome.seconds:,.0f}/s" if outcome.seconds > 0 else ""
-    _say(f"{command}: {outcome.acknowledged:,} messages acknowledged in {outcome.seconds:.1f} s{rate}")
+    say(f"{command}: {outcome.acknowledged:,} messages acknowledged in {outcome.seconds:.1f} s{rate}")
     if outcome.unheard:
         share = "all" if outcome.unheard == outcome.acknowledged else f"{outcome.unheard:,}"
-        _say(f"{command}: warning: nobody subscribed to the topics of {share} of them: the broker dropped these")
+        say(f"{command}: warning: nobody subscribed to the topics of {share} of them: the broker dropped these")
     if outcome.acknowledged < outcome.published:
-        _say(f"{command}: {outcome.published - outcome.acknowledged:,} were not acknowledged")
+        say(f"{command}: {outcome.published - outcome.acknowledged:,} were not acknowledged")
     return outcome
 
 
-async def _publish(mqtt: MqttSettings, produce: Produce, bar: Progress) -> Outcome:
+async def _publish(
+    mqtt: MqttSettings, produce: Produce, bar: Progress, on_receipt: Callable[[bytes], None] | None
+) -> Outcome:
     started = time.monotonic()
     failed: PublishFailed | None = None
     interrupted = False
@@ -96,7 +104,7 @@ async def _publish(mqtt: MqttSettings, produce: Produce, bar: Progress) -> Outco
         producing = trio.CancelScope()
         await nursery.start(_heed_signals, producing, nursery.cancel_scope)
         try:
-            async with open_publisher(mqtt) as publisher:
+            async with open_publisher(mqtt, on_receipt) as publisher:
                 nursery.start_soon(_draw, bar, publisher)
                 with producing:
                     await produce(publisher)
@@ -149,5 +157,6 @@ async def _draw(bar: Progress, publisher: Publisher) -> None:
             await trio.sleep(REFRESH_S)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """On stderr: stdout is for data."""
     print(line, file=sys.stderr)

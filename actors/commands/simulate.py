@@ -12,16 +12,19 @@ import attrs
 import msgspec
 import trio
 
-from actors.commands.publisher import Outlet, Produce, Topics, publish
+from actors.commands.publisher import Outlet, Produce, Topics, publish, say
 from actors.core.course import Course
 from actors.core.fix import STATUSES
 from actors.core.judge import normal_id
+from actors.core.kept import Kept
 from actors.core.timestamps import format_ms
 from actors.drivers.publisher import open_publisher
 from actors.settings import Settings
 
 MAX_PARTICIPANTS = 100_000
 MAX_RATE_HZ = 100.0
+PATIENCE_S = 10.0
+"""How long a tracker that keeps its fixes waits for a receipt, unless told otherwise."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -78,15 +81,35 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--seed", type=int, default=None, metavar="N", help="the same race again for the same seed (default: any)"
     )
+    parser.add_argument(
+        "--keep-until-receipt",
+        type=_patience,
+        nargs="?",
+        const=PATIENCE_S,
+        default=None,
+        metavar="S",
+        help="trackers keep each fix until its receipt, send it again when there is none after S seconds "
+        f"(default: {PATIENCE_S:g}), and the command ends when every fix has one; needs [mqtt] receipt_topic",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """0 when everything that was published was acknowledged, also after Ctrl-C; else 1."""
+    """0 when everything that was published was acknowledged, or has its receipt, also after Ctrl-C; else 1."""
     seed = random.randrange(1_000_000) if args.seed is None else args.seed
     race = Race(args.race, args.participants, args.rate_hz, args.duration_s, seed)
-    outcome = publish("simulate", settings, running(race, Topics.of(settings.mqtt), wall_ms), None)
-    return 0 if outcome.acknowledged == outcome.published else 1
+    topics = Topics.of(settings.mqtt)
+    if args.keep_until_receipt is None:
+        outcome = publish("simulate", settings, running(race, topics, wall_ms), None)
+        return 0 if outcome.acknowledged == outcome.published else 1
+    if not settings.mqtt.receipt_topic:
+        say("simulate: --keep-until-receipt needs [mqtt] receipt_topic: nobody would send receipts")
+        return 2
+    keeper = Keeper(Kept(args.keep_until_receipt))
+    publish("simulate", settings, running(race, topics, wall_ms, keeper), None, keeper.take_receipt)
+    kept = keeper.kept
+    say(f"simulate: {kept.sent_again:,} sent again, {kept.rejected:,} rejected, {len(kept):,} left without a receipt")
+    return 1 if kept else 0
 
 
 async def simulate(
@@ -110,7 +133,38 @@ async def simulate(
         await publisher.drain()
 
 
-def running(race: Race, topics: Topics, clock: Callable[[], int]) -> Produce:
+@attrs.define(eq=False)
+class Keeper:
+    """Trackers that keep what they sent until its receipt."""
+
+    kept: Kept
+    _answered: trio.Event = attrs.field(factory=trio.Event)
+
+    def take_receipt(self, payload: bytes) -> None:
+        """One has come."""
+        self.kept.forget(payload)
+        self._answered.set()
+        self._answered = trio.Event()
+
+    async def sleep_until(self, due: float, outlet: Outlet) -> None:
+        """Send again what has to be, until then."""
+        while trio.current_time() < due:
+            await trio.sleep_until(min(due, self.kept.next_due))
+            await self._send_again(outlet)
+
+    async def finish(self, outlet: Outlet) -> None:
+        """Until there is a receipt for everything."""
+        while self.kept:
+            with trio.move_on_at(self.kept.next_due):
+                await self._answered.wait()
+            await self._send_again(outlet)
+
+    async def _send_again(self, outlet: Outlet) -> None:
+        for topic, payload in self.kept.take_due(trio.current_time()):
+            await outlet.publish(topic, payload)
+
+
+def running(race: Race, topics: Topics, clock: Callable[[], int], keeper: Keeper | None = None) -> Produce:
     """The work of `publish`: each fix when it is due, stamped with the time it was due at, as a phone would."""
 
     async def produce(outlet: Outlet) -> None:
@@ -118,7 +172,10 @@ def running(race: Race, topics: Topics, clock: Callable[[], int]) -> Produce:
         started, started_ms = trio.current_time(), clock()
         for at_s, number in race.schedule():
             if started + at_s > trio.current_time():
-                await trio.sleep_until(started + at_s)
+                if keeper is None:
+                    await trio.sleep_until(started + at_s)
+                else:
+                    await keeper.sleep_until(started + at_s, outlet)
             sighting = course.sighting(number, at_s)
             if sighting is None:
                 continue
@@ -131,7 +188,13 @@ def running(race: Race, topics: Topics, clock: Callable[[], int]) -> Produce:
                 "timestamp": format_ms(started_ms + round(at_s * 1000)),
                 "status": STATUSES[sighting.status],
             }
-            await outlet.publish(topics.topic(participant_id, race.race_id), _encoder.encode(payload))
+            topic, encoded = topics.topic(participant_id, race.race_id), _encoder.encode(payload)
+            if keeper is not None:
+                key = (participant_id, race.race_id, str(payload["timestamp"]))
+                keeper.kept.keep(key, topic, encoded, trio.current_time())
+            await outlet.publish(topic, encoded)
+        if keeper is not None:
+            await keeper.finish(outlet)
 
     return produce
 
@@ -159,6 +222,10 @@ def _rate(text: str) -> float:
 
 def _duration(text: str) -> float:
     return _number(text, 0.001, 31_536_000, "a number of seconds above 0, at most a year")
+
+
+def _patience(text: str) -> float:
+    return _number(text, 0.1, 86_400, "a number of seconds from 0.1 to 86400")
 
 
 def _race(text: str) -> str:

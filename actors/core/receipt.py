@@ -42,5 +42,10 @@ def receipts(template: str, fixes: Iterable[Fix], rejections: Iterable[Rejection
     ]
 
 
+def receipt_filter(template: str) -> str:
+    """The topic filter that every receipt matches."""
+    return "/".join("+" if "{" in level else level for level in template.split("/"))
+
+
 def _valid(value: str | None) -> str | None:
     return None if value is None else normal_id(value)

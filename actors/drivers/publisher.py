@@ -10,15 +10,16 @@ from __future__ import annotations
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 
 import attrs
 import structlog
 import trio
 
+from actors.core.receipt import receipt_filter
 from actors.core.settings_values import Address, bind_address, broker_address
-from actors.drivers.publisher_connection import Broker, Connection, Ended, Waker
+from actors.drivers.publisher_connection import Broker, Connection, Ear, Ended, Waker
 from actors.errors import TrackingError
 from actors.settings import MqttSettings
 
@@ -70,6 +71,7 @@ class Publisher:
 
     broker: Broker
     is_v5: bool  # as the settings say
+    ear: Ear | None = None  # told in the thread
     limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
     acknowledged: int = 0  # messages, refused ones not among them
     unheard: int = 0  # acknowledged with "no matching subscribers": nobody got them (MQTT 5 only)
@@ -158,7 +160,7 @@ class Publisher:
 
     def _turn(self) -> None:
         while True:
-            connection = Connection(self.broker, self._try_v5, self._queue, self._waker, self._post)
+            connection = Connection(self.broker, self._try_v5, self._queue, self._waker, self._post, self.ear)
             ended = connection.run()
             self._queue.extendleft(reversed(list(connection.unanswered.values())))
             failure = self._judge(ended, connection.answered)
@@ -198,13 +200,20 @@ class Publisher:
 
 
 @asynccontextmanager
-async def open_publisher(mqtt: MqttSettings) -> AsyncIterator[Publisher]:
+async def open_publisher(
+    mqtt: MqttSettings, on_receipt: Callable[[bytes], None] | None = None
+) -> AsyncIterator[Publisher]:
     """A publisher to the broker of these settings, which need not be up yet. What is not drained is dropped at the end.
 
+    `on_receipt` is called in trio with each receipt that comes while it is connected; `receipt_topic` must be set.
     Raises PublishFailed from inside the block's own calls, outside of any exception group.
     """
     failed: PublishFailed | None = None
-    publisher = Publisher(_broker(mqtt), mqtt.protocol == "5")
+    ear = None
+    if on_receipt is not None:
+        token, tell = trio.lowlevel.current_trio_token(), on_receipt
+        ear = Ear(receipt_filter(mqtt.receipt_topic), lambda payload: token.run_sync_soon(tell, payload))
+    publisher = Publisher(_broker(mqtt), mqtt.protocol == "5", ear)
     with closing(publisher):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publisher.run)

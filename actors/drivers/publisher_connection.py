@@ -95,6 +95,14 @@ class Waker:
         self._there.close()
 
 
+@attrs.frozen
+class Ear:
+    """What is subscribed to, and who is told each payload, in the thread."""
+
+    topic_filter: str
+    tell: Callable[[bytes], None]
+
+
 @attrs.define(eq=False)
 class Connection:
     """Takes messages off `queue`; what the broker has not answered at the end is in `unanswered`, in order."""
@@ -104,6 +112,7 @@ class Connection:
     queue: deque[tuple[str, bytes]]
     waker: Waker
     post: Callable[[int, int, int, str], None]  # acknowledged, of them unheard, refused, and why the first one was
+    ear: Ear | None = None
     unanswered: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id
     answered: int = 0
     _dialled: bool = False  # CONNECT was sent
@@ -111,6 +120,7 @@ class Connection:
     _window: int = WINDOW
     _over: str = ""  # set by a callback: why this connection ends
     _refusal: ReasonCode | None = None  # of CONNECT
+    _is_deaf: bool = False  # the subscription was refused
     _taken: int = 0  # since the last post, as the three below
     _unheard: int = 0
     _refused: int = 0
@@ -133,7 +143,7 @@ class Connection:
         return Ended(
             self._over,
             self._is_up,
-            is_final=code in FINAL_REFUSALS,
+            is_final=code in FINAL_REFUSALS or self._is_deaf,
             was_silent=code == UNSUPPORTED_PROTOCOL or (code is None and self._dialled and not self._is_up),
         )
 
@@ -153,6 +163,10 @@ class Connection:
         client.on_connect = self._connected
         client.on_publish = self._published
         client.on_disconnect = self._disconnected
+        if self.ear is not None:
+            tell = self.ear.tell
+            client.on_message = lambda _client, _data, message: tell(bytes(message.payload))
+            client.on_subscribe = self._subscribed
         return client
 
     def _dial(self, client: mqtt.Client) -> None:
@@ -195,13 +209,15 @@ class Connection:
     # --- paho's callbacks ---
 
     def _connected(
-        self, _: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, reason: ReasonCode, given: Properties | None
+        self, client: mqtt.Client, _data: object, _: mqtt.ConnectFlags, reason: ReasonCode, given: Properties | None
     ) -> None:
         if reason.is_failure:
             self._refusal = reason
             self._over = str(reason)
             return
         self._is_up = True
+        if self.ear is not None:  # before the first message: nothing that answers it is missed
+            client.subscribe(self.ear.topic_filter, qos=1)
         self._window = min(WINDOW, getattr(given, "ReceiveMaximum", WINDOW))
 
     def _published(self, _: mqtt.Client, _data: object, packet_id: int, reason: ReasonCode, _given: Properties) -> None:
@@ -213,6 +229,14 @@ class Connection:
         else:
             self._taken += 1
             self._unheard += reason.value == NO_MATCHING_SUBSCRIBERS
+
+    def _subscribed(
+        self, _: mqtt.Client, _data: object, _mid: int, reasons: list[ReasonCode], _given: Properties | None
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._is_deaf = True
+                self._over = f"subscription to receipts: {reason}"
 
     def _disconnected(
         self, _: mqtt.Client, _data: object, _flags: mqtt.DisconnectFlags, reason: ReasonCode, _given: Properties | None

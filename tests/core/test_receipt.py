@@ -8,7 +8,7 @@ import attrs
 import msgspec
 
 from actors.core.fix import Fix, Rejection
-from actors.core.receipt import receipts
+from actors.core.receipt import receipt_filter, receipts
 from tests.making import make_fix
 
 TEMPLATE = "tracking/{participant_id}/receipt/{race_id}"
@@ -63,3 +63,9 @@ def test_nobody_is_told_what_nobody_could_match_and_no_id_escapes_into_the_topic
     assert receipts(TEMPLATE, [], rows) == []
     ((topic, _),) = receipts(TEMPLATE, [], [rejected("P1")])
     assert topic == "tracking/P1/receipt/R1"
+
+
+def test_the_filter_that_hears_all_receipts() -> None:
+    assert receipt_filter("tracking/{participant_id}/receipt") == "tracking/+/receipt"
+    assert receipt_filter("x/{race_id}/p-{participant_id}-r/end") == "x/+/+/end"
+    assert receipt_filter("receipts") == "receipts"

@@ -189,6 +189,22 @@ async def test_a_broker_that_takes_nothing_is_given_up(monkeypatch: pytest.Monke
         nursery.cancel_scope.cancel()
 
 
+async def test_receipts_that_the_broker_refuses_are_told() -> None:
+    async with scripted_broker() as broker:
+        broker.suback = b"\x87"
+        settings = attrs.evolve(to(broker.port), receipt_topic="tracking/{participant_id}/receipt")
+
+        async def publish_until_refused() -> None:
+            async with open_publisher(settings, lambda _receipt: None) as publisher:
+                with trio.fail_after(30):
+                    while True:  # the answer to SUBSCRIBE may come after those to messages
+                        await publisher.publish("t", b"x")
+                        await publisher.drain()
+
+        with pytest.raises(PublishFailed, match="refused us: subscription to receipts: Not authorized"):
+            await publish_until_refused()
+
+
 async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     settings = attrs.evolve(SETTINGS, broker_url="mqtts://127.0.0.1", ca_file=tmp_path / "none.pem")
     with pytest.raises(PublishFailed, match="ca_file"):

@@ -18,8 +18,9 @@ import trio.testing
 
 from actors.commands import simulate
 from actors.commands.publisher import Topics
-from actors.commands.simulate import Race, running
+from actors.commands.simulate import Keeper, Race, running
 from actors.core.decode import Rules, decode
+from actors.core.kept import Kept
 from actors.core.timestamps import parse_ms
 from actors.settings import Settings
 from tests.live.mqtt_desk import mosquitto
@@ -156,6 +157,7 @@ def test_the_schedule_goes_round() -> None:
         (["--race", "a/b"], "1 to 50 letters, digits"),
         (["--race", ""], "1 to 50 letters, digits"),
         (["--seed", "x"], "invalid int value"),
+        (["--keep-until-receipt", "0"], "a number of seconds from 0.1"),
     ],
 )
 def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,3 +165,36 @@ def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFix
         run(Settings.default(), *words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_keeping_without_receipts_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(Settings.default(), "--keep-until-receipt") == 2
+    assert "needs [mqtt] receipt_topic" in capsys.readouterr().err
+
+
+@attrs.define(eq=False)
+class Forgetful(Recorder):
+    """A broker and a daemon of which the first `losing` messages vanish; of the others a receipt comes at once."""
+
+    keeper: Keeper = attrs.field(kw_only=True)
+    losing: int = attrs.field(kw_only=True)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        await super().publish(topic, payload)
+        if len(self.messages) > self.losing:
+            fix = json.loads(payload)
+            receipt = {**fix, "timestamps": [fix["timestamp"]], "rejected": []}
+            self.keeper.take_receipt(json.dumps(receipt).encode())
+
+
+async def test_a_kept_fix_is_sent_again_until_its_receipt(autojump_clock: trio.testing.MockClock) -> None:
+    keeper = Keeper(Kept(3.0))
+    outlet = Forgetful(keeper=keeper, losing=4)
+    race = Race("R", participants=1, rate_hz=1.0, duration_s=6.0, seed=1)
+    started = trio.current_time()
+    await running(race, Topics(("t", "+"), by_race=False), lambda: BASE_MS, keeper)(outlet)
+    number = {payload: n for n, payload in enumerate(dict.fromkeys(payload for _, _, payload in outlet.messages))}
+    sent = [(round(at_s - started, 3), number[payload]) for at_s, _, payload in outlet.messages]
+    # Those of 0, 1 and 2 s are lost, the first of them also when it is sent again.
+    assert sorted(sent) == [(0, 0), (1, 1), (2, 2), (3, 0), (3, 3), (4, 1), (4, 4), (5, 2), (5, 5), (6, 0)]
+    assert (len(keeper.kept), keeper.kept.sent_again) == (0, 4)
