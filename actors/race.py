@@ -149,7 +149,7 @@ class Race:
         changes = cell.standing.changes(fixes, self.clock())
         if not changes:
             return
-        frames = [(c.fix, wire.position_json(c.fix, c.stale)) for c in changes] if cell.outboxes else []
+        frames = [(c.fix, cell.encode(c.fix, c.stale)) for c in changes] if cell.outboxes else []
         newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
         cell.standing.accept(changes)
         self.live_state.post(newest)

@@ -36,6 +36,16 @@ class RaceCell:
     poisoned: set[int] = attrs.field(factory=set)  # indexes of fixes of `held` that crash the race
     tried: bool = False  # `held` crashed the race before: when no single fix is at fault, it is given up then
     snapshot: tuple[int, bytes] = (-1, b"")  # (version of the standing, positions joined), shared by dashboards
+    encoded: dict[str, tuple[Fix, bool, bytes]] = attrs.field(factory=dict)  # participant -> (live fix, stale, JSON)
+
+    def encode(self, fix: Fix, stale: bool) -> bytes:
+        """The position as JSON; kept, because the next snapshots will want it too."""
+        known = self.encoded.get(fix.participant_id)
+        if known is not None and known[0] is fix and known[1] == stale:
+            return known[2]
+        position = wire.position_json(fix, stale)
+        self.encoded[fix.participant_id] = (fix, stale, position)
+        return position
 
     def after_crash(self) -> RaceMessage | None:
         """Remember what was at fault, before the race runs again. Returns a message that nobody should try again."""
@@ -63,6 +73,6 @@ def joined_positions(cell: RaceCell) -> bytes:
     """All live positions as JSON, joined by commas: made once per version of the standing."""
     standing = cell.standing
     if cell.snapshot[0] != standing.version:
-        joined = b",".join(wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items())
+        joined = b",".join([cell.encode(fix, pid in standing.stale) for pid, fix in standing.newest.items()])
         cell.snapshot = (standing.version, joined)
     return cell.snapshot[1]
