@@ -31,6 +31,11 @@ class Splitter:
     _have: int = 0  # bytes in _parts
     _need: int = 0  # bytes that the packet has, as far as known
 
+    @property
+    def inside_packet(self) -> bool:
+        """A packet has begun to come, and not ended."""
+        return bool(self._parts)
+
     def split(self, data: bytes) -> bytes:
         """Take what the broker sent. Returns the bytes for paho, whole packets only."""
         if self.plain:

@@ -6,9 +6,10 @@ What paho raises (PAHO_ERRORS) is about what the broker sent: it is logged and e
 from __future__ import annotations
 
 import select
+import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 
 import attrs
@@ -18,8 +19,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from actors.drivers.mqtt_paho import PAHO_ERRORS, Arrived, Notes, PahoClient
-from actors.drivers.mqtt_socket import BufferedSocket, Wait
+from actors.core.mqtt_split import Arrivals, Splitter
+from actors.drivers.mqtt_paho import PAHO_ERRORS, Notes, PahoClient
+from actors.drivers.mqtt_socket import READ_BYTES, BufferedSocket, Wait
 from actors.drivers.mqtt_topics import Subscriptions
 from actors.messages import BrokerEvent, Connected, MessagesArrived
 from actors.settings import MqttSettings, Secret
@@ -36,6 +38,11 @@ could destroy the last acknowledgements on their way."""
 EVENT_MESSAGES = 1000
 EVENT_BYTES = 512 * 1024
 """One MessagesArrived ends with the message that reaches one of them."""
+
+PLAIN = False
+"""True leaves every packet to paho, three times slower: for a broker whose PUBLISH the splitter does not understand."""
+
+PUBACK = b"\x40\x02"  # MQTT 5 section 3.4: without a reason code it is "success", as in 3.1.1
 
 PUBLISH_WINDOW = 20
 """QoS 1 messages of ours without PUBACK; mosquitto takes this many, a broker that takes fewer says so in CONNACK."""
@@ -71,13 +78,17 @@ class Connection:
     opened_at: float = attrs.field(factory=time.monotonic)  # seconds, monotonic
     up_at: float = 0.0  # CONNACK, as above
     _client: PahoClient = attrs.field(init=False)
+    _splitter: Splitter = attrs.field(init=False)
+    _arrivals: Arrivals = attrs.field(factory=Arrivals)
     _events: list[BrokerEvent] = attrs.field(factory=list)
     _unacked: set[int] = attrs.field(factory=set)  # packet ids taken and not acknowledged
     _window: int = PUBLISH_WINDOW
     _publishing: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id, without PUBACK
 
     def __attrs_post_init__(self) -> None:
-        self._client = PahoClient(self.sock, self.settings, self.address.username, self.address.password)
+        address, settings = self.address, self.settings
+        self._client = PahoClient(self.sock, self._arrivals, settings, address.username, address.password)
+        self._splitter = Splitter(self._arrivals, settings.protocol == "5", PLAIN)
 
     def open(self) -> None:
         """Send CONNECT, for the session that we had."""
@@ -98,18 +109,31 @@ class Connection:
         return self.epoch > 0
 
     def read(self) -> None:
-        """Take what has come, at most what one event holds."""
-        client, sock = self._client, self.sock
-        self._guard(client.loop_read)
-        while (
-            not self.ended
-            and sock.pending()
-            and len(client.arrived) < EVENT_MESSAGES
-            and client.arrived_bytes < EVENT_BYTES
-        ):
-            self._guard(client.loop_read)
-        if client.arrived and not self.is_up:
-            client.arrived.clear()
+        """Take what has come, at most about what one event holds."""
+        sock = self.sock
+        size = 0
+        while not self.ended and size < EVENT_BYTES and len(self._arrivals.messages) < EVENT_MESSAGES:
+            try:
+                data = sock.receive()
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except OSError as error:
+                self.end(f"connection lost: {error.strerror or error}")
+                break
+            if not data:
+                self.closed_in_order = not self._splitter.inside_packet and not self._client.inside_packet
+                self._explain_end(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+                break
+            size += len(data)
+            for_paho = self._splitter.split(data)
+            if for_paho:
+                sock.hand_on(for_paho)
+                while sock.handed_on and not self.ended:
+                    self._guard(self._client.loop_read)
+            if len(data) < READ_BYTES and not sock.pending():
+                break
+        if self._arrivals.messages and not self.is_up:
+            self._take_arrivals()
             self.end("protocol error: a message before CONNACK")
 
     def write(self) -> None:
@@ -134,37 +158,40 @@ class Connection:
     def take(self) -> list[BrokerEvent]:
         """What happened since the last call, in order."""
         events = self._events
-        if self._client.arrived:
-            arrived = self._client.arrived
-            self._client.arrived = []
-            self._client.arrived_bytes = 0
-            events.extend(self._message_event(part) for part in _parts(arrived))
+        if self._arrivals.messages:
+            messages, packet_ids = self._take_arrivals()
+            start = size = 0
+            for at, (_, payload) in enumerate(messages, 1):
+                size += len(payload)
+                if size >= EVENT_BYTES or at - start == EVENT_MESSAGES or at == len(messages):
+                    events.append(self._message_event(messages[start:at], packet_ids[start:at], size))
+                    start, size = at, 0
         self._events = []
         return events
 
-    def _message_event(self, part: list[Arrived]) -> MessagesArrived:
-        packet_ids = []
+    def _take_arrivals(self) -> tuple[list[tuple[bytes, bytes]], list[int]]:
+        arrivals = self._arrivals
+        messages, packet_ids = arrivals.messages, arrivals.packet_ids
+        arrivals.messages, arrivals.packet_ids = [], []
+        return messages, packet_ids
+
+    def _message_event(self, messages: list[tuple[bytes, bytes]], packet_ids: list[int], size: int) -> MessagesArrived:
         unacked = self._unacked
-        for message in part:
+        fresh = []
+        for packet_id in packet_ids:
             # A packet id 0 cannot be acknowledged. One that is still unacknowledged is a second copy: two PUBACKs
             # for it could delete the message that gets the id next.
-            if message.qos == 1 and message.packet_id and message.packet_id not in unacked:
-                unacked.add(message.packet_id)
-                packet_ids.append(message.packet_id)
-        return MessagesArrived(
-            self.epoch,
-            tuple([(message.topic, message.payload) for message in part]),
-            tuple(packet_ids),
-            sum(len(message.payload) for message in part),
-        )
+            if packet_id and packet_id not in unacked:
+                unacked.add(packet_id)
+                fresh.append(packet_id)
+        return MessagesArrived(self.epoch, tuple(messages), tuple(fresh), size)
 
     def acknowledge(self, packet_ids: tuple[int, ...]) -> None:
-        """PUBACK them in this order; one that is not waiting for it is left out."""
-        unacked = self._unacked
-        for packet_id in packet_ids:
-            if packet_id in unacked:
-                unacked.discard(packet_id)
-                self._client.ack(packet_id, 1)
+        """PUBACK them in this order, in one write; one that is not waiting for it is left out."""
+        due = [packet_id for packet_id in packet_ids if packet_id in self._unacked]
+        if due:
+            self._unacked.difference_update(due)
+            self.sock.add(b"".join([PUBACK + packet_id.to_bytes(2, "big") for packet_id in due]))
 
     def publish_from(self, waiting: deque[tuple[str, bytes]]) -> None:
         """Take as many (topic, payload) off the queue as the window allows."""
@@ -277,18 +304,4 @@ class Connection:
             self.end(f"no answer from the broker for {self.settings.keepalive_s} s")
         else:
             what = "protocol error" if code == MQTTErrorCode.MQTT_ERR_PROTOCOL else "connection lost"
-            self.closed_in_order = self.sock.at_end and not self._client.inside_packet
             self.end(what if self.is_up else f"{what} before CONNACK")
-
-
-def _parts(arrived: list[Arrived]) -> Iterator[list[Arrived]]:
-    """Cut at EVENT_MESSAGES, and after the message that reaches EVENT_BYTES."""
-    part: list[Arrived] = []
-    size = 0
-    for message in arrived:
-        if len(part) == EVENT_MESSAGES or size >= EVENT_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(message)
-        size += len(message.payload)
-    yield part

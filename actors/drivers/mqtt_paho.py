@@ -2,9 +2,10 @@
 use is in this file. Used by the driver's thread only.
 
 - It reads and writes through a socket of ours, already connected.
-- PUBLISH is taken apart here. paho builds a `Properties` object a message (half of its time), and refuses properties
-  that brokers pass on, U+FEFF in a user property for one: a single such message, sent again after each reconnect,
-  would stop everything for ever. An empty topic, a packet id 0 and a topic that is not UTF-8 pass, too.
+- PUBLISH is taken apart by us: most before paho sees them (core/mqtt_split.py), here the rest. paho would build a
+  `Properties` object a message (half of its time), and refuses properties that brokers pass on, U+FEFF in a user
+  property for one: a single such message, sent again after each reconnect, would stop everything for ever. An empty
+  topic, a packet id 0 and a topic that is not UTF-8 pass, too.
 - QoS 2 (left over in an old session; we subscribe at QoS 1) is delivered at once and its handshake completed.
 - A missing PINGRESP can be forgiven.
 - Its callbacks only note what happened; what follows from it is done by the owner, after paho has returned.
@@ -13,7 +14,6 @@ use is in this file. Used by the driver's thread only.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 import attrs
 from paho.mqtt import MQTTException
@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.mqtt_split import Arrivals
 from actors.drivers.mqtt_socket import BufferedSocket
 from actors.settings import MqttSettings, Secret
 
@@ -38,15 +39,6 @@ PAHO_ERRORS = (
 """What paho may raise on what a broker sends (the decoders of paho/mqtt/_packet.py and what they call)."""
 
 
-class Arrived(NamedTuple):
-    """One PUBLISH, as it came."""
-
-    topic: bytes  # may be empty, may be no UTF-8
-    payload: bytes
-    qos: int
-    packet_id: int  # 0 at QoS 0, and from brokers that break the rules
-
-
 @attrs.define(eq=False)
 class Notes:
     """What paho's callbacks have seen and the owner has not looked at yet."""
@@ -58,9 +50,11 @@ class Notes:
 
 
 class PahoClient(mqtt.Client):
-    """One connection's paho. Incoming messages are appended to `arrived`, whose owner takes and empties it."""
+    """One connection's paho. Incoming messages are appended to `arrivals`, whose owner takes and empties it."""
 
-    def __init__(self, sock: BufferedSocket, settings: MqttSettings, username: str, password: Secret) -> None:
+    def __init__(
+        self, sock: BufferedSocket, arrivals: Arrivals, settings: MqttSettings, username: str, password: Secret
+    ) -> None:
         is_v5 = settings.protocol == "5"
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -72,12 +66,11 @@ class PahoClient(mqtt.Client):
         )
         if username:
             self.username_pw_set(username, password.reveal() or None)
-        self.arrived: list[Arrived] = []
-        self.arrived_bytes = 0  # payload in `arrived`
         self.notes: Notes | None = None
         self.farewell: ReasonCode | None = None  # the broker's DISCONNECT
         self.unanswered = False  # ended because no PINGRESP came
         self._ours = sock
+        self._arrivals = arrivals
         self._is_v5 = is_v5
         # Without it paho writes from wherever it is, each packet by itself.
         self.on_socket_register_write = lambda *_: None
@@ -116,9 +109,8 @@ class PahoClient(mqtt.Client):
             at += length
         if at > len(packet):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        payload = packet[at:]
-        self.arrived.append(Arrived(topic, payload, qos, packet_id))
-        self.arrived_bytes += len(payload)
+        self._arrivals.messages.append((topic, packet[at:]))
+        self._arrivals.packet_ids.append(packet_id if qos == 1 else 0)
         return self._send_pubrec(packet_id) if qos == 2 else MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubrel(self) -> MQTTErrorCode:

@@ -76,7 +76,7 @@ class Rival:
 
 def _is_open(witness: BufferedSocket) -> bool:
     try:
-        return bool(witness.recv(1))
+        return bool(witness.receive())
     except BlockingIOError:
         return True
     except OSError:

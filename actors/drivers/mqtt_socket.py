@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-READ_BYTES = 64 * 1024
-"""Taken from the kernel at once. paho asks for one byte, one byte, then the rest of each packet."""
+READ_BYTES = 128 * 1024
+"""Taken from the kernel at once."""
 
 WRITE_BYTES = 256 * 1024
-"""Held back for the kernel at most; beyond it paho is told to wait."""
+"""Held back for the kernel at most; beyond it paho is told to wait. Acknowledgements come on top of it, 4 bytes a
+message that the broker has sent."""
 
 CONNECT_TIMEOUT_S = 3.0
 """For TCP and TLS together, all addresses of the host."""
@@ -34,38 +35,48 @@ Address: TypeAlias = tuple[Any, ...]
 class BufferedSocket:
     """What paho takes for a socket: `recv`, `send`, `fileno`, `setblocking`, `close` (its SocketLike).
 
-    It lies between paho and the byte stream, so this is the place where PUBLISH packets could be taken out of the
-    stream before paho sees them.
+    It lies between paho and the byte stream: its owner reads that by `receive`, and hands on what paho is to see.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._inward = b""
+        self._inward = b""  # for paho
         self._at = 0  # how much of _inward paho has taken
         self._outward = bytearray()
         self._blocked = False  # the kernel took less than it was offered
         self.heard = False  # something came since the owner last set this to False
-        self.at_end = False  # the other side closed in order, and all that it sent was taken
+
+    def receive(self) -> bytes:
+        """What has come, b"" at the end. Raises BlockingIOError or ssl.SSLWantReadError when nothing has."""
+        data = self._sock.recv(READ_BYTES)
+        self.heard = True
+        return data
+
+    def pending(self) -> bool:
+        """`receive` has something that poll() does not see."""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def hand_on(self, data: bytes) -> None:
+        """Let paho `recv` these bytes."""
+        self._inward = self._inward[self._at :] + data
+        self._at = 0
+
+    @property
+    def handed_on(self) -> int:
+        """Bytes that paho has not taken yet."""
+        return len(self._inward) - self._at
 
     def recv(self, size: int) -> bytes:
-        """At most `size` bytes, b"" at the end. Raises BlockingIOError or SSLWantReadError when none are there."""
+        """For paho: at most `size` of the bytes handed on. Raises BlockingIOError when there are none."""
         at = self._at
         if at == len(self._inward):
-            self._inward = self._sock.recv(READ_BYTES)
-            self.heard = True
-            self.at_end = not self._inward
-            at = 0
-        self._at = at + size
-        if self._at > len(self._inward):
-            self._at = len(self._inward)
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._at = min(at + size, len(self._inward))
         return self._inward[at : self._at]
 
-    def pending(self) -> int:
-        """Bytes that can be had without asking the kernel, and that poll() does not see."""
-        waiting = len(self._inward) - self._at
-        if isinstance(self._sock, ssl.SSLSocket):
-            waiting += self._sock.pending()
-        return waiting
+    def add(self, packets: bytes) -> None:
+        """Whole packets of ours, to be sent by `flush`."""
+        self._outward += packets
 
     def send(self, data: bytes | bytearray) -> int:
         """Take all of it, to be sent by `flush`. Raises BlockingIOError when too much waits already."""

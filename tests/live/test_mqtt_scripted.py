@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from actors.drivers import mqtt_connection
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.drivers.mqtt_thread import MAX_PUBLISHES
 from actors.messages import Connected, Disconnected, MessagesArrived, SubscriptionRefused
@@ -25,6 +26,12 @@ from tests.actors.scripted_broker import (
 from tests.live.mqtt_desk import SETTINGS, running
 
 BOTH = pytest.mark.parametrize("protocol", [5, 4])
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["split", "plain"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PUBLISH taken out of the stream by us, or left to paho: nobody may see a difference."""
+    monkeypatch.setattr(mqtt_connection, "PLAIN", request.param)
 
 
 def link_to(port: int, folder: Path, protocol: int = 5, settings: MqttSettings = SETTINGS) -> MqttLink:

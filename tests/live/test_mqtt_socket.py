@@ -43,20 +43,25 @@ def fill(sock: BufferedSocket) -> int:
     raise AssertionError("it takes everything")
 
 
-def test_reads_come_from_one_buffer(pair: tuple[BufferedSocket, socket.socket]) -> None:
+def test_paho_reads_what_it_is_handed(pair: tuple[BufferedSocket, socket.socket]) -> None:
     sock, theirs = pair
     with pytest.raises(BlockingIOError):
-        sock.recv(1)
+        sock.receive()
     assert not sock.heard
     theirs.sendall(b"abcdef")
-    assert sock.recv(1) == b"a"
+    with pytest.raises(BlockingIOError):
+        sock.recv(1)
+    assert sock.receive() == b"abcdef"
     assert sock.heard
-    assert sock.pending() == 5
+    sock.hand_on(b"abc")
+    assert sock.recv(1) == b"a"
+    sock.hand_on(b"def")
+    assert sock.handed_on == 5
     assert sock.recv(2) == b"bc"
     assert sock.recv(READ_BYTES) == b"def"
-    assert sock.pending() == 0
+    assert sock.handed_on == 0
     theirs.close()
-    assert sock.recv(1) == b""
+    assert sock.receive() == b""
 
 
 def test_writes_wait_for_flush_and_for_the_kernel(pair: tuple[BufferedSocket, socket.socket]) -> None:
