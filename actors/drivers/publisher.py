@@ -221,7 +221,8 @@ async def open_publisher(
                 yield publisher
             except PublishFailed as error:
                 failed = error
-            nursery.cancel_scope.cancel()
-            publisher.wake()
+            finally:  # cancelled, too: its thread looks at that when it is woken
+                nursery.cancel_scope.cancel()
+                publisher.wake()
     if failed is not None:
         raise failed
