@@ -61,6 +61,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/kept.py                     what a tracker keeps until its receipt
   core/ledger.py                   what is taken and not acknowledged; which acknowledgements may go out now
   core/live_value.py               a live position as Redis holds it, read back
+  core/mqtt_deliveries.py          messages of one connection on their way to the reader, PUBACKs on the way back
   core/mqtt_split.py               PUBLISH packets out of the broker's bytes
   core/once.py                     a log line at most once a second, with a count of the rest
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync

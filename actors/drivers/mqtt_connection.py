@@ -19,11 +19,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.mqtt_deliveries import EVENT_BYTES, EVENT_MESSAGES, Deliveries
 from actors.core.mqtt_split import Arrivals, Splitter
 from actors.drivers.mqtt_paho import PAHO_ERRORS, Notes, PahoClient
 from actors.drivers.mqtt_socket import READ_BYTES, BufferedSocket, Wait
 from actors.drivers.mqtt_topics import Subscriptions
-from actors.messages import BrokerEvent, Connected, MessagesArrived
+from actors.messages import BrokerEvent, Connected
 from actors.settings import MqttSettings, Secret
 
 log = structlog.get_logger("mqtt")
@@ -35,14 +36,8 @@ LINGER_S = 1.0
 """For the broker to close after our DISCONNECT: closing first, with unread data, would reset the connection and
 could destroy the last acknowledgements on their way."""
 
-EVENT_MESSAGES = 1000
-EVENT_BYTES = 512 * 1024
-"""One MessagesArrived ends with the message that reaches one of them."""
-
 PLAIN = False
 """True leaves every packet to paho, three times slower: for a broker whose PUBLISH the splitter does not understand."""
-
-PUBACK = b"\x40\x02"  # MQTT 5 section 3.4: without a reason code it is "success", as in 3.1.1
 
 PUBLISH_WINDOW = 20
 """QoS 1 messages of ours without PUBACK; mosquitto takes this many, a broker that takes fewer says so in CONNACK."""
@@ -80,14 +75,15 @@ class Connection:
     _client: PahoClient = attrs.field(init=False)
     _splitter: Splitter = attrs.field(init=False)
     _arrivals: Arrivals = attrs.field(factory=Arrivals)
+    _deliveries: Deliveries = attrs.field(init=False)
     _events: list[BrokerEvent] = attrs.field(factory=list)
-    _unacked: set[int] = attrs.field(factory=set)  # packet ids taken and not acknowledged
     _window: int = PUBLISH_WINDOW
     _publishing: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id, without PUBACK
 
     def __attrs_post_init__(self) -> None:
         address, settings = self.address, self.settings
         self._client = PahoClient(self.sock, self._arrivals, settings, address.username, address.password)
+        self._deliveries = Deliveries(self._arrivals)
         self._splitter = Splitter(self._arrivals, settings.protocol == "5", PLAIN)
 
     def open(self) -> None:
@@ -133,7 +129,7 @@ class Connection:
             if len(data) < READ_BYTES and not sock.pending():
                 break
         if self._arrivals.messages and not self.is_up:
-            self._take_arrivals()
+            self._deliveries.take(0)
             self.end("protocol error: a message before CONNACK")
 
     def write(self) -> None:
@@ -158,40 +154,13 @@ class Connection:
     def take(self) -> list[BrokerEvent]:
         """What happened since the last call, in order."""
         events = self._events
-        if self._arrivals.messages:
-            messages, packet_ids = self._take_arrivals()
-            start = size = 0
-            for at, (_, payload) in enumerate(messages, 1):
-                size += len(payload)
-                if size >= EVENT_BYTES or at - start == EVENT_MESSAGES or at == len(messages):
-                    events.append(self._message_event(messages[start:at], packet_ids[start:at], size))
-                    start, size = at, 0
+        events.extend(self._deliveries.take(self.epoch))
         self._events = []
         return events
 
-    def _take_arrivals(self) -> tuple[list[tuple[bytes, bytes]], list[int]]:
-        arrivals = self._arrivals
-        messages, packet_ids = arrivals.messages, arrivals.packet_ids
-        arrivals.messages, arrivals.packet_ids = [], []
-        return messages, packet_ids
-
-    def _message_event(self, messages: list[tuple[bytes, bytes]], packet_ids: list[int], size: int) -> MessagesArrived:
-        unacked = self._unacked
-        fresh = []
-        for packet_id in packet_ids:
-            # A packet id 0 cannot be acknowledged. One that is still unacknowledged is a second copy: two PUBACKs
-            # for it could delete the message that gets the id next.
-            if packet_id and packet_id not in unacked:
-                unacked.add(packet_id)
-                fresh.append(packet_id)
-        return MessagesArrived(self.epoch, tuple(messages), tuple(fresh), size)
-
     def acknowledge(self, packet_ids: tuple[int, ...]) -> None:
         """PUBACK them in this order, in one write; one that is not waiting for it is left out."""
-        due = [packet_id for packet_id in packet_ids if packet_id in self._unacked]
-        if due:
-            self._unacked.difference_update(due)
-            self.sock.add(b"".join([PUBACK + packet_id.to_bytes(2, "big") for packet_id in due]))
+        self.sock.add(self._deliveries.pubacks(packet_ids))
 
     def publish_from(self, waiting: deque[tuple[str, bytes]]) -> None:
         """Take as many (topic, payload) off the queue as the window allows."""

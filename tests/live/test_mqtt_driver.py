@@ -240,16 +240,6 @@ async def test_a_removed_topic_is_unsubscribed_from_the_session(tmp_path: Path) 
         assert (tmp_path / "mqtt_topics.json").read_text() == '{"tracking-backend":["new/+","t/#"]}'
 
 
-async def test_two_with_one_client_id_say_so_and_slow_down(tmp_path: Path) -> None:
-    async with (
-        mosquitto(tmp_path) as broker,
-        running(MqttLink(SETTINGS, broker.address, tmp_path)) as one,
-        running(MqttLink(SETTINGS, broker.address, tmp_path)) as other,
-    ):
-        await one.until(lambda: any("another client" in event.reason for event in one.all(Disconnected)))
-        assert len(one.all(Connected)) + len(other.all(Connected)) < 15
-
-
 async def test_publish(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
         link = MqttLink(SETTINGS, broker.address, tmp_path)
