@@ -1,0 +1,109 @@
+"""A daemon with a proxy in front of each of its servers, and a process that can be killed and started again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import attrs
+
+from actors.drivers.addresses import PostgresAddress
+from tests.faults.proxy import Proxy, proxy_to
+from tests.live.station import Running, Station, station
+
+KEYS: dict[str, dict[str, object]] = {
+    "mqtt": {"keepalive_s": 2},
+    "postgres": {"spool_after_s": 1},
+    "supervisor": {"drain_timeout_s": 5},
+}
+"""Short ones, so that every reaction to a fault is seen in a short test."""
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """The daemon over all its lives. After the block of `running_site` nothing of it is left."""
+
+    at: Station
+    _life: ExitStack = attrs.field(factory=ExitStack)
+    _running: Running | None = None
+
+    @property
+    def running(self) -> Running:
+        assert self._running is not None, "not started"
+        return self._running
+
+    def start(self, *, ready: bool = True) -> Running:
+        """A new life."""
+        self._running = self._life.enter_context(self.at.daemon(ready=ready))
+        return self._running
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.running.process.kill()
+        self._ended()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.signal(signal.SIGCONT)
+        code = self.running.stop()
+        self._ended()
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        self.running.process.send_signal(number)
+
+    @property
+    def started(self) -> bool:
+        return self._running is not None
+
+    @property
+    def alive(self) -> bool:
+        """It runs, as far as we know: it did not end by itself."""
+        return self.running.process.poll() is None
+
+    def _ended(self) -> None:
+        self.running.process.wait()
+        self._running = None
+        self._life.close()
+
+
+@attrs.define(eq=False)
+class Site:
+    """Press, spectators and checker reach the servers directly, the daemon through the proxies."""
+
+    at: Station
+    daemon: Daemon
+    broker: Proxy
+    postgres: Proxy
+    redis: Proxy
+
+    def calm(self) -> None:
+        """No daemon, and proxies that pass everything on."""
+        if self.daemon.started:
+            self.daemon.kill()
+        for proxy in (self.broker, self.postgres, self.redis):
+            proxy.reset()
+            proxy.release()
+            proxy.refuse(False)
+            proxy.black_hole(False)
+            proxy.delay_s = 0.0
+
+
+@contextmanager
+def running_site(folder: Path, server: PostgresAddress, **keys: dict[str, object]) -> Iterator[Site]:
+    """`keys` on top of KEYS. The daemon is not started."""
+    with station(folder, server) as at, ExitStack() as proxies:
+        broker, postgres, redis = (
+            proxies.enter_context(proxy_to(port)) for port in (at.broker.port, server.port, at.redis.port)
+        )
+        at.keys = {name: KEYS.get(name, {}) | keys.get(name, {}) for name in KEYS | keys}
+        at.keys["mqtt"]["broker_url"] = f"mqtt://127.0.0.1:{broker.port}"
+        at.keys["postgres"]["port"] = postgres.port
+        at.keys["redis"] = at.keys.get("redis", {}) | {"port": redis.port}
+        site = Site(at, Daemon(at), broker, postgres, redis)
+        try:
+            yield site
+        finally:
+            site.calm()
