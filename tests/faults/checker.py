@@ -31,11 +31,19 @@ from tracking_positions where race_id = any(%s) order by id"""
 
 
 @attrs.frozen
+class View:
+    """Live positions as somebody shows them."""
+
+    races: Sequence[str]  # that it is to show
+    shown: Shown
+
+
+@attrs.frozen
 class Seen:
     """What the outside shows of the races of a press."""
 
     rows: Sequence[tuple[Any, ...]]  # as Station.rows
-    live: Mapping[str, Shown]  # who says so -> what
+    live: Mapping[str, View]  # who says so -> what
     metrics: Mapping[str, float]
 
 
@@ -64,11 +72,10 @@ def look(station: Station, running: Running, races: Sequence[str], spectators: S
     """Everything there is to see."""
     with psycopg.connect(conninfo(station.postgres), autocommit=True) as db:
         rows = db.execute(ROWS, (list(races),)).fetchall()
-    live = {"the API": {(race, who): one["timestamp"] for race in races for who, one in running.live(race).items()}}
-    live["Redis"] = _in_redis(station, races)
+    told = {(race, who): one["timestamp"] for race in races for who, one in running.live(race).items()}
+    live = {"the API": View(races, told), "Redis": View(races, _in_redis(station, races))}
     for number, spectator in enumerate(spectators):
-        shown = spectator.shown()
-        live[f"dashboard {number}"] = {key: at for key, at in shown.items() if key[0] in races}
+        live[f"dashboard {number}"] = View(spectator.races, spectator.shown())
     return Seen(rows, live, running.metrics())
 
 
@@ -87,13 +94,13 @@ def judge(
         _some("stored otherwise than sent", [one for one in seen.rows if one[0] in sent and one != row(sent[one[0]])]),
     ]
     newest = _newest(seen.rows)
-    for who, shown in seen.live.items():
-        wrong = [
-            (key, f"stored {newest.get(key)}, shown {shown.get(key)}")
-            for key in newest.keys() | shown.keys()
-            if newest.get(key) != shown.get(key)
+    for who, view in seen.live.items():
+        stale = [
+            (key, f"stored {newest.get(key)}, shown {view.shown.get(key)}")
+            for key in newest.keys() | view.shown.keys()
+            if newest.get(key) != view.shown.get(key) and key[0] in view.races
         ]
-        complaints.append(_some(f"not the newest stored in {who}", wrong))
+        complaints.append(_some(f"not the newest stored in {who}", stale))
     waiting = {name: seen.metrics[name] for name in ("tracking_fixes_in_flight", "tracking_fixes_spooled")}
     complaints.append("" if not any(waiting.values()) else f"not at rest: {waiting}")
     complaints.append("" if conserved(seen.metrics) else f"the conservation law is broken: {seen.metrics}")

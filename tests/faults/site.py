@@ -10,7 +10,9 @@ from pathlib import Path
 import attrs
 
 from actors.drivers.addresses import PostgresAddress
+from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
+from tests.faults.spectator import Spectator
 from tests.live.station import Running, Station, station
 
 KEYS: dict[str, dict[str, object]] = {
@@ -78,6 +80,16 @@ class Site:
     broker: Proxy
     postgres: Proxy
     redis: Proxy
+
+    @contextmanager
+    def race_day(self, *races: str, rate: float, seed: int = 1) -> Iterator[tuple[Press, Spectator]]:
+        """The daemon started, a press and a dashboard of these races.
+
+        In this order: before its first subscription nobody keeps messages for the daemon.
+        """
+        self.daemon.start()
+        with Press(self.at.broker.port, races, rate=rate, seed=seed) as press, Spectator(self.at.port, races) as board:
+            yield press, board
 
     def calm(self) -> None:
         """No daemon, and proxies that pass everything on."""

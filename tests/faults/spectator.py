@@ -81,7 +81,7 @@ class Spectator:
             self.connected += 1
             self._snapshots.clear()
             for race in self.races:
-                socket.send(json.dumps({"event": "subscribe_race", "data": {"raceId": race}}))
+                _subscribe(socket, race)
             while not self._ending.is_set():
                 self._receive(socket)
 
@@ -101,6 +101,9 @@ class Spectator:
                     self._show(position)
             case "participant_stale":
                 pass
+            case "error" if data["code"] == "unavailable":
+                self._ending.wait(RETRY_S)
+                _subscribe(socket, message["id"])
             case other:
                 raise AssertionError(f"{other}: {data}")
 
@@ -119,3 +122,7 @@ class Spectator:
         if timestamp < before and not position.get("corrected"):
             self._backward.append(f"{key} went from {before} back to {timestamp}")
         self._shown[key] = timestamp
+
+
+def _subscribe(socket: Connection, race: str) -> None:
+    socket.send(json.dumps({"event": "subscribe_race", "id": race, "data": {"raceId": race}}))

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from actors.drivers.addresses import PostgresAddress
-from tests.faults.checker import Seen, check, judge
+from tests.faults.checker import Seen, View, check, judge
 from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy, proxy_to
 from tests.faults.spectator import Spectator
@@ -202,7 +202,7 @@ def test_the_judge_names_what_is_wrong() -> None:
     names = ("received", "recovered", "committed", "duplicate", "rejected")
     metrics = {f"tracking_fixes_{name}_total": 3.0 * (name in ("received", "committed")) for name in names}
     metrics |= {"tracking_fixes_in_flight": 0.0, "tracking_fixes_spooled": 0.0}
-    good = Seen(rows, {"Redis": shown}, metrics)
+    good = Seen(rows, {"Redis": View(["R"], shown)}, metrics)
     assert judge(sent, sent, good) == []
 
     def red(seen: Seen) -> str:
@@ -219,10 +219,11 @@ def test_the_judge_names_what_is_wrong() -> None:
     moved = [(*one[:3], "47.6000000", *one[4:]) if one[0] == lost else one for one in rows]
     assert red(attrs.evolve(good, rows=moved)).startswith("stored otherwise than sent: 1")
     for wrong in (shown | {("R", "P1"): "1970-01-01T00:00:01.000Z"}, {}, shown | {("R", "P3"): "x"}):
-        assert red(attrs.evolve(good, live={"Redis": wrong})).startswith("not the newest stored in Redis")
+        assert red(attrs.evolve(good, live={"Redis": View(["R"], wrong)})).startswith("not the newest stored in Redis")
     assert red(attrs.evolve(good, metrics=metrics | {"tracking_fixes_duplicate_total": 1.0})).startswith(
         "the conservation law is broken"
     )
+    assert judge(sent, sent, attrs.evolve(good, live={"a dashboard of another race": View(["S"], {})})) == []
     waiting = metrics | {"tracking_fixes_spooled": 1.0, "tracking_fixes_committed_total": 2.0}
     assert red(attrs.evolve(good, metrics=waiting)).startswith("not at rest")
 
@@ -242,7 +243,7 @@ def test_the_checker_goes_red_against_the_real_thing(tmp_path: Path, postgres_se
         until(lambda: len(press.acknowledged) > 300)
         seen = check(at, running, press, [spectator])
         assert len(seen.rows) == len(press.sent) == len(press.acknowledged)
-        assert len(seen.live["the API"]) == 20
+        assert len(seen.live["the API"].shown) == 20
         assert spectator.connected == 1
 
         def red() -> str:
