@@ -114,11 +114,12 @@ def measure(site: Site, subject: Subject, load: Load, watching: int = 1, race_id
         cpu_s = subject.cpu_s()
         press.go()
         published = press.finish(load.within_s)
-        committed = site.until_committed(subject.database, race_id, load.count, load.within_s)
+        committed = site.committed(subject.database, race_id, published["began"], load.count, load.within_s)
         if crowd:
             seen = crowd.finish(GRACE_S)
             found |= {f"shown_{name}": seen[name] for name in ("p50_ms", "p99_ms", "max_ms")}
             found |= {name: seen[name] for name in ("complete", "in_order", "resyncs", "updates", "frames")}
+            found["crowd_cpu_s"] = seen["cpu_s"]
             found["cpu_us_an_update"] = (subject.cpu_s() - cpu_s) / max(1, seen["updates"]) * 1e6
         cpu_s = subject.cpu_s() - cpu_s
     return found | {

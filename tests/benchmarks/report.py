@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 Rows = dict[str, list[dict[str, float]]]
 """What was measured -> one result a round."""
@@ -73,7 +73,7 @@ def spread(values: list[float]) -> str:
 
 def show(title: str, columns: Mapping[str, str], rows: Rows) -> None:
     """`columns`: key of a result -> heading."""
-    table = Table("", *columns.values(), title=title)
+    table = Table(Column(no_wrap=True), *columns.values(), title=title)
     for name, results in rows.items():
         cells = [[result[key] for result in results if key in result] for key in columns]
         table.add_row(name, *(spread(values) if values else "" for values in cells))

@@ -28,11 +28,14 @@ POLL_S = 0.2
 """Between questions whether all rows are there: counting costs PostgreSQL some milliseconds."""
 
 COMMITTED = """
-    select count(*), coalesce(min(committed), 0), coalesce(max(committed), 0),
+    select count(*), min(committed), max(committed),
         percentile_disc(array[0.5, 0.99, 1]) within group (order by (committed - published) * 1000)
       from (select extract(epoch from pg_xact_commit_timestamp(xmin))::float8 as committed,
               extract(epoch from client_timestamp)::float8 as published
-          from tracking_positions where starts_with(race_id, %s)) as rows"""
+          from tracking_positions where starts_with(race_id, %s) and client_timestamp >= to_timestamp(%s)) as rows"""
+COUNT = (
+    "select count(*) from tracking_positions where starts_with(race_id, %s) and client_timestamp >= to_timestamp(%s)"
+)
 WAL_FLUSH = """
     select coalesce(sum(fsync_time) / nullif(sum(fsyncs), 0), 0)::float8 from pg_stat_io
       where object = 'wal' and backend_type = 'client backend'"""
@@ -92,19 +95,15 @@ class Site:
             cursor = connection.execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
-    def committed(self, database: str, race_id: str) -> Committed:
-        """Of the rows whose race id begins with this one."""
-        ((rows, first_s, last_s, latencies_ms),) = self.sql(database, COMMITTED, [race_id])
-        return Committed(rows, first_s, last_s, *(latencies_ms or (0.0, 0.0, 0.0)))
-
-    def until_committed(self, database: str, race_id: str, rows: int, within_s: float) -> Committed:
-        """Once there are that many."""
+    def committed(self, database: str, race_id: str, began_s: float, rows: int, within_s: float) -> Committed:
+        """Once so many rows are there: of races whose id begins with this one, published since then (Unix time)."""
         deadline = time.monotonic() + within_s
-        question = "select count(*) from tracking_positions where starts_with(race_id, %s)"
-        while (there := self.sql(database, question, [race_id])[0][0]) < rows:
+        values = (race_id, int(began_s * 1000) / 1000)  # a fix's timestamp has no more than milliseconds
+        while (there := self.sql(database, COUNT, values)[0][0]) < rows:
             assert time.monotonic() < deadline, f"{there} of {rows} rows after {within_s:g} s"
             time.sleep(POLL_S)
-        return self.committed(database, race_id)
+        ((rows, first_s, last_s, latencies_ms),) = self.sql(database, COMMITTED, values)
+        return Committed(rows, first_s, last_s, *latencies_ms)
 
     def flush_ms(self) -> float:
         """What making a transaction durable took PostgreSQL, on average since it was started."""
