@@ -12,8 +12,9 @@ import attrs
 
 from actors.messages import Parcel
 
-IDLE_S = 0.008
-"""No new parcel for this long: commit what is there."""
+IDLE_S = 0.012
+"""No new parcel for this long: commit what is there. Longer than the pauses in which messages gather
+(drivers/mqtt_thread.py, GATHER_S): at a steady rate `batch_ms` decides."""
 
 
 class Trigger(Enum):
