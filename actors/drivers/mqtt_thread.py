@@ -124,6 +124,7 @@ class BrokerThread:
     _retry_at: float = 0.0  # seconds, monotonic
     _gave_up: bool = False  # another client has won; there is nothing to do but to wait for the end
     _keep_alive_at: float = 0.0
+    _rang: bool = False  # the bell may have been heard by somebody who did not look at the orders
 
     def run(self) -> None:
         """Until `orders.finishing` or cancelled (raises Cancelled)."""
@@ -160,7 +161,8 @@ class BrokerThread:
             events |= select.POLLIN
         elif orders.held:  # this may last: look whether the broker goes away. What it sent before is lost at QoS 0
             events |= select.POLLRDHUP
-        timeout_s = 0.0 if reading and sock.pending() else TURN_S
+        timeout_s = 0.0 if self._rang or (reading and sock.pending()) else TURN_S
+        self._rang = False
         ready = self._wait(timeout_s, sock.fileno() if events else -1, events)
         self._acknowledge(connection)
         connection.publish_from(orders.publishes)
@@ -177,12 +179,13 @@ class BrokerThread:
         if now >= self._keep_alive_at:
             self._keep_alive_at = now + TURN_S
             connection.keep_alive(reading=reading)
-        events = connection.take()
-        self._post(events)
+        news = connection.take()
+        self._post(news)
         if connection.ended:
             self._lost(connection)
-        elif 0 < sum(len(event.messages) for event in events if isinstance(event, MessagesArrived)) < FEW_MESSAGES:
+        elif 0 < sum(len(event.messages) for event in news if isinstance(event, MessagesArrived)) < FEW_MESSAGES:
             self._wait(GATHER_S)
+            self._rang = True
 
     def _may_read(self, connection: Connection) -> bool:
         """Not while held or while the reader is behind; but CONNACK must be read to say so much as CONNECT."""
