@@ -131,7 +131,11 @@ class Listener:
         while True:
             for slot in self._slots:
                 await trio.sleep(self.settings.ws.heartbeat_s / HEARTBEAT_SLOTS)
+                now_s = self.clock() / 1000
                 for dashboard in list(slot):
+                    # The dashboard ends by a timer of its own; but the wall clock may have been set since then.
+                    if (dashboard.grant.expires_s or math.inf) <= now_s:
+                        dashboard.end("token_expired", CloseCode.TOKEN_EXPIRED)
                     dashboard.heartbeat()
 
     async def _guard(self, transport: trio.SocketStream) -> None:

@@ -273,7 +273,9 @@ class Race:
             wake = min(wake, cell.quiet_since + self.idle_s)
         due_ms = cell.standing.next_due_ms()
         if due_ms is not None:
-            wake = min(wake, trio.current_time() + max(due_ms - self.clock(), 0) / 1000)
+            # The wall clock may be set meanwhile: it is looked at again after at most the time that makes stale.
+            wait_ms = min(max(due_ms - self.clock(), 0), cell.standing.stale_after_ms)
+            wake = min(wake, trio.current_time() + wait_ms / 1000)
         return wake
 
     def _idle(self) -> bool:

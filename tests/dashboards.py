@@ -45,6 +45,11 @@ def make_token(races: object = None, ttl_s: float = 3600, secret: str = SECRET, 
     return jwt.encode({key: value for key, value in payload.items() if value is not None}, secret, "HS256")
 
 
+def wall_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
 @attrs.define(eq=False)
 class FakeRaces:
     """The directory without actors: answers at once, unless told to be silent."""
@@ -217,6 +222,7 @@ async def running_site(
     *,
     races: FakeRaces | None = None,
     server_tls: ssl.SSLContext | None = None,
+    clock: Callable[[], int] = wall_ms,
 ) -> AsyncIterator[Site]:
     """A listener on a free port of 127.0.0.1; stopped at the end."""
     metrics = Metrics()
@@ -228,7 +234,7 @@ async def running_site(
         FakeHistory(),
         metrics,
         Health(metrics),
-        lambda: time.time_ns() // 1_000_000,
+        clock,
         tmp_path / "http.sock",
         server_tls,
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio_websocket import ConnectionClosed
 
-from tests.dashboards import Site, make_token, running_site, until, ws_settings
+from tests.dashboards import Site, make_token, running_site, until, wall_ms, ws_settings
 from tests.live.hostile import request
 
 pytestmark = pytest.mark.live
@@ -225,3 +226,22 @@ async def test_http_while_nobody_serves_it(tmp_path: Path) -> None:
 async def test_expired_means_expired(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         assert await status(site, request(Authorization=f"Bearer {make_token(exp=int(time.time()))}")) == 401
+
+
+async def test_a_token_by_a_clock_that_is_set(tmp_path: Path) -> None:
+    """An hour forward it has expired for who comes and for who is there; after it is set back it is good again."""
+    step_ms = 0
+    token = make_token(ttl_s=1800)
+    asked = request(Authorization=f"Bearer {token}")
+    async with running_site(tmp_path, ws_settings(heartbeat_s=1), clock=lambda: wall_ms() + step_ms) as site:
+        async with site.dashboard(token=token) as dashboard:
+            step_ms = -3_600_000
+            assert await status(site, asked) == 101
+            step_ms = 3_600_000
+            with pytest.raises(ConnectionClosed):
+                await dashboard.receive()
+            assert dashboard.connection.closed is not None
+            assert dashboard.connection.closed.code == 4401
+        assert await status(site, asked) == 401
+        step_ms = 0
+        assert await status(site, asked) == 101

@@ -12,7 +12,7 @@ import trio
 
 from actors.core.timestamps import format_ms
 from actors.outside import Outside
-from actors.race import Race
+from actors.race import Clock, Race
 from actors.race_cell import RaceCell
 from actors.settings import Settings
 from actors.supervision import ChildSpec, Start
@@ -120,13 +120,13 @@ class FragileDaemon(Daemon):
 
 
 @asynccontextmanager
-async def running_daemon(settings: Settings | None = None) -> AsyncIterator[World]:
+async def running_daemon(settings: Settings | None = None, clock: Clock = now_ms) -> AsyncIterator[World]:
     """Start the tree; on leaving it drains, and must do so cleanly when the test did not say otherwise."""
     store = FakeStore()
     broker, history, cache = FakeBroker(), FakeHistory(store), FakeCache()
     link, spool = broker.make_link(), FakeSpool()
     outside = Outside(link, store, history, cache, spool)
-    daemon = FragileDaemon(settings or Settings.default(), now_ms, lambda _addresses: outside, lambda _daemon: [])
+    daemon = FragileDaemon(settings or Settings.default(), clock, lambda _addresses: outside, lambda _daemon: [])
     world = World(daemon, broker, store, history, cache, link, spool)
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
