@@ -40,7 +40,7 @@ CLOSE_S = 1.0  # for a dashboard to answer our close frame
 LINGER_S = 1.0  # for a refused client to read why
 ACCEPT_PAUSE_S = 0.1  # after running out of file descriptors or memory
 HEARTBEAT_SLOTS = 20  # dashboards are pinged in this many groups, so that 10,000 pings do not go out at once
-MAX_REFUSALS = 100  # refused connections that still linger; beyond it they are closed without a word
+MAX_REFUSALS = 100  # refused connections that still linger; beyond it the close may overtake the answer
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _LEFT = (trio.BrokenResourceError, trio.ClosedResourceError, websocket.Closed)
@@ -189,6 +189,8 @@ class Listener:
     async def _refuse(self, stream: ConnectionStream, refused: Refused) -> None:
         self._count(refused.code)
         if self._refusals >= MAX_REFUSALS:
+            if stream.ready:
+                stream.write_now([refused.response()])
             return
         self._refusals += 1
         try:

@@ -18,6 +18,7 @@ from actors.http_gate import Gate
 from tests.dashboards import Dashboard, Site, reset_on_close, running_site, until, ws_settings
 from tests.live.hostile import request
 from tests.live.hostile_frames import MAX_MESSAGE_BYTES, NORMAL, Seen, Talk, close
+from tests.live.raw_socket import RawSocket
 
 AT_ONCE = 100  # hostile connections: twice as many file descriptors, of which some systems allow only 1,024
 PATIENCE_S = 30.0
@@ -116,32 +117,22 @@ async def leave(stream: trio.SocketStream, sent: tuple[bytes, ...], ending: str)
         await trio.aclose_forcefully(stream)
 
 
-class Talker:
-    """A client that opens a WebSocket and then says what it likes; frames of the server are taken apart here."""
+class Talker(RawSocket):
+    """Opens a WebSocket, then says what it likes and notes what comes back."""
 
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
-        self.stream = stream
-        self._received = bytearray()
+        super().__init__(stream)
         self.seen: list[Seen] = []
 
-    async def open(self) -> None:
-        await self.stream.send_all(request())
-        while b"\r\n\r\n" not in self._received:
-            self._received += await self._more()
-        head, _, rest = bytes(self._received).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 ")
-        assert b"extensions" not in head.lower()
-        self._received = bytearray(rest)
-
     async def say(self, talk: Talk) -> tuple[Seen, ...]:
-        """Everything that came back, to the end of the connection."""
+        """Open, and say it: everything that came back, to the end of the connection."""
+        assert await self.open(request()) == 101
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, talk.sent)
-            complete = len(talk.seen)
-            while len(self.seen) < complete and await self._read():
+            nursery.start_soon(self.send, *talk.sent)
+            while len(self.seen) < len(talk.seen) and await self._read():
                 pass
         if not (talk.open_frame or self._closed):
-            await self._send((close(NORMAL),))
+            await self.send(close(NORMAL))
         elif talk.open_frame:
             assert isinstance(self.stream, trio.SocketStream)
             await self.stream.send_eof()
@@ -160,39 +151,14 @@ class Talker:
     def _closed(self) -> bool:
         return bool(self.seen) and isinstance(self.seen[-1], int)
 
-    async def _send(self, parts: tuple[bytes, ...]) -> None:
-        try:
-            for part in parts:
-                await self.stream.send_all(part)
-        except trio.BrokenResourceError:
-            pass  # the server had enough; it has said so
-
-    async def _more(self) -> bytes:
-        try:
-            return bytes(await self.stream.receive_some(65536))
-        except trio.BrokenResourceError:
-            return b""
-
     async def _read(self) -> bool:
-        """One more frame; False: the server has closed, after whole frames and with nothing behind a close."""
-        while (size := _frame_bytes(self._received)) is None:
-            if not (data := await self._more()):
-                assert not self._received
-                return False
-            assert not self._closed
-            self._received += data
-        opcode, payload = self._received[0], bytes(self._received[2 if size < 128 else 4 : size])
-        del self._received[:size]
-        self.seen.append(_understood(opcode, payload))
+        """Note one more frame; False: there are no more, and nothing came after a close."""
+        found = await self.frame()
+        if found is None:
+            return False
+        assert not self._closed
+        self.seen.append(_understood(*found))
         return True
-
-
-def _frame_bytes(received: bytearray) -> int | None:
-    """Length of the first frame, which is shorter than 64 kB; None: not there yet."""
-    if len(received) < 4 and (len(received) < 2 or len(received) < 2 + received[1]):
-        return None
-    size = 2 + received[1] if received[1] < 126 else 4 + int.from_bytes(received[2:4], "big")
-    return size if len(received) >= size else None
 
 
 def _understood(opcode: int, payload: bytes) -> Seen:

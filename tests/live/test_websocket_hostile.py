@@ -47,9 +47,7 @@ async def test_handshakes(tmp_path: Path) -> None:
 
 async def talk(site: Site, name: str, said: Talk) -> None:
     async with await site.raw() as stream:
-        talker = Talker(stream)
-        await talker.open()
-        assert await talker.say(said) in (said.seen, said.or_seen), name
+        assert await Talker(stream).say(said) in (said.seen, said.or_seen), name
 
 
 async def test_frames(tmp_path: Path) -> None:
@@ -77,7 +75,7 @@ async def test_who_goes_on_after_our_close(tmp_path: Path, code: CloseCode) -> N
     """The library dies of pings that come after its close frame."""
     async with running_site(tmp_path) as site, await site.raw() as stream, trio.open_nursery() as nursery:
         talker = Talker(stream)
-        await talker.open()
+        assert await talker.open(request()) == 101
         nursery.start_soon(endless, stream, frame(PING, b"on and on") * 10)
         await until(lambda: len(site.listener.dashboards) == 1)
         if code is CloseCode.GOING_AWAY:
@@ -97,7 +95,7 @@ async def test_a_message_without_an_end(tmp_path: Path, monkeypatch: pytest.Monk
     async with running_site(tmp_path, settings) as site, site.dashboard() as honest:
         async with await site.raw() as stream, trio.open_nursery() as nursery:
             talker = Talker(stream)
-            await talker.open()
+            assert await talker.open(request()) == 101
             await stream.send_all(frame(TEXT, fin=False))
             nursery.start_soon(endless, stream, frame(CONTINUATION, fin=False) * 500)
             for _ in range(50):

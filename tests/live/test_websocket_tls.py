@@ -68,9 +68,8 @@ async def test_frames_over_tls(tmp_path: Path) -> None:
 
     async def talk(name: str, said: Talk) -> None:
         async with await site.raw() as raw:
-            talker = Talker(trio.SSLStream(raw, client, server_hostname="127.0.0.1", https_compatible=True))
-            await talker.open()
-            assert await talker.say(said) in (said.seen, said.or_seen), name
+            stream = trio.SSLStream(raw, client, server_hostname="127.0.0.1", https_compatible=True)
+            assert await Talker(stream).say(said) in (said.seen, said.or_seen), name
 
     settings = ws_settings(heartbeat_s=3600, max_message_bytes=MAX_MESSAGE_BYTES, max_requests_per_s=10_000)
     async with running_site(tmp_path, settings, server_tls=server) as site:
