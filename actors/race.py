@@ -41,6 +41,9 @@ FRAME_BYTES = 256 * 1024
 """Of positions in one frame, about: a window that has gathered as much is sent before its time, so that a burst
 reaches a dashboard's socket piece by piece instead of overflowing its outbox at once."""
 
+LOOK_S = 30.0
+"""The wall clock may be set while somebody is about to become stale: it is looked at again after this long at most."""
+
 RESTORE_RETRY_S = 5.0
 """While PostgreSQL is away: how often a race that started without it asks again for older positions. And how long after
 a refused position was corrected the stores are asked once more, for what was on its way to PostgreSQL then."""
@@ -273,9 +276,7 @@ class Race:
             wake = min(wake, cell.quiet_since + self.idle_s)
         due_ms = cell.standing.next_due_ms()
         if due_ms is not None:
-            # The wall clock may be set meanwhile: it is looked at again after at most the time that makes stale.
-            wait_ms = min(max(due_ms - self.clock(), 0), cell.standing.stale_after_ms)
-            wake = min(wake, trio.current_time() + wait_ms / 1000)
+            wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
         return wake
 
     def _idle(self) -> bool:
