@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -48,22 +48,29 @@ class Daemon:
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
-        self.signal(signal.SIGCONT)
         code = self.running.stop()
         self._ended()
         return code
 
-    def signal(self, number: signal.Signals) -> None:
-        self.running.process.send_signal(number)
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.running.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.running.process.send_signal(signal.SIGCONT)
 
     @property
     def started(self) -> bool:
         return self._running is not None
 
-    @property
-    def alive(self) -> bool:
-        """It runs, as far as we know: it did not end by itself."""
-        return self.running.process.poll() is None
+    def answers(self) -> bool:
+        """It lives. Raises when it ended by itself."""
+        code = self.running.process.poll()
+        assert code is None, f"the daemon ended by itself with {code}:\n{self.running.log[-3000:]}"
+        with suppress(OSError):
+            return self.running.get("/healthz")[0] == 200
+        return False
 
     def _ended(self) -> None:
         self.running.process.wait()
