@@ -2,9 +2,7 @@
 
 A fault is a context: it begins, lasts, and is over when its block ends. Faults of one part exclude each other.
 
-What the broker loses is not the daemon's: mosquitto writes its database every second or two, and killed it forgets what
-it acknowledged since. So it is killed only when everything that it acknowledged to trackers is in that file: the press
-rests and a save is seen. Then nothing at all may be lost, and what the daemon acknowledged since the save comes again.
+The broker is killed only when it has saved what it acknowledged (`Site.kill_broker`): nothing at all may be lost.
 """
 
 from __future__ import annotations
@@ -124,12 +122,7 @@ class Nemesis:
 
     @contextmanager
     def _broker_killed(self) -> Iterator[None]:
-        self.press.pause()
-        saved = self.site.at.broker.folder / "mosquitto.db"
-        resting_since = time.time()
-        until(lambda: saved.exists() and saved.stat().st_mtime > resting_since, "the broker saves")
-        self.site.at.broker.kill()
-        self.press.resume()
+        self.site.kill_broker(self.press)
         yield
         self.site.at.broker.start()
 

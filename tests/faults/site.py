@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from actors.drivers.addresses import PostgresAddress
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
-from tests.live.station import Running, Station, station
+from tests.live.station import Running, Station, station, until
 
 KEYS: dict[str, dict[str, object]] = {
     "mqtt": {"keepalive_s": 2},
@@ -97,6 +98,19 @@ class Site:
         self.daemon.start()
         with Press(self.at.broker.port, races, rate=rate, seed=seed) as press, Spectator(self.at.port, races) as board:
             yield press, board
+
+    def kill_broker(self, press: Press) -> None:
+        """SIGKILL while everything that it acknowledged to trackers is in its database: then nothing may be lost.
+
+        mosquitto writes that every second or two, and killed it forgets what came since. So the press rests, and a save
+        is seen. What the daemon acknowledged since comes again.
+        """
+        press.pause()
+        resting_since = time.time()
+        saved = self.at.broker.folder / "mosquitto.db"
+        until(lambda: saved.exists() and saved.stat().st_mtime > resting_since, "the broker saves")
+        self.at.broker.kill()
+        press.resume()
 
     def calm(self) -> None:
         """No daemon, and proxies that pass everything on."""

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from actors.drivers.addresses import PostgresAddress
-from actors.settings import Secret
 from tests.faults.checker import check
+from tests.faults.press import Press
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site, running_site
 from tests.live.expected import now_ms
@@ -34,7 +34,7 @@ SOAK_AWAY_S = 30.0
 
 
 @contextmanager
-def fallen(site: Site, database: Server, part: str, how: str) -> Iterator[None]:
+def fallen(site: Site, database: Server, press: Press, part: str, how: str) -> Iterator[None]:
     """It is back when the block has ended."""
     server = {"broker": site.at.broker, "postgres": database, "redis": site.at.redis}.get(part)
     proxy: Proxy | None = getattr(site, part) if part != "daemon" else None
@@ -51,7 +51,12 @@ def fallen(site: Site, database: Server, part: str, how: str) -> Iterator[None]:
         yield
         server.sigcont()
     else:
-        server.stop() if how == "stop" else server.kill()
+        if how == "stop":
+            server.stop()
+        elif part == "broker":
+            site.kill_broker(press)
+        else:
+            server.kill()
         yield
         server.start()
 
@@ -67,10 +72,10 @@ def recovered(folder: Path, part: str, how: str, away_s: float) -> float:
     """Seconds from the return of the part to the first new row."""
     (folder / "postgres").mkdir()
     with start_postgres(folder / "postgres") as database:
-        address = PostgresAddress(database.host, database.port, database.username, Secret(""), database.database)
+        address = PostgresAddress(database.host, database.port, database="postgres")
         with running_site(folder, address) as site, site.race_day(RACE, rate=50) as (press, spectator):
             until(lambda: len(press.acknowledged) > 20)
-            with fallen(site, database, part, how):
+            with fallen(site, database, press, part, how):
                 time.sleep(away_s)
             back, back_ms = time.monotonic(), now_ms()
             if part == "redis":
