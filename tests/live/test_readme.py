@@ -195,6 +195,7 @@ class Production:
             ("/etc/race-tracking", str(self.folder)),
             ("/var/lib/race-tracking", str(self.folder / "var")),
             ("mqtt://127.0.0.1:1883", f"mqtt://127.0.0.1:{self.broker.port}"),
+            ("[mqtt]\n", "[mqtt]\nreceipt_topic = tracking/{participant_id}/receipt\n"),
             ("[redis]\n", f"[redis]\nport = {redis.port}\n"),
             ("[postgres]\n", f"[postgres]\nport = {postgres_port}\n"),
             ("[app]\n", f"[app]\nport = {http_port}\n"),
@@ -210,10 +211,31 @@ class Production:
         path.chmod(0o600)
 
     async def track(self, topic: str, fix: bytes) -> None:
+        await trio.run_process(self._tracker("mosquitto_pub", "-t", topic, "-m", fix.decode()), capture_stderr=True)
+
+    def _tracker(self, program: str, *args: str) -> list[str]:
         """As the tracker P001, over TLS."""
         login = ["-u", "P001", "-P", "the tracker's", "--cafile", str(self.folder / "certs/server.crt")]
-        command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.tls_port), *login, "-V", "5", "-q", "1"]
-        await trio.run_process([*command, "-t", topic, "-m", fix.decode()], capture_stderr=True)
+        return [program, "-h", "127.0.0.1", "-p", str(self.tls_port), *login, "-V", "5", "-q", "1", *args]
+
+    @asynccontextmanager
+    async def receipt(self) -> AsyncIterator[dict[str, Any]]:
+        """The next one of P001, filled in at the end of the block."""
+        command = self._tracker("mosquitto_sub", "-t", "tracking/P001/receipt", "-C", "1", "-W", "60")
+        granted = self.broker.log().count("Sending SUBACK")
+        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        told: dict[str, Any] = {}
+        try:
+            with trio.fail_after(30):
+                while self.broker.log().count("Sending SUBACK") == granted:
+                    await trio.sleep(0.02)
+            yield told
+            told.update(json.loads(b"".join([part async for part in process.stdout])))
+        finally:
+            with trio.CancelScope(shield=True):
+                process.kill()
+                await process.wait()
 
 
 @asynccontextmanager
@@ -245,7 +267,9 @@ async def test_the_production_files(
             checked = await run_command(settings, "check", check=False)
             assert checked.returncode == 0, checked.stdout.decode()
             async with daemon(settings, http_port) as running:
-                await site.track("tracking/P001/position", payload("P001", now_s, "R1"))
+                async with site.receipt() as receipt:
+                    await site.track("tracking/P001/position", payload("P001", now_s, "R1"))
+                assert (receipt["participant_id"], len(receipt["timestamps"])) == ("P001", 1)
                 await site.track("tracking/P002/position", payload("P002", now_s, "R1"))  # the broker refuses it
                 await site.track("tracking/P001/position", payload("P003", now_s, "R1"))  # we do
                 await site.track("tracking/P001/position", payload("P001", now_s + 1, "R1"))
