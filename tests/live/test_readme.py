@@ -323,3 +323,14 @@ def test_the_map_names_every_file() -> None:
     assert len(drawn) == len(set(drawn))
     assert there - set(drawn) == set(), "files that the map in actors/__init__.py lacks: a line each, please"
     assert set(drawn) - there == set(), "files of the map in actors/__init__.py that are gone"
+
+
+def test_every_test_that_the_guarantees_name_is_there() -> None:
+    table = README.partition("| fault | promise | shown by |")[2].partition("\n\n")[0]
+    named = re.findall(r"`((?:core|actors|simulation|live|faults)/[a-z_]+\.py)`", table)
+    assert len(named) > 25
+    assert [
+        path
+        for path in named
+        if "\ndef test_" not in (text := (ROOT / "tests" / path).read_text()) and "\nasync def test_" not in text
+    ] == []
