@@ -25,6 +25,8 @@ log = structlog.get_logger("postgres")
 APPLICATION = "race-tracking writer"
 CONNECT_S = 5.0
 CALL_S = 10.0
+PING_S = 3.0
+"""Short: after a black hole only a new connection gets through soon."""
 SERVER_SIDE_S = 9.5
 """A little under CALL_S: a statement that waits for a lock then ends on the server too, and the connection stays."""
 
@@ -101,7 +103,7 @@ class PostgresWriter:
             self._connection = None
         await trio.lowlevel.checkpoint()
 
-    async def ping(self, deadline_s: float = CALL_S) -> None:
+    async def ping(self, deadline_s: float = PING_S) -> None:
         """Connect and prepare where that is needed, and ask for an answer."""
         async with self._call(deadline_s) as connection:
             await connection.query("SELECT 1")

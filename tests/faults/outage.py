@@ -38,13 +38,21 @@ class Own:
 
     @contextmanager
     def race(self, name: str, rate: float = 50.0, **keys: dict[str, object]) -> Iterator[RaceDay]:
-        """The daemon with more settings, trackers that publish, a dashboard; everything was stored once already."""
+        """The daemon with more settings, trackers that publish, a dashboard; rows are stored already."""
+        with self.settings(**keys), self.at.daemon() as running, race_day(self.at, running, name, rate) as day:
+            yield day
+
+    @contextmanager
+    def settings(self, **keys: dict[str, object]) -> Iterator[None]:
+        """More settings for a while. PostgreSQL runs afterwards, also when the test failed."""
         before, self.at.keys = self.at.keys, self.at.keys | keys
         try:
-            with self.at.daemon() as running, race_day(self.at, running, name, rate) as day:
-                yield day
+            yield
         finally:
             self.at.keys = before
+            if self.server.process is None:
+                self.server.start()
+            self.server.sigcont()
 
 
 @attrs.define(eq=False)

@@ -100,3 +100,21 @@ def test_all_of_postgresql_stopped_dashboards_and_acknowledgements_go_on(own: Ow
         until(lambda: "P1" in day.running.live("begun-while-stopped"), "a new race is live")
         own.server.sigcont()
         day.check()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("spool", ["yes", "no"])
+def test_our_backend_stopped_while_nothing_happens_is_left_behind(own: Own, spool: str) -> None:
+    """It is never continued: another connection does its work."""
+    with own.race(f"idle-{spool}", postgres={"spool": spool}) as day:
+        day.press.pause()
+        until(lambda: day.metric("fixes_in_flight") == 0)
+        ((pid,),) = own.sql(f"select pid {WRITERS}")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            day.until_down("postgres", "did not answer")
+            day.press.resume()
+            day.flows()
+            day.check()
+        finally:
+            os.kill(pid, signal.SIGCONT)

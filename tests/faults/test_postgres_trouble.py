@@ -24,8 +24,8 @@ SOON: dict[str, object] = {"spool_after_s": 1}
 def goes_to_the_spool(day: RaceDay) -> None:
     """Messages are acknowledged and shown for longer than PostgreSQL is asked again, and it stays known as down."""
     until(lambda: day.metric("fixes_spooled") > 0, "rows in the spool")
-    for _ in range(10):
-        day.flows(20)
+    for _ in range(4):
+        day.flows(100)
         day.dashboards_follow()
         assert not day.component("postgres")[0]
         assert day.running.get("/readyz/ingest")[0] == 200
@@ -33,7 +33,7 @@ def goes_to_the_spool(day: RaceDay) -> None:
 
 
 def test_a_table_that_somebody_locked(own: Own) -> None:
-    with own.race("locked", rate=100, postgres=SOON) as day:
+    with own.race("locked", rate=200, postgres=SOON) as day:
         with psycopg.connect(conninfo(own.at.postgres)) as somebody:
             somebody.execute("lock table tracking_positions in access exclusive mode")
             goes_to_the_spool(day)
@@ -41,7 +41,7 @@ def test_a_table_that_somebody_locked(own: Own) -> None:
 
 
 def test_a_database_that_is_read_only(own: Own) -> None:
-    with own.race("read-only", rate=100, postgres=SOON) as day:
+    with own.race("read-only", rate=200, postgres=SOON) as day:
         own.sql("alter system set default_transaction_read_only = on")
         own.sql("select pg_reload_conf()")
         day.until_down("postgres", "read-only")
@@ -69,7 +69,7 @@ def few_connections(own: Own) -> Iterator[None]:
 
 def test_no_connection_is_left_and_ours_are_thrown_out(own: Own) -> None:
     ours = "application_name like 'race-tracking%'"
-    with few_connections(own), own.race("crowded", rate=100, postgres=SOON) as day:
+    with few_connections(own), own.race("crowded", rate=200, postgres=SOON) as day:
         with psycopg.connect(conninfo(own.at.postgres), autocommit=True) as admin, ExitStack() as crowd:
 
             def crowded() -> bool:
@@ -90,7 +90,7 @@ def test_no_connection_is_left_and_ours_are_thrown_out(own: Own) -> None:
 def test_nobody_may_connect_to_the_database(own: Own) -> None:
     """As for a restore of it."""
     name = own.at.postgres.database
-    with own.race("closed", rate=100, postgres=SOON) as day:
+    with own.race("closed", rate=200, postgres=SOON) as day:
         elsewhere = attrs.evolve(own.at.postgres, database="postgres")
         with psycopg.connect(conninfo(elsewhere), autocommit=True) as admin:
             admin.execute(f"alter database {name} with allow_connections false")
@@ -102,7 +102,7 @@ def test_nobody_may_connect_to_the_database(own: Own) -> None:
 
 
 def test_a_table_dropped_while_running_is_made_again(own: Own) -> None:
-    with own.race("dropped", rate=100) as day:
+    with own.race("dropped", rate=200) as day:
         day.press.pause()
         until(lambda: day.metric("fixes_in_flight") == 0)
         gone = set(day.press.sent)
@@ -122,7 +122,7 @@ def test_the_disk_of_the_table_is_full(own: Own) -> None:
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as short,  # where PostgreSQL's user gets to
         small_disk(Path(short) / "disk") as disk,
-        own.race("full", rate=100, postgres=SOON) as day,
+        own.race("full", rate=200, postgres=SOON) as day,
     ):
         assert user is not None
         Path(short).chmod(0o755)
