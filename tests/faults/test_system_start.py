@@ -18,8 +18,8 @@ from tests.live.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 
-SEEDS = (4, 5, 7)  # each begins with another server
-SOAK_SEEDS = range(100, 130)
+SHUFFLES = (4, 5, 7)  # each begins with another server
+SOAK_SHUFFLES = range(100, 130)
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +47,15 @@ def answers(running: Running, path: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, *(pytest.param(seed, marks=pytest.mark.soak) for seed in SOAK_SEEDS)])
-def test_all_away_and_up_in_random_order(at: Station, postgres_door: Proxy, seed: int) -> None:
-    race = f"start-{seed}"
+@pytest.mark.parametrize("shuffle", [*SHUFFLES, *(pytest.param(n, marks=pytest.mark.soak) for n in SOAK_SHUFFLES)])
+def test_all_away_and_up_in_random_order(at: Station, postgres_door: Proxy, shuffle: int) -> None:
+    race = f"start-{shuffle}"
     up: dict[str, Callable[[], object]] = {
         "broker": at.broker.start,
         "redis": at.redis.start,
         "postgres": lambda: postgres_door.refuse(False),
     }
-    order = random.Random(seed).sample(sorted(up), len(up))
+    order = random.Random(shuffle).sample(sorted(up), len(up))
     before = fix(race, "before", now_ms())
     at.send(before)  # the broker keeps it for us
     at.broker.stop()
