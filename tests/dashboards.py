@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -14,7 +15,7 @@ from typing import Any
 import attrs
 import jwt
 import trio
-from trio_websocket import WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from actors.access import Access
 from actors.core import wire
@@ -213,6 +214,17 @@ class Dashboard:
         assert answer["event"] == "error", answer
         code: str = answer["data"]["code"]
         return code
+
+
+async def closed_code(dashboard: Dashboard) -> int | None:
+    """Read until the server closes; its close code, None without a close frame."""
+    with trio.fail_after(15):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await dashboard.connection.get_message()
+    reason = dashboard.connection.closed
+    assert reason is not None
+    return None if reason.code == 1006 else reason.code
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ from hashlib import blake2b
 from typing import Any
 
 STATUSES = ("moving", "stopped", "finished", "disqualified")
+POSITION = {"participantId", "raceId", "latitude", "longitude", "timestamp", "receivedAt", "status", "stale"}
+"""Of section 6."""
 
 
 def now_ms() -> int:

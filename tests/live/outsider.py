@@ -1,45 +1,34 @@
 """Looks at a running daemon as a stranger would: from the contract alone, over MQTT, HTTP and WebSocket.
 
-One daemon serves all tests of a module, so each test uses races of its own (`Place.race`).
+One daemon serves all tests of a folder, so each test uses races of its own (`Place.race`).
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import secrets
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 import jwt
-import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
-from actors.drivers.addresses import PostgresAddress, RedisAddress
-from actors.drivers.libpq import connect
-from tests.live.daemon import START_S, SUPERVISOR, external, write_settings
-from tests.servers import Server, free_port, start_mosquitto
+from actors.drivers.addresses import PostgresAddress
+from tests.servers import Server
 
 SECRET = "the outsiders' secret, of more than 32 bytes"
 LISTED = "https://one.example"
-STATUSES = ("moving", "stopped", "finished", "disqualified")
-
-_REDIS_DB = itertools.count(1)
-"""Redis lives as long as the test run, of all modules: each daemon has a database of its own there, of 16."""
-
 Json = dict[str, Any]
 
 
@@ -287,117 +276,6 @@ class Client:
         assert answer == {"event": "race_unsubscribed", "data": {"raceId": "nobody-has-this"}, "id": marker}
 
 
-@attrs.define(eq=False)
-class World:
-    """The servers that the daemons of a module share, and the daemons."""
-
-    folder: Path
-    broker: Server
-    postgres: PostgresAddress
-    redis: RedisAddress
-    stack: ExitStack
-    processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
-
-    def start(self, *, two_ports: bool = False, tls: Path | None = None, **sections: Mapping[str, object]) -> Place:
-        """A daemon that takes fixes; it is ended with the module."""
-        number = len(self.processes) + 1
-        folder = self.folder / str(number)
-        folder.mkdir()
-        topic, port = f"site{number}", free_port()
-        app_port = free_port() if two_ports else port
-        database = attrs.evolve(self.postgres, database=f"outside_{secrets.token_hex(4)}")
-        sql(self.postgres, f"create database {database.database}")
-        settings = external(self.broker.port, self.redis, database, port)
-        settings["app"]["port"] = app_port
-        settings["redis"]["db"] = next(_REDIS_DB)
-        settings["mqtt"] |= {"client_id": topic, "topics": f"{topic}/+/position"}
-        settings["ws"]["auth_secret"] = SECRET
-        if tls:
-            settings["tls"] = {"cert_file": tls, "key_file": tls}
-        for section, keys in sections.items():
-            settings.setdefault(section, {}).update(keys)
-        process, log = self.stack.enter_context(_process(write_settings(folder, settings)))
-        self.processes.append(process)
-        client = ssl.create_default_context(cafile=tls) if tls else None
-        place = Place(port, app_port, self.broker, topic, process, log, database, client)
-        trio.run(_until_ready, place)
-        return place
-
-
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresAddress, redis_process: tuple[RedisAddress, int]
-) -> Iterator[World]:
-    """Servers for a module."""
-    folder = tmp_path_factory.mktemp("outside")
-    with start_mosquitto(folder) as broker, ExitStack() as stack:
-        found = World(folder, broker, postgres_server, redis_process[0], stack)
-        yield found
-        for process in found.processes:  # all at once; then the stack waits for each
-            process.terminate()
-
-
-def sql(address: PostgresAddress, *statements: str) -> None:
-    """Run them, from outside of trio."""
-
-    async def run() -> None:
-        await sql_async(address, *statements)
-
-    trio.run(run)
-
-
-async def sql_async(address: PostgresAddress, *statements: str) -> None:
-    """Run them."""
-    connection = await connect(address, "test", 10)
-    for statement in statements:
-        await connection.script(statement)
-    connection.close()
-
-
-@asynccontextmanager
-async def without_postgres(place: Place) -> AsyncIterator[None]:
-    """Nobody may connect, and everybody who is connected is thrown out: as good as gone, for this daemon."""
-    name = place.database.database
-    admin = attrs.evolve(place.database, database="postgres")
-    thrown_out = f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
-    await sql_async(admin, f"alter database {name} with allow_connections false", thrown_out)
-    try:
-        yield
-    finally:
-        with trio.CancelScope(shield=True):
-            await sql_async(admin, f"alter database {name} with allow_connections true")
-
-
-@contextmanager
-def _process(settings: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    log = settings.parent / "daemon.log"
-    with log.open("ab") as output:
-        argv = [sys.executable, SUPERVISOR, "--settings", str(settings)]
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    try:
-        yield process, log
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.wait()
-
-
-async def _until_ready(place: Place) -> None:
-    with trio.fail_after(START_S):
-        while True:
-            assert place.process.poll() is None, place.log.read_text()[-3000:]
-            try:
-                if (await place.request("/readyz/ingest")).status == 200:
-                    return
-            except OSError:
-                pass  # does not listen yet
-            await trio.sleep(0.05)
-
-
 def _answer(received: bytes) -> Answer:
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
@@ -414,21 +292,3 @@ def _answer(received: bytes) -> Answer:
             whole, rest = whole + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
         body = whole
     return Answer(int(first.split()[1]), headers, body)
-
-
-def greatest(fixes: Sequence[Json]) -> tuple[list[Json], dict[str, Json]]:
-    """What a dashboard has to see of these: the changes in order, and the end. No two of one participant may differ in
-    their place alone: the order by id is not rebuilt here.
-    """
-    live: dict[str, Json] = {}
-    changes: list[Json] = []
-    for one in fixes:
-        held = live.get(one["participant_id"])
-        if held is None or _rank(one) > _rank(held):
-            live[one["participant_id"]] = one
-            changes.append(one)
-    return changes, live
-
-
-def _rank(one: Json) -> tuple[str, int]:
-    return one["timestamp"], STATUSES.index(one["status"])

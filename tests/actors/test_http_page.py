@@ -1,0 +1,81 @@
+"""The page, the probes and the metrics, called as ASGI in memory: CONTRACT section 7."""
+
+from __future__ import annotations
+
+from actors.health import COMPONENTS
+from tests.actors.http_site import Site
+
+
+async def test_health_and_readiness_name_each_component() -> None:
+    site = Site()
+    assert (await site.get("/healthz")).status == 200
+    answer = await site.get("/readyz")
+    assert answer.status == 503
+    assert answer.json["ready"] is False
+    assert set(answer.json["components"]) == set(COMPONENTS)
+    assert answer.json["components"]["broker"] == {"up": False, "detail": "starting"}
+    site.health.up("websocket")
+    answer = await site.get("/readyz")
+    assert (answer.status, answer.json["ready"]) == (200, True)
+    assert answer.json["components"]["websocket"] == {"up": True, "detail": "ok"}
+
+
+async def test_ingest_is_ready_with_broker_and_a_place_to_put_fixes() -> None:
+    site = Site()
+
+    async def status() -> int:
+        return (await site.get("/readyz/ingest")).status
+
+    assert await status() == 503
+    site.health.up("broker")
+    assert await status() == 503
+    site.health.up("postgres")
+    assert await status() == 200
+    site.health.down("postgres", "away")
+    assert await status() == 503
+    site.health.up("spool", "12 fixes")
+    assert await status() == 200
+    site.health.down("broker", "away")
+    assert await status() == 503
+
+
+async def test_metrics_are_prometheus_text_without_a_token() -> None:
+    site = Site()
+    site.metrics.fixes_received.inc(3)
+    answer = await site.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert b"tracking_fixes_received_total 3.0" in answer.body
+
+
+async def test_the_page_may_load_nothing_from_elsewhere() -> None:
+    answer = await Site().with_ws(path='/live"x').get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert {"default-src 'self'", "connect-src 'self'"} <= set(policy)
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert b'name="tracking-path" content="/live&quot;x"' in answer.body
+    assert b'name="tracking-auth" content="token"' in answer.body
+    assert b"{" not in answer.body
+    assert b"<style" not in answer.body
+    assert b"style=" not in answer.body
+
+
+async def test_every_file_of_the_page_is_there_and_kept_by_browsers() -> None:
+    site = Site()
+    page = (await site.get("/")).body.decode()
+    for name, media_type in (
+        ("app.js", "text/javascript"),
+        ("connection.js", "text/javascript"),
+        ("table.js", "text/javascript"),
+        ("style.css", "text/css"),
+        ("icon.svg", "image/svg+xml"),
+    ):
+        answer = await site.get(f"/static/{name}")
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith(media_type)
+        assert answer.headers["content-security-policy"]
+        etag = answer.headers["etag"]
+        again = await site.get(f"/static/{name}", {"if-none-match": f'"other", W/{etag}'})
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+        assert (await site.get(f"/static/{name}", {"if-none-match": '"other"'})).status == 200
+    assert page.count('="static/') == 3
