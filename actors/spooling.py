@@ -32,7 +32,7 @@ ASK_SELDOM = 5
 PATIENCE_LEAST_S = 1.0
 """For an answer of PostgreSQL, however small [postgres] spool_after_s is."""
 DRAIN_ROWS = 2_000
-"""Out of the spool in one transaction."""
+"""Out of the spool in one transaction, at most: half as many after one that failed, for a slow PostgreSQL."""
 
 
 class SpooledBatch(Protocol):
@@ -74,6 +74,7 @@ class Spooling:
     _turn: trio.Lock = attrs.field(factory=trio.Lock)  # the spool's rows and the account change together
     _full: bool = False  # the last put was refused; cleared whenever PostgreSQL is asked
     _batch_waits: bool = False  # persistence failed to write the batch in its hands: answering a question is not enough
+    _drain_rows: int = DRAIN_ROWS
     _begun: int | None = None  # Committer.accepted when the oldest rows were first tried
 
     async def open(self) -> None:
@@ -192,8 +193,13 @@ class Spooling:
         if self._removing is None:
             if self._begun is None:
                 self._begun = self.committer.accepted
-            batch = await spool.oldest(DRAIN_ROWS)
-            tally = await self.committer.commit(batch.fixes, batch.rejections, self._begun)
+            batch = await spool.oldest(self._drain_rows)
+            try:
+                tally = await self.committer.commit(batch.fixes, batch.rejections, self._begun)
+            except StoreUnavailable:
+                self._drain_rows = max(1, self._drain_rows // 2)
+                raise
+            self._drain_rows = min(DRAIN_ROWS, self._drain_rows + self._drain_rows // 10 + 1)
             self._removing, self._begun = (batch.keys, tally), None
             self._back()
         async with self._turn:

@@ -38,6 +38,7 @@ class FakeStore:
     write_trouble: Exception | None = None
     refuse: Callable[[Fix], bool] = lambda _fix: False
     delay_s: float = 0.0
+    most_rows: int = 1 << 60  # that it can insert before the driver's deadline
     calls: int = 0
 
     async def ping(self) -> None:
@@ -45,6 +46,8 @@ class FakeStore:
 
     async def store(self, fixes: Sequence[Fix]) -> Stored:
         await self._step(self.write_trouble)
+        if len(fixes) > self.most_rows:
+            raise StoreUnavailable("did not answer in time")
         if any(self.refuse(fix) for fix in fixes):
             raise RowRefused("numeric field overflow")
         new = {fix.id: fix for fix in fixes if fix.id not in self.rows}

@@ -47,6 +47,19 @@ async def test_it_is_asked_soon_after_a_write_found_it_gone(autojump_clock: Mock
         assert w.spool.rows == 0
 
 
+async def test_a_postgresql_too_slow_for_large_batches_gets_small_ones(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w, running(w):
+        await trio.sleep(1)
+        w.store.trouble = StoreUnavailable("gone")
+        w.put(0, *(make_fix(at_s=i) for i in range(3000)))
+        await trio.sleep(4)
+        assert w.spool.rows == 3000
+        w.store.trouble, w.store.most_rows = None, 20
+        await trio.sleep(600)
+        assert w.spool.rows == 0
+        assert len(w.store.rows) == 3000
+
+
 async def test_a_full_spool_stops_settling_and_recovers(autojump_clock: MockClock) -> None:
     async with world(with_spool=True) as w, running(w):
         w.store.trouble = StoreUnavailable("gone")
