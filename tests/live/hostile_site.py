@@ -21,7 +21,7 @@ from tests.live.hostile_frames import MAX_MESSAGE_BYTES, NORMAL, Seen, Talk, clo
 from tests.live.raw_socket import RawSocket
 
 AT_ONCE = 100  # hostile connections: twice as many file descriptors, of which some systems allow only 1,024
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 ENDINGS = ("wait", "fin", "reset")
 
 

@@ -67,7 +67,7 @@ async def test_and_leaving_at_once(tmp_path: Path, ending: str) -> None:
 
     async with besieged(tmp_path) as site:
         await each(attack, *((sent,) for sent, _ in HANDSHAKES.values()))
-        await each(attack, *((request(), *said.sent) for said in FRAMES.values()))
+        await each(attack, *((request(), *said.sent) for said in (FRAMES | AUTOBAHN).values()))
 
 
 @pytest.mark.parametrize("code", [CloseCode.POLICY_VIOLATION, CloseCode.TOKEN_EXPIRED, CloseCode.GOING_AWAY])
