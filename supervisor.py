@@ -142,6 +142,7 @@ class Daemon:
             health,
             self.clock,
             max_fixes_in_flight=cfg.postgres.queue_rows,
+            receive_maximum=cfg.mqtt.receive_maximum,
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
             give_up=lambda: self.stop(1),

@@ -48,6 +48,10 @@ BYTES_IN_FLIGHT = 64 * 1024 * 1024
 STUCK_S = 30.0
 """A message unacknowledged for longer, while PostgreSQL is well, got lost somewhere here: have it sent again."""
 
+MAX_UNACKED = 50_000
+"""Messages. mosquitto 2.0 goes far beyond receive_maximum as long as it has a backlog; at 65,535 packet ids come twice,
+and then acknowledgements are lost. What the driver has read already, some 9,000, comes on top."""
+
 RESUME_AT = 0.8
 """Read again when in flight has fallen to this part of the limit: hold and resume must not alternate per message."""
 
@@ -108,6 +112,7 @@ class Reader:
     health: Health
     clock: Clock
     max_fixes_in_flight: int  # [postgres] queue_rows
+    receive_maximum: int  # [mqtt] receive_maximum
     parcel_rows: int  # [postgres] batch_rows
     late_after_ms: int  # [app] stale_data_threshold_ms
     give_up: Callable[[], None]  # have the daemon drained and ended with 1
@@ -243,7 +248,12 @@ class Reader:
         ledger = self.desk.ledger
         if self._stopping:
             return
-        part = max(ledger.fixes_in_flight / self.max_fixes_in_flight, ledger.bytes_in_flight / BYTES_IN_FLIGHT)
+        part = max(
+            ledger.fixes_in_flight / self.max_fixes_in_flight,
+            ledger.bytes_in_flight / BYTES_IN_FLIGHT,
+            # A broker that keeps to receive_maximum sends no more by itself: there is nothing to hold.
+            ledger.messages_unacked / (min(self.receive_maximum, MAX_UNACKED) + 1),
+        )
         if not self._holding and part >= 1:
             self._holding = True
             self.link.hold(True)

@@ -74,7 +74,7 @@ class World:
         return self.metrics.registry.get_sample_value(f"tracking_{name}", labels) or 0.0
 
 
-def world(max_in_flight: int = 100) -> World:
+def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
     metrics = Metrics()
     health = Health(metrics)
     broker, routed = FakeBroker(), Routed()
@@ -95,6 +95,7 @@ def world(max_in_flight: int = 100) -> World:
         health,
         lambda: BASE_MS + 60_000,
         max_fixes_in_flight=max_in_flight,
+        receive_maximum=receive_maximum,
         parcel_rows=10,
         late_after_ms=30_000,
         give_up=lambda: gave_up.append("asked"),
@@ -172,6 +173,23 @@ async def test_holds_the_socket_when_too_much_is_in_flight(autojump_clock: MockC
         await w.settle(*w.routed.parcels)
         assert w.link.holds == [True, False, True, False]
         assert w.broker.acknowledged == list(range(1, 16))
+
+
+async def test_holds_the_socket_when_the_broker_sends_more_than_receive_maximum(autojump_clock: MockClock) -> None:
+    w = world(receive_maximum=9)
+    async with running(w):
+        for i in range(9):
+            w.broker.publish(payload(at_s=i))
+        await wait_all_tasks_blocked()
+        first, *others = w.routed.parcels
+        await w.settle(*others)
+        assert w.link.holds == []
+        w.broker.publish(payload(at_s=9))
+        await wait_all_tasks_blocked()
+        assert w.link.holds == [True], "settled, but the first one keeps their acknowledgements back"
+        await w.settle(first)
+        assert w.link.holds == [True, False]
+        assert w.broker.acknowledged == list(range(1, 10))
 
 
 async def test_a_new_connection_starts_over_and_old_settlements_acknowledge_nothing(autojump_clock: MockClock) -> None:

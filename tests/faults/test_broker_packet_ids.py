@@ -9,7 +9,7 @@ import pytest
 
 from actors.drivers.addresses import PostgresAddress
 from tests.live.expected import fix
-from tests.live.station import conserved, station
+from tests.live.station import conserved, station, until
 
 pytestmark = pytest.mark.live
 
@@ -19,14 +19,21 @@ RECEIVE_MAXIMUM = 1000
 """So few that the broker waits for acknowledgements all the time: they go back between the messages."""
 
 
-def test_packet_ids_wrap(tmp_path: Path, postgres_server: PostgresAddress) -> None:
-    recording = tmp_path / "many.jsonl"
-    base_ms = 1_780_300_800_000  # 2026-06-01T08:00:00Z
-    with recording.open("w") as file:
+BASE_MS = 1_780_300_800_000  # 2026-06-01T08:00:00Z
+
+
+def recorded(path: Path) -> str:
+    """As many fixes, for `replay`."""
+    with path.open("w") as file:
         for number in range(MESSAGES):
-            file.write(json.dumps(fix("many", f"P{number % PARTICIPANTS}", base_ms + number)) + "\n")
+            file.write(json.dumps(fix("many", f"P{number % PARTICIPANTS}", BASE_MS + number)) + "\n")
+    return str(path)
+
+
+def test_packet_ids_wrap(tmp_path: Path, postgres_server: PostgresAddress) -> None:
+    recording = recorded(tmp_path / "many.jsonl")
     with station(tmp_path, postgres_server, mqtt={"receive_maximum": RECEIVE_MAXIMUM}) as at, at.daemon() as running:
-        at.command("replay", str(recording), "--speed", "0")
+        at.command("replay", recording, "--speed", "0")
         seen = running.settled(MESSAGES)
         (rows,) = at.db.execute("select count(*) from tracking_positions").fetchall()
         assert rows == (MESSAGES,)
@@ -38,5 +45,32 @@ def test_packet_ids_wrap(tmp_path: Path, postgres_server: PostgresAddress) -> No
         newest = {who: position["timestamp"] for who, position in running.live("many").items()}
         assert len(newest) == PARTICIPANTS
         assert max(newest.values()) == "2026-06-01T08:01:15.534Z"
+        assert conserved(seen)
+        assert running.stop() == 0
+
+
+def test_no_packet_id_comes_twice_before_it_is_acknowledged(tmp_path: Path, postgres_server: PostgresAddress) -> None:
+    """This broker lets each acknowledgement be followed by receive_maximum messages, as long as it has some queued."""
+    with (
+        station(tmp_path, postgres_server, postgres={"spool": "no", "queue_rows": 2 * MESSAGES}) as at,
+        at.daemon() as running,
+    ):
+        taken = [0.0]
+
+        def takes_no_more() -> bool:
+            taken.append(running.metrics()["tracking_messages_received_total"])
+            return taken[-1] > RECEIVE_MAXIMUM and taken[-50:] == taken[-1:] * 50
+
+        with at.db.transaction():
+            at.db.execute("lock table tracking_positions in exclusive mode")
+            at.command("replay", recorded(tmp_path / "many.jsonl"), "--speed", "0")
+            until(takes_no_more, "the daemon takes no more")
+        with at.db.transaction():
+            at.db.execute("lock table tracking_positions in exclusive mode")  # granted after the batch that waited
+            taken.append(0.0)
+            until(takes_no_more, "the daemon takes no more, or all")
+        seen = running.settled(MESSAGES)
+        assert seen["tracking_acks_total"] == seen["tracking_messages_received_total"] == MESSAGES
+        assert taken[-1] < 65_535
         assert conserved(seen)
         assert running.stop() == 0
