@@ -21,13 +21,22 @@ class Deliveries:
     """Owned by the connection."""
 
     arrivals: Arrivals
-    _unacked: set[int] = attrs.field(factory=set)  # packet ids taken and not acknowledged
+    owed: int = 0  # packet id: the oldest that the connection before this one had not acknowledged; 0: none
+    got_back: bool = False  # that one came again: nobody else had the session in between
+    _unacked: dict[int, None] = attrs.field(factory=dict)  # packet ids taken and not acknowledged, oldest first
+
+    @property
+    def oldest(self) -> int:
+        """Packet id of the oldest message that is not acknowledged; 0 when all are."""
+        return next(iter(self._unacked), 0)
 
     def take(self, epoch: int) -> list[MessagesArrived]:
         """Everything that has arrived, cut to size."""
         arrivals, events = self.arrivals, []
         messages, packet_ids = arrivals.messages, arrivals.packet_ids
         arrivals.messages, arrivals.packet_ids = [], []
+        if self.owed and not self.got_back:
+            self.got_back = self.owed in packet_ids
         start = size = 0
         for end, (_, payload) in enumerate(messages, 1):
             size += len(payload)
@@ -42,7 +51,7 @@ class Deliveries:
         packets = []
         for packet_id in packet_ids:
             if packet_id in self._unacked:
-                self._unacked.discard(packet_id)
+                del self._unacked[packet_id]
                 packets.append(PUBACK + packet_id.to_bytes(2, "big"))
         return b"".join(packets)
 
@@ -51,5 +60,5 @@ class Deliveries:
         could delete the message that gets the id next."""
         for packet_id in packet_ids:
             if packet_id and packet_id not in self._unacked:
-                self._unacked.add(packet_id)
+                self._unacked[packet_id] = None
                 yield packet_id

@@ -65,6 +65,7 @@ class Connection:
     settings: MqttSettings
     subscriptions: Subscriptions
     epochs: count[int]  # the next one is ours as soon as the broker has accepted us
+    owed: int = 0  # see Deliveries
     epoch: int = 0  # 0 until then
     ended: str = ""
     unwanted: bool = False  # refused or taken over: come back later rather than at once
@@ -83,7 +84,7 @@ class Connection:
     def __attrs_post_init__(self) -> None:
         address, settings = self.address, self.settings
         self._client = PahoClient(self.sock, self._arrivals, settings, address.username, address.password)
-        self._deliveries = Deliveries(self._arrivals)
+        self._deliveries = Deliveries(self._arrivals, self.owed)
         self._splitter = Splitter(self._arrivals, settings.protocol == "5", PLAIN)
 
     def open(self) -> None:
@@ -172,6 +173,16 @@ class Connection:
                 log.error("cannot publish", topic=topic, error=str(error))
                 continue
             self._publishing[info.mid] = (topic, payload)
+
+    @property
+    def got_back(self) -> bool:
+        """What the connection before this one owed came again."""
+        return self._deliveries.got_back
+
+    @property
+    def owes(self) -> int:
+        """The oldest message without acknowledgement; 0: none."""
+        return self._deliveries.oldest
 
     def unconfirmed(self) -> list[tuple[str, bytes]]:
         """Published without PUBACK: to be published again on the next connection."""

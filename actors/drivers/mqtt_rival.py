@@ -9,8 +9,9 @@ and
 - it closed the connection, in order and between two packets, and the witness was still open when we were to try again.
 
 Thrown out TIMES times in a row we stop trying, so that the other one stays. The row ends with a connection that lives
-longer, with an attempt that is not answered by a CONNACK, and when the witness is closed too: that broker is stopping.
-A reset, a cut inside a packet and silence are the network's: they neither count nor end the row.
+longer, with an attempt that is not answered by a CONNACK, when the witness is closed too (that broker is stopping), and
+when the oldest message that we had not acknowledged comes again: nobody else had the session meanwhile, or could not
+acknowledge either. A reset, a cut inside a packet and silence are the network's: they neither count nor end the row.
 """
 
 from __future__ import annotations

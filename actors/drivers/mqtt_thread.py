@@ -118,6 +118,7 @@ class BrokerThread:
     post: Callable[[BrokerEvent], None]
     _connection: Connection | None = None
     _epoch: int = 0  # of the last connection that stood
+    _owed: int = 0  # by the last connection: see Deliveries
     _posted: int = 0  # MessagesArrived
     _failures: int = 0  # in a row
     _told: str = ""  # the reason that the reader knows; empty while a connection stands
@@ -220,6 +221,7 @@ class BrokerThread:
             self.settings,
             Subscriptions(self.settings.topics, self.settings.qos, self.remembered),
             self.epochs,
+            self._owed,
         )
         self.orders.dropping = False  # asked for while there was nothing to drop
         connection.open()
@@ -233,6 +235,7 @@ class BrokerThread:
     def _lost(self, connection: Connection) -> None:
         self._connection = None
         self.orders.publishes.extendleft(reversed(connection.unconfirmed()))
+        self._owed = connection.owes
         steady = connection.is_up and time.monotonic() - connection.up_at >= STEADY_S
         if steady:
             self._failures = 0
@@ -241,8 +244,11 @@ class BrokerThread:
             self.rival.forget()
         elif connection.taken_over:
             self.rival.named()
-        elif connection.closed_in_order:
-            self.rival.doubt(lambda: self._dial(None))
+        else:
+            if connection.got_back:
+                self.rival.forget()
+            if connection.closed_in_order:
+                self.rival.doubt(lambda: self._dial(None))
 
     def _failed(self, reason: str, retry_s: tuple[float, float]) -> None:
         """Tell the reader, unless it knows already; choose when to try again."""

@@ -40,6 +40,23 @@ def test_a_second_copy_and_an_id_0_are_delivered_and_not_acknowledged() -> None:
     assert deliveries.take(1)[0].packet_ids == (7,), "an acknowledged id may come again"
 
 
+def test_the_oldest_that_was_not_acknowledged_is_missed_or_comes_again() -> None:
+    before = arrived((5, b"a"), (6, b"b"), (7, b"c"))
+    assert before.oldest == 0
+    before.take(1)
+    assert before.oldest == 5
+    before.pubacks((5,))
+    assert before.oldest == 6
+    for owed, came, again in ((6, (4, 7), False), (6, (7, 6), True), (0, (0, 6), False)):
+        after = arrived(*((packet_id, b"x") for packet_id in came))
+        after.owed = owed
+        after.take(2)
+        assert after.got_back == again
+        after.arrivals.packet_ids, after.arrivals.messages = [9], [(b"t", b"y")]
+        after.take(2)
+        assert after.got_back == again, "once is enough"
+
+
 @given(st.lists(st.integers(0, 5)))
 def test_as_many_pubacks_as_ids_that_wait(ids: list[int]) -> None:
     deliveries = arrived(*((n, b"x") for n in ids))

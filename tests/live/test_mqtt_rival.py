@@ -155,6 +155,34 @@ async def test_without_a_witness_there_is_no_telling() -> None:
     assert rival.thrown_out == 0
 
 
+async def test_what_was_not_acknowledged_comes_again_so_nobody_else_had_the_session(tmp_path: Path) -> None:
+    """A network that closes only our connection, time and again: the broker sends again what nobody acknowledged."""
+    async with in_trouble(tmp_path) as (broker, desk):
+        for number in range(6):
+            side = await broker.connected()
+            await side.subscribed.wait()
+            await side.publish(b"t/a", b"again and again", qos=1, packet_id=7, dup=number > 0)
+            await delivered(desk, number + 1)
+            await side.stream.aclose()
+        await desk.connected(7)
+        assert not desk.all(TakenOver)
+
+
+async def test_what_was_not_acknowledged_is_gone_because_another_one_has_done_it(tmp_path: Path) -> None:
+    async with in_trouble(tmp_path) as (broker, desk):
+        for number in range(3):
+            side = await broker.connected()
+            await side.subscribed.wait()
+            await side.publish(b"t/a", b"new each time", qos=1, packet_id=7 + number)
+            await delivered(desk, number + 1)
+            await side.stream.aclose()
+        await desk.first(TakenOver)
+
+
+async def delivered(desk: Desk, messages: int) -> None:
+    await desk.until(lambda: len(desk.messages) == messages)
+
+
 async def test_held_it_notices_too(tmp_path: Path) -> None:
     async with in_trouble(tmp_path) as (broker, desk):
         side = await broker.connected()
