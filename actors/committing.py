@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import attrs
@@ -12,7 +12,7 @@ import trio
 
 from actors.core.decode import poison
 from actors.core.fix import Fix, Rejection
-from actors.errors import RowRefused, StoreMisconfigured
+from actors.errors import RejectionCode, RowRefused, StoreMisconfigured
 from actors.messages import Tally
 from actors.metrics import Metrics
 
@@ -51,8 +51,8 @@ class Committer:
     metrics: Metrics
     refused: Callable[[Sequence[Fix]], None] = lambda _fixes: None  # for good: their rejections are committed
     told: Callable[[Sequence[Fix], Sequence[Rejection]], None] = lambda _fixes, _rejections: None  # after each commit
-    accepted: int = 0  # rows that were new in PostgreSQL, ever
-    _refusals: deque[float] = attrs.field(factory=deque)  # when rows became poison, trio's clock, the last minute
+    accepted: int = 0  # rows that PostgreSQL took, ever; it looks at what is in a row before it looks for its id
+    _refusals: dict[bytes, float] = attrs.field(factory=dict)  # rows that became poison in the last minute -> when
 
     async def commit(self, fixes: Sequence[Fix], rejections: Sequence[Rejection], begun: int) -> Tally:
         """All of it is committed when this returns. Raises StoreUnavailable or StoreMisconfigured; then call again:
@@ -67,18 +67,24 @@ class Committer:
                 await self.store.reject(rejections)
             except RowRefused as refusal:
                 raise StoreMisconfigured(f"rejections are refused: {refusal}") from refusal
+        codes = Counter(rejection.code for rejection in rejections)
+        taken = fixes
         if refused:
-            self._refusals.extend([trio.current_time()] * len(refused))
+            ids = {fix.id for fix in refused}
+            self._refusals |= dict.fromkeys(ids, trio.current_time())
             self.refused(refused)
-        self.told([fix for fix in fixes if fix not in refused] if refused else fixes, rejections)
-        return Tally(committed, duplicate, Counter(rejection.code for rejection in rejections))
+            taken = [fix for fix in fixes if fix.id not in ids]
+            codes[RejectionCode.POISON] += len(fixes) - len(taken) - len(refused)
+        self.told(taken, rejections)
+        return Tally(committed, duplicate, codes)
 
     async def _store(self, fixes: Sequence[Fix], begun: int) -> tuple[int, int, list[Fix]]:
-        """(committed, duplicate, refused): halves a batch with a refused row until the row is found."""
+        """(committed, duplicate, refused): halves a batch with a refused row until the row is found. One that was sent
+        again while it waited is in the batch several times, and refused once."""
         if not fixes:
             return 0, 0, []
         started = trio.current_time()
-        refused: list[Fix] = []
+        refused: dict[bytes, Fix] = {}
         reason = ""
         committed = duplicate = 0
         parts: list[Sequence[Fix]] = [fixes]
@@ -88,26 +94,25 @@ class Committer:
                 stored = await self.store.store(part)
             except RowRefused as refusal:
                 if len(part) == 1:
-                    refused.append(part[0])
+                    refused[part[0].id] = part[0]
                     reason = str(refusal)
-                    self._check_rare(len(refused), reason)
+                    self._check_rare(refused, reason)
                 else:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
             committed += stored.committed
             duplicate += stored.duplicate
-            self.accepted += stored.committed
+            self.accepted += len(part)
         if refused:
             if self.accepted == begun:
                 raise StoreMisconfigured(f"{len(refused)} rows refused and no other one accepted: {reason}")
             log.error("rows refused by PostgreSQL become rejections", rows=len(refused), reason=reason)
         self.metrics.commit_seconds.observe(trio.current_time() - started)
-        return committed, duplicate, refused
+        return committed, duplicate, list(refused.values())
 
-    def _check_rare(self, refused: int, reason: str) -> None:
+    def _check_rare(self, refused: Collection[bytes], reason: str) -> None:
         """Rows are poison only while refusals stay rare; else the set-up is wrong (DESIGN rule 14)."""
         now = trio.current_time()
-        while self._refusals and now - self._refusals[0] > 60:
-            self._refusals.popleft()
-        if len(self._refusals) + refused > REFUSALS_A_MINUTE:
+        self._refusals = {key: at for key, at in self._refusals.items() if now - at <= 60}
+        if len(self._refusals.keys() | refused) > REFUSALS_A_MINUTE:
             raise StoreMisconfigured(f"more than {REFUSALS_A_MINUTE} rows refused within a minute: {reason}")

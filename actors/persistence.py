@@ -67,15 +67,15 @@ class Persistence:
         """Fill the batch until one of its triggers fires."""
         batcher = self.desk.batcher
         while True:
-            self._take_waiting()
+            self._take_waiting(batcher.max_rows)
             if batcher.trigger(trio.current_time()) is not None:
                 return
             with trio.move_on_at(batcher.due_at()):
                 batcher.add(await self.inbox.receive(), trio.current_time())
 
-    def _take_waiting(self) -> None:
+    def _take_waiting(self, rows: int) -> None:
         batcher = self.desk.batcher
-        while batcher.rows < batcher.max_rows:
+        while batcher.rows < rows:
             try:
                 batcher.add(self.inbox.receive_nowait(), trio.current_time())
             except trio.WouldBlock:
@@ -105,16 +105,12 @@ class Persistence:
             except StoreMisconfigured as trouble:
                 self.spooling.set_up_wrong(trouble, writing=True)
                 await trio.sleep(SETUP_RETRY_S)
-                self._add_company(len(fixes) + len(rejections))
+                # Is every row refused, or only those that were in the batch alone? What waits joins it.
+                self._take_waiting(len(fixes) + len(rejections))
+                desk.writing += desk.batcher.take()
         parcels, desk.writing = desk.writing, []
         self.handled += len(parcels)
         self.settle(Settled(tuple(parcel.id for parcel in parcels), tally))
-
-    def _add_company(self, rows: int) -> None:
-        """To the batch in hand: is every row refused, or only those that were in it alone?"""
-        if rows < self.desk.batcher.max_rows:
-            self._take_waiting()
-            self.desk.writing += self.desk.batcher.take()
 
     async def _trim(self) -> None:
         while True:

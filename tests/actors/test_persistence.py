@@ -133,16 +133,44 @@ async def test_a_row_refused_alone_is_poison_once_others_are_accepted(autojump_c
         assert w.health.components["postgres"].up
 
 
-async def test_rows_that_were_there_already_say_nothing_about_the_set_up(autojump_clock: MockClock) -> None:
-    async with world() as w, running(w):
+async def test_rows_that_were_there_already_show_that_the_set_up_is_right(autojump_clock: MockClock) -> None:
+    """Killed between commit and acknowledgement, with a window of the broker that holds nothing new any more."""
+    async with world(max_rows=3) as w, running(w):
         w.put(0, make_fix(at_s=0), make_fix(at_s=1))
         await trio.sleep(1)
         known = set(w.store.rows)
         w.store.refuse = lambda fix: fix.id not in known
-        w.put(1, make_fix(at_s=0), make_fix(at_s=1), make_fix(at_s=2))  # sent again by the broker, and a new one
+        w.put(1, make_fix(at_s=0), make_fix(at_s=1), make_fix(at_s=2))  # sent again by the broker
         await trio.sleep(30)
-        assert w.settled == [(1, 0)]
-        assert w.store.rejected == {}
+        assert w.settled == [(1, 0), (1, 1)]
+        assert [r.code for r in w.store.rejected.values()] == ["poison"]
+
+
+async def test_a_full_batch_gets_company_too(autojump_clock: MockClock) -> None:
+    async with world(max_rows=1) as w, running(w):
+        w.store.refuse = lambda fix: fix.participant_id == "P666"
+        w.put(0, make_fix("P666"))
+        await trio.sleep(1)
+        w.put(1, make_fix("P1"))
+        await trio.sleep(5)
+        assert sorted(w.settled) == [(1, 0), (1, 1)]
+        assert len(w.store.rejected) == len(w.store.rows) == 1
+
+
+async def test_a_refused_row_that_was_sent_again_and_again_counts_once(autojump_clock: MockClock) -> None:
+    async with world() as w, running(w):
+        bad, good = make_fix(at_s=0), make_fix(at_s=1)
+        w.store.refuse = lambda fix: fix.id == bad.id
+        for part in range(2 * REFUSALS_A_MINUTE):
+            w.put(part, bad)
+        w.put(99, good)
+        await trio.sleep(10)
+        assert len(w.settled) == 2 * REFUSALS_A_MINUTE + 1
+        assert w.count("fixes_rejected_total", code="poison") == 2 * REFUSALS_A_MINUTE
+        w.put(100, bad, make_fix(at_s=2))
+        await trio.sleep(10)
+        assert (1, 100) in w.settled
+        assert len(w.store.rejected) == 1
 
 
 async def test_refused_rejections_are_a_fault_of_the_set_up(autojump_clock: MockClock) -> None:

@@ -169,6 +169,21 @@ async def test_a_row_that_postgres_refuses_is_the_rows_fault(database: Database,
     assert (await writer.store([make_fix()])).committed == 1
 
 
+@pytest.mark.parametrize("fault", ["add check (client_timestamp < '2001-01-01') not valid", "add reviewed_by text"])
+async def test_a_fault_of_the_set_up_refuses_rows_that_are_there_already(
+    database: Database, writer: PostgresWriter, fault: str
+) -> None:
+    """So rows sent again that are taken as duplicates show that the set-up is right (Committer.accepted)."""
+    fix = make_fix()
+    await writer.store([fix])
+    await database.run(f"alter table tracking_positions {fault}")
+    if "reviewed_by" in fault:
+        await database.run("update tracking_positions set reviewed_by = 'me'")
+        await database.run("alter table tracking_positions alter reviewed_by set not null")
+    with pytest.raises(RowRefused):
+        await writer.store([fix])
+
+
 async def test_a_read_only_database_is_unavailable(database: Database, writer: PostgresWriter) -> None:
     await database.run(f"alter database {database.address.database} set default_transaction_read_only = on")
     await writer.aclose()
