@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import attrs
 import redis
@@ -37,17 +38,18 @@ PAUSE_MOST_S = 2.0
 SCRIPT_ROWS = 500  # positions in one run of the script: a few ms, for which Redis serves nobody else
 READ_KEYS = 500  # in one MGET
 
-# ARGV: ttl in s, key of the sentinel, then six a position. Ranks compare as text: 15 digits of ms, status, id in hex.
+# ARGV: ttl in s, key of the sentinel, what it should hold, what it shall hold, then six a position.
+# Ranks compare as text: 15 digits of ms, status, id in hex.
 # `race:R:rank` is ours: without it (another writer's keys) the score in `race:R:seen` stands in.
 WRITE = """
-local was_there = redis.call('EXISTS', ARGV[2])
+local was_there = redis.pcall('GET', ARGV[2]) == ARGV[3]
 local races = {}
 -- What somebody else put under our name must not keep other races from being written.
 local function only(key, kind)
   local is = redis.call('TYPE', key).ok
   if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
 end
-for i = 3, #ARGV, 6 do
+for i = 5, #ARGV, 6 do
   local race, participant, value = 'race:' .. ARGV[i], ARGV[i + 1], ARGV[i + 5]
   local rank, ms, force = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local last = race .. ':participant:' .. participant .. ':last'
@@ -76,7 +78,7 @@ for race in pairs(races) do
   redis.call('EXPIRE', race .. ':seen', ARGV[1])
   redis.call('EXPIRE', race .. ':rank', ARGV[1])
 end
-redis.call('SET', ARGV[2], '1', 'EX', ARGV[1])
+redis.call('SET', ARGV[2], ARGV[4], 'EX', ARGV[1])
 return was_there
 """
 WRITE_SHA = sha1(WRITE.encode(), usedforsecurity=False).hexdigest()
@@ -90,8 +92,9 @@ class RedisStore:
     """All calls raise CacheUnavailable, within a second; after trouble for a moment at once, without trying."""
 
     address: RedisAddress
-    node_id: str  # names the sentinel: gone means that the cache was emptied
+    node_id: str  # names the sentinel, which holds a mark of the last write
     ttl_s: int
+    _mark: str = ""  # of the last write that was answered
     _idle: list[_Line] = attrs.field(factory=list)
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
     # Not the same as the places: a thread may outlive its caller, in a name look-up or while connecting.
@@ -104,12 +107,13 @@ class RedisStore:
     async def write(self, changes: Sequence[LivePosition]) -> bool:
         """Make these positions the newest where they are greater, or where they are forced; one hop for all.
 
-        False when nothing of this node's earlier writes was there any more: the cache was emptied, or never filled.
+        True when all of this node's earlier writes are there. False when the cache was emptied, never filled, or went
+        back to an older state, and when it cannot be told, because of a write whose answer was lost.
         """
-        head = (str(self.ttl_s), f"tracking:node:{self.node_id}")
+        seen, mark = self._mark, uuid4().hex
         calls: list[list[str | int | bytes]] = []
         for start in range(0, len(changes) or 1, SCRIPT_ROWS):
-            arguments: list[str | int | bytes] = [*head]
+            arguments: list[str | int | bytes] = [self.ttl_s, f"tracking:node:{self.node_id}", seen, mark]
             for change in changes[start : start + SCRIPT_ROWS]:
                 arguments += _arguments(change)
             calls.append(arguments)
@@ -117,6 +121,7 @@ class RedisStore:
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
             replies = await self._ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
+        self._mark = mark
         return bool(replies[0])
 
     async def newest(self, race_id: str) -> list[Fix]:

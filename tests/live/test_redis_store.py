@@ -148,6 +148,26 @@ async def test_an_emptied_cache_is_noticed_by_the_next_write(store: RedisStore, 
     assert await store.write([]) is True
 
 
+async def test_a_write_whose_answer_was_lost_leaves_a_doubt(store: RedisStore, raw: Raw) -> None:
+    """It may have been the first one after a FLUSHALL, which nobody was told then."""
+    await store.write(live(make_fix()))
+    acknowledged = raw("GET", "tracking:node:node-1")
+    raw("FLUSHALL")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.write(live(make_fix()))
+    other = RedisStore(store.address, "node-1", store.ttl_s)  # stands for a write that arrived all the same
+    await other.write(live(make_fix("P2")))
+    await other.aclose()
+    assert raw("GET", "tracking:node:node-1") not in (None, acknowledged)
+    assert await store.write([]) is False
+    assert await store.write([]) is True
+    raw("DEL", "tracking:node:node-1")
+    raw("LPUSH", "tracking:node:node-1", "somebody else's")
+    assert await store.write([]) is False
+    assert await store.write([]) is True
+
+
 async def test_values_that_are_no_positions_are_left_out_and_said(store: RedisStore, raw: Raw) -> None:
     await store.write(live(make_fix("P1"), make_fix("P2"), make_fix("P3")))
     good = raw.value("race:R1:participant:P1:last")
