@@ -94,7 +94,10 @@ class Daemon:
         to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
-        restore = Restorer(self.outside.history, self.outside.cache, cfg.app.max_clock_skew_ms, self.outside.spool)
+        outside = self.outside
+        restore = Restorer(
+            outside.history, outside.cache, cfg.app.max_clock_skew_ms, outside.spool, self.desk.fixes_in_flight
+        )
 
         def make_race(cell: RaceCell) -> Race:
             return Race(

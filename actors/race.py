@@ -100,15 +100,12 @@ class Race:
     async def _turn(self) -> None:
         cell = self.cell
         with trio.move_on_at(self._wake_at()):
-            cell.held = await cell.inbox.receive()
-        while cell.held is not None:
-            self.handle(cell.held)
+            await cell.mailbox.wait()
+        while (message := cell.mailbox.take()) is not None:
+            cell.held = message
+            self.handle(message)
             cell.next_message(None)
             cell.handled += 1
-            try:
-                cell.held = cell.inbox.receive_nowait()
-            except trio.WouldBlock:
-                break
         self._on_time()
 
     def handle(self, message: RaceMessage) -> None:
@@ -117,12 +114,12 @@ class Race:
             case FixesArrived(parcel=parcel, stored=stored):
                 self._take_fixes(parcel, stored=stored)
             case PositionsFound(fixes=fixes):
-                self._go_live(fixes)
+                self._go_live(self._without_poison(fixes))
             case RowsRefused(fixes=fixes):
                 self.cell.refused.update(fix.id for fix in fixes)
                 self._doubted.set()
             case PositionsReadAgain(fixes=fixes):
-                self._correct(fixes)
+                self._correct(self._without_poison(fixes))
             case Subscribe(outbox=outbox):
                 self._flush_window()
                 frame = self._snapshot_frame(message)
@@ -138,12 +135,15 @@ class Race:
         if cell.poisoned:
             bad = tuple(poison(parcel.fixes[i], "") for i in sorted(cell.poisoned))
             log.error("fix is poison", race=cell.race_id, fixes=len(bad))
-            good = tuple(fix for i, fix in enumerate(parcel.fixes) if i not in cell.poisoned)
-            parcel = Parcel(parcel.id, parcel.race_id, good, parcel.rejections + bad)
+            parcel = Parcel(parcel.id, parcel.race_id, self._without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
         cell.quiet_since = trio.current_time()
         if not stored:
             self.to_persistence.send_nowait(parcel)
+
+    def _without_poison(self, fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
+        poisoned = self.cell.poisoned
+        return tuple(fix for i, fix in enumerate(fixes) if i not in poisoned) if poisoned else fixes
 
     def _go_live(self, fixes: Sequence[Fix]) -> None:
         cell = self.cell
@@ -187,12 +187,12 @@ class Race:
                 outbox.lose(cell.race_id)
 
     def _redo_held(self) -> None:
-        """After a crash: try the fixes of the message in hand one by one, then do the message."""
+        """Do the message in hand; when it crashed the race before, try its fixes one by one first."""
         cell = self.cell
         if cell.held is None:
             return
-        if isinstance(cell.held, FixesArrived):
-            for i, fix in enumerate(cell.held.parcel.fixes):
+        if cell.tried:
+            for i, fix in enumerate(_fixes_of(cell.held)):
                 if i not in cell.poisoned:
                     cell.suspect = i
                     for change in cell.standing.changes([fix], self.clock()):
@@ -248,11 +248,9 @@ class Race:
         if cell.restored:
             return
         fixes, self._complete = await self.restore(cell.race_id, cell.refused)
+        cell.held = PositionsFound(tuple(fixes))  # a fix that crashes us is found like any other
         cell.restored = True
         cell.quiet_since = trio.current_time()
-        changes = cell.standing.changes(fixes, self.clock())
-        cell.standing.accept(changes)
-        self.live_state.post([LivePosition(change.fix) for change in changes])
 
     async def _keep_restoring(self) -> None:
         """Ask the stores again: while PostgreSQL has not answered, and where a refused fix is live."""
@@ -264,9 +262,9 @@ class Race:
             doubted = bool(cell.standing.live_among(cell.refused))
             fixes, self._complete = await self.restore(cell.race_id, cell.refused)
             if not doubted:
-                cell.send.send_nowait(PositionsFound(tuple(fixes)))
+                cell.mailbox.post(PositionsFound(tuple(fixes)))
             elif self._complete:
-                cell.send.send_nowait(PositionsReadAgain(tuple(fixes)))
+                cell.mailbox.post(PositionsReadAgain(tuple(fixes)))
                 self._complete = False  # once more, for what is on its way to PostgreSQL now
 
     def _wake_at(self) -> float:
@@ -282,8 +280,18 @@ class Race:
     def _idle(self) -> bool:
         """Nothing to keep alive for: no fix for long and nobody watching, or no fix ever seen in any store."""
         cell = self.cell
-        if cell.inbox.statistics().current_buffer_used or cell.held is not None or cell.window:
+        if cell.mailbox or cell.held is not None:
             return False
         if not cell.standing.newest and self._complete:
             return True
         return not cell.outboxes and trio.current_time() >= cell.quiet_since + self.idle_s
+
+
+def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:
+    match message:
+        case FixesArrived(parcel=parcel):
+            return parcel.fixes
+        case PositionsFound(fixes=fixes) | PositionsReadAgain(fixes=fixes):
+            return fixes
+        case _:
+            return ()

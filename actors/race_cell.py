@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import attrs
 import structlog
 import trio
@@ -15,14 +17,48 @@ from actors.messages import RaceMessage
 log = structlog.get_logger("race")
 
 
+class Mailbox:
+    """The messages for one race, in order.
+
+    A message is taken and done in one step, so it is either here or done. A channel would hand it to the waiting task
+    first, which may have been cancelled by the time it runs.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[RaceMessage] = deque()
+        self._reader = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def post(self, message: RaceMessage) -> None:
+        """Never blocks."""
+        self._waiting.append(message)
+        self._reader.unpark_all()
+
+    async def wait(self) -> None:
+        """Until there is something to take."""
+        while not self._waiting:
+            await self._reader.park()
+
+    def take(self) -> RaceMessage | None:
+        """The oldest message."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def take_all(self) -> list[RaceMessage]:
+        """Every message, the oldest first."""
+        messages = list(self._waiting)
+        self._waiting.clear()
+        return messages
+
+
 @attrs.define(eq=False)
 class RaceCell:
     """Owned by the directory, lent to the race actor."""
 
     race_id: str
     standing: Standing
-    send: trio.MemorySendChannel[RaceMessage]
-    inbox: trio.MemoryReceiveChannel[RaceMessage]
+    mailbox: Mailbox = attrs.field(factory=Mailbox)
     outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
     window: list[tuple[Fix, bytes]] = attrs.field(factory=list)  # changes not yet sent, with their JSON
     window_bytes: int = 0  # of that JSON

@@ -9,7 +9,6 @@ Stops when cancelled; each race flushes its window.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -27,7 +26,6 @@ from actors.messages import (
     LivePosition,
     Parcel,
     PersistenceMessage,
-    RaceMessage,
     RowsRefused,
     Subscribe,
     Unsubscribe,
@@ -83,14 +81,14 @@ class Races:
         child = self.children.get(parcel.race_id)
         if child is None:
             self._want(cell)
-            cell.send.send_nowait(FixesArrived(parcel))
+            cell.mailbox.post(FixesArrived(parcel))
         elif child.state in _LIVE:
-            cell.send.send_nowait(FixesArrived(parcel))
+            cell.mailbox.post(FixesArrived(parcel))
         else:
             self.to_persistence.send_nowait(parcel)
             if child.state is not State.PARKED:
-                cell.send.send_nowait(FixesArrived(parcel, stored=True))
-                if cell.inbox.statistics().current_buffer_used > DOWN_LIMIT_MESSAGES:
+                cell.mailbox.post(FixesArrived(parcel, stored=True))
+                if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
                     _shorten(cell)
 
     # --- posted by persistence ---
@@ -105,7 +103,7 @@ class Races:
             cell = self.cells.get(race_id) or self._new_cell(race_id)
             if race_id not in self.children:
                 self._want(cell)
-            cell.send.send_nowait(RowsRefused(tuple(group)))
+            cell.mailbox.post(RowsRefused(tuple(group)))
 
     # --- posted by subscribers and HTTP ---
 
@@ -125,7 +123,7 @@ class Races:
         else:
             if child is None:
                 self._want(cell)
-            cell.send.send_nowait(Subscribe(outbox, request_id, resync))
+            cell.mailbox.post(Subscribe(outbox, request_id, resync))
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
         """The outbox has already forgotten the race."""
@@ -133,7 +131,7 @@ class Races:
         if cell is None:
             return
         if race_id in self.children:
-            cell.send.send_nowait(Unsubscribe(outbox))
+            cell.mailbox.post(Unsubscribe(outbox))
         else:
             cell.outboxes.pop(outbox, None)
             self._drop_if_unused(cell)
@@ -170,7 +168,7 @@ class Races:
             on_crash=lambda _crash: self._race_crashed(cell),
             on_spent=lambda: self._race_parked(cell),
             excused=lambda: cell.held is not None,
-            depth=lambda: cell.inbox.statistics().current_buffer_used,
+            depth=lambda: len(cell.mailbox),
             handled=lambda: cell.handled,
         )
         child = Child(spec)
@@ -187,25 +185,25 @@ class Races:
         given_up = cell.after_crash()
         if isinstance(given_up, FixesArrived) and not given_up.stored:
             self.to_persistence.send_nowait(given_up.parcel)
-        for message in _drain(cell):
+        for message in cell.mailbox.take_all():
             if isinstance(message, FixesArrived) and not message.stored:
                 self.to_persistence.send_nowait(message.parcel)
                 message = FixesArrived(message.parcel, stored=True)
-            cell.send.send_nowait(message)
+            cell.mailbox.post(message)
 
     def _race_parked(self, cell: RaceCell) -> None:
         cell.restored = False  # what comes while it is parked only reaches history
         if isinstance(cell.held, FixesArrived) and not cell.held.stored:
             self.to_persistence.send_nowait(cell.held.parcel)
         cell.next_message(None)
-        for message in _drain(cell):
+        for message in cell.mailbox.take_all():
             if isinstance(message, Subscribe):
                 self.subscribe(cell.race_id, message.outbox, message.request_id, message.resync)
 
     def _race_retired(self, cell: RaceCell) -> None:
         """The actor ended by itself; what came in between its last look and now starts it again."""
         del self.children[cell.race_id]
-        if cell.inbox.statistics().current_buffer_used:
+        if cell.mailbox:
             self._want(cell)
         elif cell.standing.newest:
             # Nobody watches: the next fix or dashboard restores it from the stores.
@@ -215,6 +213,9 @@ class Races:
             self._drop_if_unused(cell)
 
     def _want(self, cell: RaceCell) -> None:
+        if not cell.restored:  # evicted before: what its dashboards show may not be what the stores know
+            for outbox in cell.outboxes:
+                outbox.lose(cell.race_id)
         if len(self.children) >= self.max_races:
             self._evict_quietest()
         self._wanted.append(self._new_child(cell))
@@ -226,7 +227,7 @@ class Races:
         child = self.children.pop(cell.race_id)
         child.scope.cancel()
         log.warning("max_races reached, quietest race evicted", race=cell.race_id, max_races=self.max_races)
-        waiting = _drain(cell) if cell.held is None else [cell.held, *_drain(cell)]
+        waiting = cell.mailbox.take_all() if cell.held is None else [cell.held, *cell.mailbox.take_all()]
         heir = self._new_cell(cell.race_id)
         heir.outboxes = dict(cell.outboxes)
         for message in waiting:
@@ -237,36 +238,31 @@ class Races:
                     event = wire.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
                     outbox.refuse(cell.race_id, wire.text_frame(event))
                 case RowsRefused():
-                    heir.send.send_nowait(message)
+                    heir.mailbox.post(message)
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
+        if any(isinstance(message, FixesArrived) for message in waiting):  # never shown
+            for outbox in heir.outboxes:
+                outbox.lose(cell.race_id)
         self._drop_if_unused(heir)
 
     def _new_cell(self, race_id: str) -> RaceCell:
-        send, receive = trio.open_memory_channel[RaceMessage](math.inf)
-        cell = RaceCell(race_id, self.make_standing(), send, receive, quiet_since=trio.current_time())
+        cell = RaceCell(race_id, self.make_standing(), quiet_since=trio.current_time())
         self.cells[race_id] = cell
         return cell
 
     def _drop_if_unused(self, cell: RaceCell) -> None:
-        if not cell.outboxes and not cell.inbox.statistics().current_buffer_used:
+        if not cell.outboxes and not cell.mailbox:
             self.cells.pop(cell.race_id, None)
 
 
 def _shorten(cell: RaceCell) -> None:
-    waiting = _drain(cell)
+    waiting = cell.mailbox.take_all()
     fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
     newest = Parcel((0, 0), cell.race_id, tuple(newest_of(fixes)))
-    cell.send.send_nowait(FixesArrived(newest, stored=True))
+    cell.mailbox.post(FixesArrived(newest, stored=True))
     for message in waiting:
         if not isinstance(message, FixesArrived):
-            cell.send.send_nowait(message)
+            cell.mailbox.post(message)
     for outbox in cell.outboxes:
         outbox.lose(cell.race_id)
-
-
-def _drain(cell: RaceCell) -> list[RaceMessage]:
-    messages: list[RaceMessage] = []
-    while cell.inbox.statistics().current_buffer_used:
-        messages.append(cell.inbox.receive_nowait())
-    return messages

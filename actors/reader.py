@@ -11,7 +11,7 @@ acknowledged; cancelled, it just ends and the broker keeps the rest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, assert_never
 
 import attrs
@@ -29,6 +29,7 @@ from actors.messages import (
     Disconnected,
     MessagesArrived,
     Parcel,
+    ParcelId,
     PersistenceMessage,
     ReaderMessage,
     Settled,
@@ -79,11 +80,18 @@ class ReaderDesk:
     """What outlives a crash of the reader. Owned by the supervisor."""
 
     ledger: Ledger = attrs.field(factory=Ledger)
+    in_flight: dict[ParcelId, Parcel] = attrs.field(factory=dict)  # parcels with fixes, until they are settled
     held: MessagesArrived | None = None  # being decoded
     suspect: bytes | None = None  # digest of the message that is being tried alone
     tried: bool = False  # `held` crashed the reader before
     poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
     had_session: bool = False
+
+    def fixes_in_flight(self, race_id: str) -> Iterator[Fix]:
+        """What the race has been shown perhaps, and no store may know yet."""
+        for parcel in self.in_flight.values():
+            if parcel.race_id == race_id:
+                yield from parcel.fixes
 
     def excused(self) -> bool:
         """A payload is to blame, or may be: finding the one that is must not spend the restart budget."""
@@ -145,6 +153,8 @@ class Reader:
                 self.link.taken()
             case Settled(parcels=parcels, tally=tally):
                 ledger.settle(parcels)
+                for parcel_id in parcels:
+                    self.desk.in_flight.pop(parcel_id, None)
                 self.metrics.count(tally)
             case Tell(receipts=receipts):
                 for topic, payload in receipts:
@@ -194,6 +204,7 @@ class Reader:
         self._count(batch, fixes, rejections, now_ms)
         for parcel in parcels:
             if parcel.fixes:
+                self.desk.in_flight[parcel.id] = parcel
                 self.router.route(parcel)
             else:
                 self.to_persistence.send_nowait(parcel)

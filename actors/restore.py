@@ -1,8 +1,8 @@
-"""What a race knows when it starts: the greatest of what PostgreSQL, spool and Redis hold for each participant."""
+"""What a race knows when it starts: the greatest of each participant, in flight, in spool, PostgreSQL and Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -36,28 +36,37 @@ class NewestInSpool(Protocol):
 
 @attrs.frozen
 class Restorer:
-    """Call it with a race id: (newest positions, True when PostgreSQL answered). Never raises for expected trouble.
-    Fixes with the ids in `without` are left out.
+    """Call it with a race id: (newest positions, True when PostgreSQL and spool answered). Fixes with the ids in
+    `without` are left out. Never raises for expected trouble.
 
-    Redis not answering makes nothing incomplete: it is a cache.
+    A fix goes from in flight to the spool and on to PostgreSQL: asked in this order, none slips through between two
+    answers. Redis not answering makes nothing incomplete: it is a cache.
     """
 
     history: NewestInHistory
     cache: NewestInCache
     max_clock_skew_ms: int
     spool: NewestInSpool | None = None
+    in_flight: Callable[[str], Iterable[Fix]] = lambda _race_id: ()  # taken from the broker, not durable yet
 
     async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> tuple[Sequence[Fix], bool]:
-        found: list[Fix] = []
-        answered = False
+        skew_ms = self.max_clock_skew_ms
+        found = [fix for fix in self.in_flight(race_id) if fix.timestamp_ms - fix.arrived_ms <= skew_ms]
+        complete = False
 
-        async def from_history() -> None:
-            nonlocal answered
+        async def from_stores() -> None:
+            nonlocal complete
+            spool_answered = True
             try:
-                found.extend(await self.history.newest(race_id, self.max_clock_skew_ms))
+                if self.spool is not None:
+                    found.extend(await self.spool.newest(race_id, skew_ms))
+            except SpoolUnavailable:
+                spool_answered = False
+            try:
+                found.extend(await self.history.newest(race_id, skew_ms))
             except (StoreUnavailable, StoreMisconfigured):
                 return
-            answered = True
+            complete = spool_answered
 
         async def from_cache() -> None:
             try:
@@ -65,16 +74,8 @@ class Restorer:
             except CacheUnavailable:
                 return
 
-        async def from_spool(spool: NewestInSpool) -> None:
-            try:
-                found.extend(await spool.newest(race_id, self.max_clock_skew_ms))
-            except SpoolUnavailable:
-                return
-
         with trio.move_on_after(RESTORE_S):
             async with trio.open_nursery() as nursery:
-                if self.spool is not None:
-                    nursery.start_soon(from_spool, self.spool)
-                nursery.start_soon(from_history)
+                nursery.start_soon(from_stores)
                 nursery.start_soon(from_cache)
-        return newest_of(fix for fix in found if fix.id not in without), answered
+        return newest_of(fix for fix in found if fix.id not in without), complete

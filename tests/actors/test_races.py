@@ -324,7 +324,7 @@ async def test_a_long_queue_of_a_race_that_is_down_is_shortened(autojump_clock: 
         await wait_all_tasks_blocked()
         for i in range(DOWN_LIMIT_MESSAGES + 1):
             w.route(make_fix(at_s=10 + i))
-        assert w.races.cells["R1"].inbox.statistics().current_buffer_used == 1
+        assert len(w.races.cells["R1"].mailbox) == 1
         assert len(w.handed_over()) == DOWN_LIMIT_MESSAGES + 2
         assert viewer.outbox.behind_due(trio.current_time()) == ["R1"]
 
@@ -411,8 +411,67 @@ async def test_beyond_max_races_the_quietest_goes_and_history_goes_on(autojump_c
         w.route(later)
         await trio.sleep(1)
         assert set(w.races.children) == {"R1", "R3"}
-        assert [u["timestamp"] for u in watcher.updates()] == [format_ms(BASE_MS), format_ms(later.timestamp_ms)]
+        assert watcher.outbox.behind_due(trio.current_time()) == ["R1"], "its race came back: shown anew"
+        w.races.subscribe("R1", watcher.outbox, None, resync=True)
+        await trio.sleep(1)
+        assert [u["timestamp"] for u in watcher.updates()] == [format_ms(BASE_MS)]
+        (position,) = watcher.named("race_snapshot")[-1]["positions"]
+        assert position["timestamp"] == format_ms(later.timestamp_ms)
         assert len(w.handed_over()) == 4
+
+
+async def test_what_is_asked_of_a_race_in_the_moment_it_is_evicted_is_answered(autojump_clock: MockClock) -> None:
+    async with world(max_races=1) as w:
+        leaving = w.watch("R1")
+        await wait_all_tasks_blocked()
+        w.route(make_fix(race_id="R1"))
+        await trio.sleep(1)
+        coming = w.watch("R1")
+        leaving.outbox.forget("R1")
+        w.races.unsubscribe("R1", leaving.outbox)
+        w.route(make_fix(race_id="R2"))
+        await trio.sleep(1)
+        assert [e["event"] for e in coming.events] == ["error"]
+        assert set(w.races.cells) == {"R2"}, "nobody watches R1"
+
+
+async def test_a_message_that_comes_when_a_race_is_due_to_retire_is_taken(mock_clock: MockClock) -> None:
+    async with world() as w:
+        w.route(make_fix(at_s=0))
+        await wait_all_tasks_blocked()
+        w.handed_over()
+        mock_clock.jump(IDLE_S)
+        await trio.lowlevel.checkpoint()  # the race has been woken by its deadline, and has not looked yet
+        w.route(make_fix(at_s=1))
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        assert len(w.handed_over()) == 1
+
+
+async def test_changes_that_nobody_watches_any_more_do_not_keep_a_race_awake(mock_clock: MockClock) -> None:
+    async with world(window_s=10 * IDLE_S) as w:
+        viewer = w.watch()
+        await wait_all_tasks_blocked()
+        w.route(make_fix(at_s=0, status=2))  # nobody to become stale
+        await wait_all_tasks_blocked()
+        viewer.outbox.forget("R1")
+        w.races.unsubscribe("R1", viewer.outbox)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(IDLE_S)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        assert w.state() is None
+
+
+async def test_poison_in_the_stores_is_left_out(autojump_clock: MockClock) -> None:
+    """It got there while its race was down."""
+    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
+        bad, good = make_fix(lat=13.0), make_fix("P2")
+        w.store.rows = {fix.id: fix for fix in (bad, good)}
+        viewer = w.watch()
+        await trio.sleep(20)
+        assert [p["participantId"] for p in viewer.named("race_snapshot")[0]["positions"]] == ["P2"]
+        assert w.state() is State.RUNNING
 
 
 async def test_a_crash_of_the_directory_keeps_every_race(autojump_clock: MockClock) -> None:

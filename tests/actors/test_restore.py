@@ -1,0 +1,62 @@
+"""What a race is told when it starts: nothing slips through between the places where a fix can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+from trio.testing import MockClock
+
+from actors.core.fix import Fix
+from actors.errors import SpoolUnavailable
+from actors.restore import Restorer
+from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
+from tests.making import make_fix
+
+SKEW_MS = 300_000
+
+
+def restorer(store: FakeStore, spool: FakeSpool | None = None, in_flight: Iterable[Fix] = ()) -> Restorer:
+    return Restorer(FakeHistory(store), FakeCache(), SKEW_MS, spool, lambda _race_id: in_flight)
+
+
+async def test_a_fix_that_is_durable_nowhere_yet_counts(autojump_clock: MockClock) -> None:
+    old, new = make_fix(at_s=0), make_fix(at_s=1)
+    store = FakeStore(rows={old.id: old})
+    assert await restorer(store, in_flight=[new])("R1") == ([new], True)
+    assert await restorer(store, in_flight=[new])("R1", {new.id}) == ([old], True)
+
+
+async def test_one_in_flight_from_a_clock_that_is_ahead_hides_nobody(autojump_clock: MockClock) -> None:
+    seen, ahead = make_fix(at_s=0), make_fix(at_s=3600, arrived_s=0)
+    assert await restorer(FakeStore(rows={seen.id: seen}), in_flight=[ahead])("R1") == ([seen], True)
+
+
+async def test_a_row_that_leaves_the_spool_meanwhile_is_found(autojump_clock: MockClock) -> None:
+    class Draining(FakeSpool):
+        """Its only row is on its way to PostgreSQL."""
+
+        async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
+            await trio.sleep(1)
+            return await super().newest(race_id, max_clock_skew_ms)
+
+    fix = make_fix()
+    store, spool = FakeStore(), Draining(waiting={1: fix})
+
+    async def drain() -> None:
+        await trio.sleep(0.5)
+        store.rows[fix.id] = fix
+        spool.waiting.clear()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain)
+        assert await restorer(store, spool)("R1") == ([fix], True)
+
+
+async def test_without_the_spool_the_answer_is_incomplete(autojump_clock: MockClock) -> None:
+    class Broken(FakeSpool):
+        async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
+            raise SpoolUnavailable("no disk")
+
+    fix = make_fix()
+    assert await restorer(FakeStore(rows={fix.id: fix}), Broken())("R1") == ([fix], False)
