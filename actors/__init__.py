@@ -95,6 +95,7 @@ drivers: the only place with threads and client libraries.
   drivers/migration.py             schema.sql, only what is missing
   drivers/mqtt.py                  a link to the broker that stays: the trio side
   drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
+  drivers/mqtt_orders.py           what the trio side wants of the thread
   drivers/mqtt_paho.py             paho, with what was found wanting changed
   drivers/mqtt_rival.py            does another client use our client_id?
   drivers/mqtt_socket.py           the buffered socket under paho

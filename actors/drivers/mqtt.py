@@ -15,8 +15,9 @@ import structlog
 import trio
 
 from actors.drivers.mqtt_connection import BrokerAddress as BrokerAddress
+from actors.drivers.mqtt_orders import MAX_PUBLISHES, Orders
 from actors.drivers.mqtt_rival import Rival
-from actors.drivers.mqtt_thread import MAX_PUBLISHES, BrokerThread, Orders
+from actors.drivers.mqtt_thread import BrokerThread
 from actors.drivers.mqtt_topics import RememberedTopics
 from actors.errors import NotStarted
 from actors.messages import BrokerEvent

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from actors.drivers import mqtt_connection
 from actors.drivers.mqtt import BrokerAddress, MqttLink
-from actors.drivers.mqtt_thread import MAX_PUBLISHES
+from actors.drivers.mqtt_orders import MAX_PUBLISHES
 from actors.messages import Connected, Disconnected, MessagesArrived, SubscriptionRefused
 from actors.settings import MqttSettings
 from tests.actors.scripted_broker import (
