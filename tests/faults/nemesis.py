@@ -24,11 +24,15 @@ from tests.live.expected import now_ms
 from tests.live.station import conserved, until
 from tests.servers import Server
 
-LASTS_S = (0.2, 3.0)
-BREAK_S = (0.0, 0.5)
+LASTS_S = (1.0, 1.0, 4.0)
+"""One of these, or a part of it: short of what anybody notices, or long enough for keepalive and spool_after_s."""
+APART_S = 0.5
+BREAK_S = 0.5
 DELAY_S = 0.05
 OFFSET_BYTES = (3, 100, 5_000)
 """A cut is somewhere within one of these."""
+SPRUNG_WITHIN_S = 1.0
+"""Then the daemon is killed anyhow: other faults may keep the bytes from coming."""
 
 Fault: TypeAlias = Callable[[], AbstractContextManager[None]]
 
@@ -43,6 +47,7 @@ class Nemesis:
     seed: int
     done: list[dict[str, Any]] = attrs.field(factory=list)  # what, and when in Unix ms
     _rng: random.Random = attrs.field(init=False)
+    _pack: list[tuple[str, str]] = attrs.field(factory=list)  # (part, name) of faults that are still to come
 
     def __attrs_post_init__(self) -> None:
         self._rng = random.Random(self.seed)
@@ -64,21 +69,39 @@ class Nemesis:
         rng = self._rng
         parts = self._parts()
         with ExitStack() as over:
-            for part in rng.sample(sorted(parts), rng.choice((1, 1, 2, 3))):
-                name = rng.choice(sorted(parts[part]))
+            for part, name in self._draw(rng.choice((1, 2, 2, 3))):
                 self._note(f"{part}: {name}")
                 over.enter_context(parts[part][name]())
-                time.sleep(rng.uniform(0, 0.5))
-            time.sleep(rng.uniform(*LASTS_S))
+                time.sleep(rng.uniform(0, APART_S))
+            time.sleep(rng.uniform(0, rng.choice(LASTS_S)))
             self._note("over")
         self._note("healed")
-        time.sleep(rng.uniform(*BREAK_S))
+        time.sleep(rng.uniform(0, BREAK_S))
+
+    def _draw(self, count: int) -> list[tuple[str, str]]:
+        """So many faults of different parts, off a shuffled pack of all of them: none twice before each was once."""
+        drawn: dict[str, str] = {}
+        while len(drawn) < count:
+            if not self._pack:
+                self._pack = [(part, name) for part, faults in self._parts().items() for name in faults]
+                self._rng.shuffle(self._pack)
+            nth = next((nth for nth, (part, _) in enumerate(self._pack) if part not in drawn), None)
+            if nth is None:
+                break  # what is left of the pack is for the next round
+            part, name = self._pack.pop(nth)
+            drawn[part] = name
+        return list(drawn.items())
 
     def _parts(self) -> Mapping[str, Mapping[str, Fault]]:
         """Part -> name of a fault -> the fault."""
         site = self.site
         return {
-            "daemon": {"SIGKILL": self._daemon_killed, "SIGTERM": self._daemon_stopped, "SIGSTOP": self._daemon_frozen},
+            "daemon": {
+                "SIGKILL": self._daemon_killed,
+                "SIGKILL at a byte": self._daemon_killed_at,
+                "SIGTERM": self._daemon_stopped,
+                "SIGSTOP": self._daemon_frozen,
+            },
             "broker": _server(site.at.broker) | {"SIGKILL": self._broker_killed},
             "postgres": _server(self.database),
             "redis": _server(site.at.redis),
@@ -101,6 +124,17 @@ class Nemesis:
     @contextmanager
     def _daemon_killed(self) -> Iterator[None]:
         self.site.daemon.kill()
+        yield
+        self.site.daemon.start(ready=False)
+
+    @contextmanager
+    def _daemon_killed_at(self) -> Iterator[None]:
+        """When so many more bytes of batches, their replies, messages or acknowledgements have come through."""
+        proxy = self._rng.choice((self.site.broker, self.site.postgres))
+        proxy.cut_after(**self._place(), how="hold").sprung.wait(SPRUNG_WITHIN_S)
+        self.site.daemon.kill()
+        proxy.reset()
+        proxy.release()
         yield
         self.site.daemon.start(ready=False)
 
@@ -145,18 +179,17 @@ class Nemesis:
     @contextmanager
     def _cut(self, proxy: Proxy) -> Iterator[None]:
         """At a byte; the end of a hole resets what fell into it."""
-        rng = self._rng
         hows: tuple[How, ...] = ("reset", "fin", "hole")
-        way, offset, how = (
-            rng.choice(("to_server", "to_client")),
-            rng.randrange(rng.choice(OFFSET_BYTES)),
-            rng.choice(hows),
-        )
-        self._note(f"{way} {offset} {how}")
-        proxy.cut_after(**{way: offset}, how=how)
+        proxy.cut_after(**self._place(), how=self._rng.choice(hows))
         yield
         proxy.release()
         proxy.black_hole(False)
+
+    def _place(self) -> dict[str, int]:
+        """Direction and offset of a cut."""
+        place = {self._rng.choice(("to_server", "to_client")): self._rng.randrange(self._rng.choice(OFFSET_BYTES))}
+        self._note(str(place))
+        return place
 
     @contextmanager
     def _hole(self, proxy: Proxy) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def test_it_passes_everything_on(client: socket.socket, echo: Echo, proxy: Proxy
     threading.Thread(target=client.sendall, args=(text,), daemon=True).start()
     assert said_back(client, len(text)) == text
     assert (proxy.connections, proxy.accepted) == (1, 1)
+    proxy.delay_s = 0.1
+    started = time.monotonic()
+    client.sendall(b"x")
+    assert said_back(client, 1) == b"x"
+    assert time.monotonic() - started >= 2 * proxy.delay_s
     client.shutdown(socket.SHUT_WR)
     assert client.recv(1) == b""
     until(lambda: proxy.connections == 0)
