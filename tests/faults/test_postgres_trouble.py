@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import attrs
 import psycopg
 import pytest
 
-from tests.faults.outage import WRITERS, Own, RaceDay, newest_sent
+from tests.faults.outage import Own, RaceDay, newest_sent
 from tests.faults.small_disk import small_disk
 from tests.live.station import conninfo, conserved, until
 
@@ -84,20 +83,6 @@ def test_no_connection_is_left_and_ours_are_thrown_out(own: Own) -> None:
             until(crowded, "none of ours is left")
             day.until_down("postgres", "too many")
             goes_to_the_spool(day)
-        day.check()
-
-
-def test_nobody_may_connect_to_the_database(own: Own) -> None:
-    """As for a restore of it."""
-    name = own.at.postgres.database
-    with own.race("closed", rate=200, postgres=SOON) as day:
-        elsewhere = attrs.evolve(own.at.postgres, database="postgres")
-        with psycopg.connect(conninfo(elsewhere), autocommit=True) as admin:
-            admin.execute(f"alter database {name} with allow_connections false")
-            admin.execute(f"select pg_terminate_backend(pid) {WRITERS}")
-            day.until_down("postgres", "not currently accepting")
-            goes_to_the_spool(day)
-            admin.execute(f"alter database {name} with allow_connections true")
         day.check()
 
 

@@ -50,6 +50,7 @@ def test_a_disk_that_stays_full_drains_when_postgresql_is_back(own: Own, tmp_pat
         assert day.running.get("/readyz/ingest")[0] == 200
 
 
+@pytest.mark.soak
 def test_files_that_may_not_grow_are_as_good_as_a_full_disk(own: Own) -> None:
     with own.race("no-growth", rate=200, postgres=SOON) as day:
         own.server.stop()

@@ -222,6 +222,16 @@ async def test_every_refusal_of_a_connection_says_what_to_do(postgres_server: Po
         await connect(attrs.evolve(postgres_server, host="nowhere.invalid"), "test", 10)
 
 
+async def test_a_database_closed_for_maintenance_is_away(database: Database) -> None:
+    name = database.address.database
+    admin = await connect(attrs.evolve(database.address, database="postgres"), "test", 10)
+    await admin.script(f"alter database {name} with allow_connections false")
+    with pytest.raises(StoreUnavailable, match="not currently accepting connections"):
+        await connect(database.address, "test", 10)
+    await admin.script(f"alter database {name} with allow_connections true")
+    admin.close()
+
+
 async def test_names_and_addresses_of_a_host_work(postgres_server: PostgresAddress) -> None:
     for host in ("localhost", "127.0.0.1"):
         connection = await connect(attrs.evolve(postgres_server, host=host), "test", 10)
