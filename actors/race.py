@@ -78,7 +78,6 @@ class Race:
     clock: Clock
     window_s: float  # [ws] batch_window_ms
     idle_s: float  # [app] race_idle_ms
-    _complete: bool = True  # False: some store did not answer, ask again
     _doubted: trio.Event = attrs.field(factory=trio.Event)  # a live position may be one that PostgreSQL refused
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -247,7 +246,7 @@ class Race:
         cell = self.cell
         if cell.restored:
             return
-        fixes, self._complete = await self.restore(cell.race_id, cell.refused)
+        fixes, cell.complete = await self.restore(cell.race_id, cell.refused)
         cell.held = PositionsFound(tuple(fixes))  # a fix that crashes us is found like any other
         cell.restored = True
         cell.quiet_since = trio.current_time()
@@ -256,16 +255,16 @@ class Race:
         """Ask the stores again: while PostgreSQL has not answered, and where a refused fix is live."""
         cell = self.cell
         while True:
-            with trio.move_on_after(float("inf") if self._complete else RESTORE_RETRY_S):
+            with trio.move_on_after(float("inf") if cell.complete else RESTORE_RETRY_S):
                 await self._doubted.wait()
                 self._doubted = trio.Event()
             doubted = bool(cell.standing.live_among(cell.refused))
-            fixes, self._complete = await self.restore(cell.race_id, cell.refused)
+            fixes, cell.complete = await self.restore(cell.race_id, cell.refused)
             if not doubted:
                 cell.mailbox.post(PositionsFound(tuple(fixes)))
-            elif self._complete:
+            elif cell.complete:
                 cell.mailbox.post(PositionsReadAgain(tuple(fixes)))
-                self._complete = False  # once more, for what is on its way to PostgreSQL now
+                cell.complete = False  # once more, for what is on its way to PostgreSQL now
 
     def _wake_at(self) -> float:
         cell = self.cell
@@ -280,9 +279,9 @@ class Race:
     def _idle(self) -> bool:
         """Nothing to keep alive for: no fix for long and nobody watching, or no fix ever seen in any store."""
         cell = self.cell
-        if cell.mailbox or cell.held is not None:
+        if cell.mailbox or cell.held is not None or cell.standing.live_among(cell.refused):
             return False
-        if not cell.standing.newest and self._complete:
+        if not cell.standing.newest and cell.complete:
             return True
         return not cell.outboxes and trio.current_time() >= cell.quiet_since + self.idle_s
 

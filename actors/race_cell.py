@@ -65,6 +65,7 @@ class RaceCell:
     window_due: float = float("inf")  # trio's clock: when the window must be sent
     quiet_since: float = 0.0  # trio's clock: the last fix
     restored: bool = False
+    complete: bool = True  # False: some store did not answer, ask again
     refused: set[bytes] = attrs.field(factory=set)  # ids that PostgreSQL refused: never live; at most 10 a minute
     handled: int = 0  # messages, for `status`
     held: RaceMessage | None = None  # taken from the mailbox, not done yet

@@ -26,6 +26,7 @@ from actors.messages import (
     LivePosition,
     Parcel,
     PersistenceMessage,
+    RaceMessage,
     RowsRefused,
     Subscribe,
     Unsubscribe,
@@ -89,7 +90,7 @@ class Races:
             if child.state is not State.PARKED:
                 cell.mailbox.post(FixesArrived(parcel, stored=True))
                 if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
-                    _shorten(cell)
+                    self._shorten(cell)
 
     # --- posted by persistence ---
 
@@ -130,10 +131,12 @@ class Races:
         cell = self.cells.get(race_id)
         if cell is None:
             return
-        if race_id in self.children:
+        child = self.children.get(race_id)
+        if child is not None and child.state is not State.PARKED:
             cell.mailbox.post(Unsubscribe(outbox))
-        else:
-            cell.outboxes.pop(outbox, None)
+            return
+        cell.outboxes.pop(outbox, None)
+        if child is None:
             self._drop_if_unused(cell)
 
     async def positions(self, race_id: str) -> list[bytes]:
@@ -183,22 +186,42 @@ class Races:
     def _race_crashed(self, cell: RaceCell) -> None:
         """What waits in the mailbox need not wait for the restart to become history."""
         given_up = cell.after_crash()
-        if isinstance(given_up, FixesArrived) and not given_up.stored:
-            self.to_persistence.send_nowait(given_up.parcel)
+        if given_up is not None:
+            self._store(given_up)
         for message in cell.mailbox.take_all():
-            if isinstance(message, FixesArrived) and not message.stored:
-                self.to_persistence.send_nowait(message.parcel)
-                message = FixesArrived(message.parcel, stored=True)
-            cell.mailbox.post(message)
+            cell.mailbox.post(self._store(message))
+
+    def _store(self, message: RaceMessage) -> RaceMessage:
+        """Its fixes to persistence, if they were not sent there yet; the message as it is then."""
+        if not isinstance(message, FixesArrived) or message.stored:
+            return message
+        self.to_persistence.send_nowait(message.parcel)
+        return FixesArrived(message.parcel, stored=True)
+
+    def _shorten(self, cell: RaceCell) -> None:
+        """Of a race that is down for long, what the newest positions need; its dashboards get a resync."""
+        waiting = [self._store(message) for message in cell.mailbox.take_all()]
+        skew_ms = cell.standing.max_skew_ms
+        fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
+        newest = newest_of(fix for fix in fixes if fix.timestamp_ms - fix.arrived_ms <= skew_ms)
+        cell.mailbox.post(FixesArrived(Parcel((0, 0), cell.race_id, tuple(newest)), stored=True))
+        for message in waiting:
+            if not isinstance(message, FixesArrived):
+                cell.mailbox.post(message)
+        for outbox in cell.outboxes:
+            outbox.lose(cell.race_id)
 
     def _race_parked(self, cell: RaceCell) -> None:
         cell.restored = False  # what comes while it is parked only reaches history
-        if isinstance(cell.held, FixesArrived) and not cell.held.stored:
-            self.to_persistence.send_nowait(cell.held.parcel)
+        if cell.held is not None:
+            self._store(cell.held)
         cell.next_message(None)
         for message in cell.mailbox.take_all():
-            if isinstance(message, Subscribe):
-                self.subscribe(cell.race_id, message.outbox, message.request_id, message.resync)
+            match message:
+                case Subscribe(outbox=outbox, request_id=request_id, resync=resync):
+                    self.subscribe(cell.race_id, outbox, request_id, resync)
+                case Unsubscribe(outbox=outbox):
+                    cell.outboxes.pop(outbox, None)
 
     def _race_retired(self, cell: RaceCell) -> None:
         """The actor ended by itself; what came in between its last look and now starts it again."""
@@ -229,11 +252,12 @@ class Races:
         log.warning("max_races reached, quietest race evicted", race=cell.race_id, max_races=self.max_races)
         waiting = cell.mailbox.take_all() if cell.held is None else [cell.held, *cell.mailbox.take_all()]
         heir = self._new_cell(cell.race_id)
+        if refused := cell.standing.live_among(cell.refused):  # not corrected yet, in Redis neither
+            heir.mailbox.post(RowsRefused(tuple(refused)))
         heir.outboxes = dict(cell.outboxes)
         for message in waiting:
+            self._store(message)
             match message:
-                case FixesArrived(parcel=parcel, stored=False):
-                    self.to_persistence.send_nowait(parcel)
                 case Subscribe(outbox=outbox, request_id=request_id):
                     event = wire.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
                     outbox.refuse(cell.race_id, wire.text_frame(event))
@@ -241,7 +265,10 @@ class Races:
                     heir.mailbox.post(message)
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
-        if any(isinstance(message, FixesArrived) for message in waiting):  # never shown
+        unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
+        skew_ms = heir.standing.max_skew_ms
+        self.live_state.post([LivePosition(fix) for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
+        if unseen or not cell.complete:
             for outbox in heir.outboxes:
                 outbox.lose(cell.race_id)
         self._drop_if_unused(heir)
@@ -254,15 +281,3 @@ class Races:
     def _drop_if_unused(self, cell: RaceCell) -> None:
         if not cell.outboxes and not cell.mailbox:
             self.cells.pop(cell.race_id, None)
-
-
-def _shorten(cell: RaceCell) -> None:
-    waiting = cell.mailbox.take_all()
-    fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
-    newest = Parcel((0, 0), cell.race_id, tuple(newest_of(fixes)))
-    cell.mailbox.post(FixesArrived(newest, stored=True))
-    for message in waiting:
-        if not isinstance(message, FixesArrived):
-            cell.mailbox.post(message)
-    for outbox in cell.outboxes:
-        outbox.lose(cell.race_id)

@@ -1,0 +1,98 @@
+"""The directory of races with everything around it in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from actors.core.fix import Fix
+from actors.core.restart import Budget
+from actors.core.standing import Standing
+from actors.live_state import LiveMailbox
+from actors.messages import Parcel, PersistenceMessage
+from actors.metrics import Metrics
+from actors.race import Race
+from actors.race_cell import RaceCell
+from actors.races import Races
+from actors.restore import Restorer
+from actors.supervision import State
+from tests.actors.fakes import FakeCache, FakeHistory, FakeStore, Viewer
+from tests.making import BASE_MS
+
+STALE_MS = 30_000
+IDLE_S = 100.0
+WINDOW_S = 0.1
+
+
+def now_ms() -> int:
+    return BASE_MS + round(trio.current_time() * 1000)
+
+
+@attrs.define(eq=False)
+class World:
+    """The directory with everything around it faked."""
+
+    races: Races
+    persistence: trio.MemoryReceiveChannel[PersistenceMessage]
+    live: LiveMailbox
+    store: FakeStore
+    history: FakeHistory
+    cache: FakeCache
+    standings: list[Standing]
+    parcels: int = 0
+
+    def route(self, *fixes: Fix) -> None:
+        by_race: dict[str, list[Fix]] = {}
+        for fix in fixes:
+            by_race.setdefault(fix.race_id, []).append(fix)
+        for race_id, group in by_race.items():
+            self.parcels += 1
+            self.races.route(Parcel((self.parcels, 0), race_id, tuple(group)))
+
+    def watch(self, race_id: str = "R1") -> Viewer:
+        viewer = Viewer()
+        viewer.outbox.expect(race_id)
+        self.races.subscribe(race_id, viewer.outbox)
+        return viewer
+
+    def handed_over(self) -> list[Parcel]:
+        found: list[Parcel] = []
+        while self.persistence.statistics().current_buffer_used:
+            found.append(self.persistence.receive_nowait())
+        return found
+
+    def state(self, race_id: str = "R1") -> State | None:
+        child = self.races.children.get(race_id)
+        return child.state if child else None
+
+
+MakeStanding = Callable[[], Standing]
+
+
+@asynccontextmanager
+async def world(
+    max_races: int = 100, make_standing: MakeStanding | None = None, max_restarts: int = 2, window_s: float = WINDOW_S
+) -> AsyncIterator[World]:
+    store = FakeStore()
+    history, cache, live, metrics = FakeHistory(store), FakeCache(), LiveMailbox(), Metrics()
+    send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
+    restore = Restorer(history, cache, 300_000)
+    standings: list[Standing] = []
+
+    def standing() -> Standing:
+        standings.append((make_standing or (lambda: Standing(STALE_MS, 300_000)))())
+        return standings[-1]
+
+    def race(cell: RaceCell) -> Race:
+        return Race(cell, restore, send, live, metrics, now_ms, window_s, IDLE_S)
+
+    budget = Budget(max_restarts, 30, 1, 4)
+    races = Races(race, standing, restore, send, live, metrics, now_ms, budget, max_races)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(races.run)
+        yield World(races, receive, live, store, history, cache, standings)
+        nursery.cancel_scope.cancel()
