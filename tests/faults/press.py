@@ -47,6 +47,7 @@ class Press:
     race: str | Sequence[str] = "R"  # one or more
     rate: float = 50.0  # messages a second
     participants: int = 10  # a race
+    resting: int = 0  # of them: move once and never again, so that no later fix hides that they were forgotten
     seed: int = 1
     sent: dict[str, dict[str, Any]] = attrs.field(factory=dict)  # row id -> fix
     acknowledged: set[str] = attrs.field(factory=set)  # row ids
@@ -168,7 +169,10 @@ class Press:
     def _make(self) -> Fixes:
         """A message: mostly the next fix of somebody."""
         rng = self._rng
-        who = rng.choice(self.races), f"P{rng.randrange(self.participants)}"
+        race, number = rng.choice(self.races), rng.randrange(self.participants)
+        if number < self.resting and (race, f"P{number}") in self._places:
+            number = rng.randrange(self.resting, self.participants)
+        who = race, f"P{number}"
         kind = rng.random()
         if kind < REPEAT and self.sent:
             return (self.sent[rng.choice(self.history)[2]],)

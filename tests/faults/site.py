@@ -96,7 +96,10 @@ class Site:
         In this order: before its first subscription nobody keeps messages for the daemon.
         """
         self.daemon.start()
-        with Press(self.at.broker.port, races, rate=rate, seed=seed) as press, Spectator(self.at.port, races) as board:
+        with (
+            Press(self.at.broker.port, races, rate=rate, seed=seed, resting=2) as press,
+            Spectator(self.at.port, races) as board,
+        ):
             yield press, board
 
     def kill_broker(self, press: Press) -> None:
