@@ -74,7 +74,7 @@ def recovered(folder: Path, part: str, how: str, away_s: float) -> float:
     with start_postgres(folder / "postgres") as database:
         address = PostgresAddress(database.host, database.port, database="postgres")
         with running_site(folder, address) as site, site.race_day(RACE, rate=50) as (press, spectator):
-            until(lambda: len(press.acknowledged) > 20)
+            until(lambda: len(seen(site.at, RACE)) == press.participants, "everybody is in Redis")
             with fallen(site, database, press, part, how):
                 time.sleep(away_s)
             back, back_ms = time.monotonic(), now_ms()
