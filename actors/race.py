@@ -268,22 +268,27 @@ class Race:
 
     def _wake_at(self) -> float:
         cell = self.cell
-        wake = cell.window_due
-        if not cell.outboxes:
-            wake = min(wake, cell.quiet_since + self.idle_s)
+        wake = min(cell.window_due, self._retires_at())
         due_ms = cell.standing.next_due_ms()
         if due_ms is not None:
             wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
         return wake
 
-    def _idle(self) -> bool:
-        """Nothing to keep alive for: no fix for long and nobody watching, or no fix ever seen in any store."""
+    def _retires_at(self) -> float:
+        """When nobody watches, no fix came for long, and no refused one is live."""
         cell = self.cell
-        if cell.mailbox or cell.held is not None or cell.standing.live_among(cell.refused):
+        if cell.outboxes or cell.standing.live_among(cell.refused):
+            return math.inf
+        return cell.quiet_since + self.idle_s
+
+    def _idle(self) -> bool:
+        """Nothing to keep alive for, or no fix ever seen in any store."""
+        cell = self.cell
+        if cell.mailbox or cell.held is not None:
             return False
         if not cell.standing.newest and cell.complete:
             return True
-        return not cell.outboxes and trio.current_time() >= cell.quiet_since + self.idle_s
+        return trio.current_time() >= self._retires_at()
 
 
 def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:

@@ -267,3 +267,21 @@ async def test_a_race_that_is_evicted_before_the_stores_answered_is_shown_anew(a
         await trio.sleep(1)
         w.route(make_fix(race_id="R2"))
         assert viewer.outbox.behind_due(trio.current_time()) == ["R1"]
+
+
+async def test_a_race_does_not_retire_before_a_refused_position_is_corrected(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        old, refused = make_fix(at_s=-1), make_fix(at_s=0)
+        w.store.rows = {old.id: old}
+        w.route(refused)
+        await trio.sleep(1)
+        w.history.down = True
+        w.races.rows_refused([refused])
+        await trio.sleep(3 * IDLE_S)
+        assert w.state() is State.RUNNING
+        w.live.take(9)
+        w.history.down = False
+        await trio.sleep(30)
+        assert [p.fix for p in w.live.take(9)] == [old]
+        await trio.sleep(IDLE_S)
+        assert w.state() is None

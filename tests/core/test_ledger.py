@@ -62,17 +62,23 @@ def test_entry_without_fixes_is_acknowledged_at_once_in_its_turn() -> None:
 
 
 class LedgerModel(RuleBasedStateMachine):
-    """Against a plain list of messages: what may be acknowledged is the settled front of the present epoch."""
+    """Rules 2 to 6 of the design, against a plain list of messages.
+
+    What may be acknowledged is the settled front of the present connection, in the order of receipt, each message
+    once. Packet ids restart with a connection; what came over an older one is settled and never acknowledged.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger()
         self.epoch = 0
+        self.now = 0.0
         self.next_packet = 1
-        self.open: dict[int, dict[int, int]] = {}  # entry -> open parts
-        self.order: list[tuple[int, tuple[int, ...]]] = []  # of this epoch, unacknowledged
-        self.acked: list[int] = []
-        self.expected: list[int] = []
+        self.parcels: list[tuple[int, int]] = []  # ever taken
+        self.open: dict[int, dict[int, int]] = {}  # entry -> open parts -> fixes
+        self.payload: dict[int, int] = {}  # entry -> bytes
+        self.order: list[tuple[int, tuple[int, ...], float]] = []  # entries of this connection, unacknowledged
+        self.acknowledged: set[int] = set()  # packet ids, on this connection
 
     @initialize()
     def connect(self) -> None:
@@ -82,40 +88,57 @@ class LedgerModel(RuleBasedStateMachine):
     def reconnect(self) -> None:
         self.epoch += 1
         self.ledger.begin_epoch(self.epoch)
-        self.order = []
+        self.order, self.acknowledged = [], set()
         self.next_packet = 1
 
-    @rule(parts=st.lists(st.integers(1, 4), max_size=3), packets=st.integers(0, 3), stale=st.booleans())
-    def arrive(self, parts: list[int], packets: int, stale: bool) -> None:
+    @rule(
+        parts=st.lists(st.integers(1, 4), max_size=3),
+        packets=st.integers(0, 3),
+        payload=st.integers(0, 100),
+        late=st.booleans(),
+    )
+    def arrive(self, parts: list[int], packets: int, payload: int, late: bool) -> None:
+        """`late`: it was read from the connection before this one."""
         ids = tuple(range(self.next_packet, self.next_packet + packets))
-        self.next_packet += packets
-        epoch = self.epoch - 1 if stale else self.epoch
-        number = self.ledger.open(epoch, ids, dict(enumerate(parts)), 1, 0.0)
-        self.open[number] = dict(enumerate(parts))
-        if not stale:
-            self.order.append((number, ids))
+        expected = self.ledger.next_number()
+        self.now += 1
+        epoch = self.epoch - 1 if late else self.epoch
+        number = self.ledger.open(epoch, ids, dict(enumerate(parts)), payload, self.now)
+        assert number == expected
+        assert number not in self.open
+        self.open[number], self.payload[number] = dict(enumerate(parts)), payload
+        self.parcels += [(number, part) for part in range(len(parts))]
+        if not late:
+            self.next_packet += packets
+            self.order.append((number, ids, self.now))
 
-    @precondition(lambda self: any(self.open.values()))
+    @precondition(lambda self: self.parcels)
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
-        candidates = [(number, part) for number, parts in self.open.items() for part in parts]
-        chosen = data.draw(st.lists(st.sampled_from(candidates), min_size=1, max_size=4))
+        """Also what was settled before, several times, or never taken."""
+        chosen = data.draw(st.lists(st.sampled_from([*self.parcels, (10**9, 0)]), min_size=1, max_size=6))
         self.ledger.settle(chosen)
         for number, part in chosen:
-            self.open[number].pop(part, None)
+            self.open.get(number, {}).pop(part, None)
 
     @rule()
     def acknowledge(self) -> None:
         due: list[int] = []
         while self.order and not self.open[self.order[0][0]]:
             due += self.order.pop(0)[1]
-        assert list(self.ledger.take_acks()) == due
+        given = list(self.ledger.take_acks())
+        assert given == due
+        assert self.acknowledged.isdisjoint(given)
+        self.acknowledged |= set(given)
 
     @invariant()
     def counts_agree(self) -> None:
+        assert self.ledger.epoch == self.epoch
         assert self.ledger.fixes_in_flight == sum(sum(parts.values()) for parts in self.open.values())
-        assert self.ledger.messages_unacked == sum(len(ids) for _, ids in self.order)
-        assert self.ledger.bytes_in_flight == sum(1 for parts in self.open.values() if parts)
+        assert self.ledger.messages_unacked == sum(len(ids) for _, ids, _ in self.order)
+        assert self.ledger.bytes_in_flight == sum(self.payload[number] for number, parts in self.open.items() if parts)
+        assert self.ledger.idle == (not self.order and not any(self.open.values()))
+        assert self.ledger.oldest_opened_at() == (self.order[0][2] if self.order else None)
 
 
 TestLedgerModel = LedgerModel.TestCase
