@@ -274,7 +274,10 @@ class Reader:
 
     async def _watch(self) -> None:
         while True:
+            began = trio.current_time()
             await trio.sleep(STUCK_S / 10)
+            if trio.current_time() - began > STUCK_S / 2:
+                continue  # we were stopped ourselves, or the machine slept: nothing has had its time
             oldest = self.desk.ledger.oldest_opened_at()
             waited_s = 0.0 if oldest is None else trio.current_time() - oldest
             if waited_s > STUCK_S and self.health.components["postgres"].up and not self._stopping:

@@ -261,6 +261,20 @@ async def test_a_stuck_message_is_sent_again_while_postgresql_is_well(autojump_c
         assert w.link.epoch == 2
 
 
+async def test_time_that_the_daemon_itself_was_stopped_makes_nothing_stuck(autojump_clock: MockClock) -> None:
+    w = world()
+    async with running(w):
+        w.health.up("postgres")
+        w.broker.publish(payload())
+        await trio.sleep(1)
+        autojump_clock.jump(60)
+        await trio.sleep(2)
+        assert w.link.epoch == 1
+        await w.settle(*w.routed.parcels)
+        await trio.sleep(100)
+        assert w.link.epoch == 1
+
+
 async def test_stop_takes_no_more_and_ends_when_all_is_acknowledged(autojump_clock: MockClock) -> None:
     w = world()
     async with trio.open_nursery() as nursery:
