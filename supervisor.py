@@ -31,7 +31,8 @@ from actors.persistence import Desk, Persistence
 from actors.race import Clock, Race
 from actors.race_cell import RaceCell
 from actors.races import Races
-from actors.reader import Reader, ReaderDesk
+from actors.reader import Reader
+from actors.reader_desk import ReaderDesk
 from actors.restore import Restorer
 from actors.settings import Settings
 from actors.spooling import Spooling

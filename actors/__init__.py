@@ -37,6 +37,7 @@ Actors, and what they share:
   race_cell.py                     what a race is made of between crashes
   races.py                         ACTOR: the directory of races; starts and retires them
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
+  reader_desk.py                   what outlives a crash of the reader
   restore.py                       what a race knows when it starts
   settings.py                      settings.ini and environment -> frozen Settings, or every problem at once
   settings_table.py                one row a key: default, parser, range

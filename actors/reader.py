@@ -11,7 +11,7 @@ acknowledged; cancelled, it just ends and the broker keeps the rest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Protocol, assert_never
 
 import attrs
@@ -20,7 +20,6 @@ import trio
 
 from actors.core.decode import Rules, decode, poison_message
 from actors.core.fix import Fix, Rejection
-from actors.core.ledger import Ledger
 from actors.core.once import OncePerSecond
 from actors.health import Health
 from actors.messages import (
@@ -29,7 +28,6 @@ from actors.messages import (
     Disconnected,
     MessagesArrived,
     Parcel,
-    ParcelId,
     PersistenceMessage,
     ReaderMessage,
     Settled,
@@ -40,6 +38,7 @@ from actors.messages import (
 )
 from actors.metrics import Metrics
 from actors.race import Clock
+from actors.reader_desk import ReaderDesk
 
 log = structlog.get_logger("reader")
 
@@ -73,36 +72,6 @@ class Router(Protocol):
     """The directory of races."""
 
     def route(self, parcel: Parcel) -> None: ...
-
-
-@attrs.define(eq=False)
-class ReaderDesk:
-    """What outlives a crash of the reader. Owned by the supervisor."""
-
-    ledger: Ledger = attrs.field(factory=Ledger)
-    in_flight: dict[ParcelId, Parcel] = attrs.field(factory=dict)  # parcels with fixes, until they are settled
-    held: MessagesArrived | None = None  # being decoded
-    suspect: bytes | None = None  # digest of the message that is being tried alone
-    tried: bool = False  # `held` crashed the reader before
-    poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
-    had_session: bool = False
-
-    def fixes_in_flight(self, race_id: str) -> Iterator[Fix]:
-        """What the race has been shown perhaps, and no store may know yet."""
-        for parcel in self.in_flight.values():
-            if parcel.race_id == race_id:
-                yield from parcel.fixes
-
-    def excused(self) -> bool:
-        """A payload is to blame, or may be: finding the one that is must not spend the restart budget."""
-        return self.suspect is not None or (self.held is not None and not self.tried)
-
-    def after_crash(self) -> None:
-        """Remember which message was at fault, before the reader runs again."""
-        self.tried = self.held is not None
-        if self.suspect is not None:
-            self.poisoned.add(self.suspect)
-            self.suspect = None
 
 
 @attrs.define(eq=False)

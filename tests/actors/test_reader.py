@@ -27,7 +27,8 @@ from actors.messages import (
     TakenOver,
 )
 from actors.metrics import Metrics
-from actors.reader import Reader, ReaderDesk
+from actors.reader import Reader
+from actors.reader_desk import ReaderDesk
 from tests.actors.fakes import FakeBroker, FakeLink
 from tests.making import BASE_MS
 

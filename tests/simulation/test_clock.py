@@ -52,6 +52,7 @@ async def test_an_hour_forward_and_back_again(autojump_clock: MockClock) -> None
     wall = Wall()
     async with running_daemon(clock=wall) as world:
         viewer = world.watch()
+        await trio.sleep(1)  # until it has its snapshot
         world.publish("A")
         world.publish("B")
         await settle(world, 2)
@@ -83,6 +84,7 @@ async def test_an_hour_back_and_forward_again(autojump_clock: MockClock) -> None
     wall = Wall()
     async with running_daemon(clock=wall) as world:
         viewer = world.watch()
+        await trio.sleep(1)  # until it has its snapshot
         world.publish("A")
         world.publish("B")
         await settle(world, 2)
