@@ -126,3 +126,19 @@ async def test_what_was_history_only_under_a_wrong_clock_stays_so(autojump_clock
         (position,) = snapshot["positions"]
         assert position["timestamp"] == format_ms(min(fix.timestamp_ms for fix in world.store.rows.values()))
     assert world.exit_code == 0
+
+
+async def test_a_day_ahead_is_judged_by_the_clock_of_the_moment(autojump_clock: MockClock) -> None:
+    """A tracker 23 and a half hours ahead is history; while the server is an hour behind, it is in the future."""
+    wall = Wall()
+    async with running_daemon(clock=wall) as world:
+        for step_ms in (0, -HOUR_MS, 0):
+            wall.step_ms = step_ms
+            await trio.sleep(1)
+            world.publish("A", at_ms=now_ms() + 23 * HOUR_MS + HOUR_MS // 2)
+            await trio.sleep(1)
+        assert len(world.store.rows) == 2
+        assert [rejection.code for rejection in world.store.rejected.values()] == ["in_the_future"]
+        assert world.broker.queue == {}
+        world.check_conservation()
+    assert world.exit_code == 0
