@@ -141,7 +141,7 @@ class Reader:
                 log.error("the broker refused a subscription", topic=topic, reason=reason)
                 self.health.down("broker", f"subscription {topic} refused: {reason}")
             case TakenOver(client_id=client_id, times=times, within_s=within_s):
-                reason = f"another client uses our client_id {client_id!r}"
+                reason = f"another client seems to use our client_id {client_id!r}"
                 log.error(f"{reason}: thrown out {times} times in a row within {within_s:g} s of CONNACK, stopping")
                 self.health.down("broker", reason)
                 self.give_up()

@@ -240,7 +240,7 @@ async def test_thrown_out_for_good_the_daemon_is_asked_to_stop(
     async with running(w):
         w.inbox.send_nowait(TakenOver("me", times=3, within_s=5))
         await wait_all_tasks_blocked()
-        assert w.health.components["broker"].detail == "another client uses our client_id 'me'"
+        assert w.health.components["broker"].detail == "another client seems to use our client_id 'me'"
         assert w.gave_up == ["asked"]
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "level='error'" in line]
     assert "our client_id 'me': thrown out 3 times in a row within 5 s of CONNACK, stopping" in line

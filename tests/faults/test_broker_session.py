@@ -48,7 +48,7 @@ def test_of_two_daemons_with_one_client_id_one_ends_and_says_why(
             (stays, where) = (two, beside) if lost is one else (one, at)
             assert lost.process.returncode == 1, lost.log
             (line,) = errors(lost)
-            assert "another client uses our client_id 'tracking-backend'" in line
+            assert "another client seems to use our client_id 'tracking-backend'" in line
             assert "drained: everything taken is committed and acknowledged" in lost.log
             where.ready(stays)
             after = len(press.acknowledged) + 100  # newer than what only the other one had seen
