@@ -173,7 +173,7 @@ def main() -> None:
     if args.quick:
         args.repeat, args.seconds, args.dashboards, args.idle = 1, 2, [1, 100], 100
     rows: Rows = {}
-    report.warn_if_busy()
+    report.begin()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracking-bench-")))
         site = stack.enter_context(start_site(folder))

@@ -30,6 +30,7 @@ COLUMNS = {
     "committed_p99_ms": "paced: commit p99 ms",
     "rss_mib": "MiB",
     "kb_each": "kB/participant",
+    "again": "done again",
     "behind_ms": "late ms",
 }
 
@@ -52,8 +53,9 @@ def measure_step(site: Site, folder: Path, races: int, participants: int, args: 
         memory_mib = subject.memory_mib()
         in_burst = measure(site, subject, burst, 0, race_id)
         in_pace = measure(site, subject, paced, 0, race_id)
-        subject.settle(warm_up.count + burst.count + paced.count)
+        again = subject.settle(warm_up.count + burst.count + paced.count)
     return {
+        "again": again,
         "burst_cpu_us": in_burst["cpu_us"],
         "burst_rows_per_s": in_burst["rows_per_s"],
         "paced_cpu_us": in_pace["cpu_us"],
@@ -66,7 +68,10 @@ def measure_step(site: Site, folder: Path, races: int, participants: int, args: 
 def measure_steps(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
     """All sizes once, and how they differ from the base."""
     found = {}
-    for races, participants in (BASE, *(step for step in STEPS if step != BASE and max(step) <= args.largest)):
+    for races, participants in (
+        BASE,
+        *(step for step in STEPS if step != BASE and max(step) <= args.largest and max(step) >= args.smallest),
+    ):
         own = folder / f"daemon-{races}-{participants}"
         found[races, participants] = measure_step(site, own, races, participants, args)
     base = found[BASE]
@@ -87,6 +92,7 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=50_000, help="messages of a burst (default 50000)")
     parser.add_argument("--warm-up", type=int, default=100_000, help="messages before that (default 100000)")
     parser.add_argument("--largest", type=int, default=100_000, help="leave out steps with more races or participants")
+    parser.add_argument("--smallest", type=int, default=0, help="and those with fewer")
     answers.add_options(parser)
     parser.add_argument("--only", choices=("cost", "answers"), help="one half")
     args = parser.parse_args()
@@ -95,7 +101,7 @@ def main() -> None:
         args.rows, args.questions = 20_000, 5
     rows: Rows = {}
     answered: Rows = {}
-    report.warn_if_busy()
+    report.begin()
     with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name)) as site:
         for turn in range(args.repeat if args.only != "answers" else 0):
             folder = Path(name) / f"turn-{turn}"

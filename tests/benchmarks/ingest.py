@@ -69,7 +69,7 @@ def measure_daemon(site: Site, folder: Path, protocol: str, loads: list[Load], a
         measure(site, subject, loads[0])
         for load in loads[1:]:
             add(rows, f"MQTT {protocol}, {load.name}", measure(site, subject, load))
-        subject.settle(sum(load.count for load in loads))
+        assert not subject.settle(sum(load.count for load in loads)), "something had to be done again"
     return rows
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     loads = [Load("warm-up", min(WARM_UP, args.count)), Load("burst", args.count, 0, args.participants)]
     loads += [Load(f"{rate:,}/s", rate * args.seconds, rate, args.participants) for rate in args.rates]
     rows: Rows = {}
-    report.warn_if_busy()
+    report.begin()
     with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name)) as site:
         for turn in range(args.repeat):
             for protocol in args.protocols:

@@ -50,7 +50,7 @@ def measure_backlog(site: Site, place: Place, load: Load) -> dict[str, float]:
         ready = time.time()
         took = site.committed(place.database, race_id, published["began"], load.count, load.within_s)
         cpu_s = subject.cpu_s()
-        subject.settle(load.count)
+        assert not subject.settle(load.count), "something had to be done again"
         time.sleep(SETTLE_S)
         return {
             "rows_per_s": load.count / (took.last_s - took.first_s),
@@ -83,7 +83,7 @@ def main() -> None:
     if args.quick:
         args.repeat, args.count = 1, 5_000
     rows: Rows = {}
-    report.warn_if_busy()
+    report.begin()
     with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name)) as site:
         for turn in range(args.repeat):
             for what, results in measure_round(site, Path(name) / f"daemon-{turn}", args).items():

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from collections.abc import Mapping
@@ -103,7 +104,8 @@ def write(args: argparse.Namespace, rows: Rows, **more: object) -> None:
     args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def warn_if_busy() -> None:
-    """Numbers of a busy machine mislead."""
+def begin() -> None:
+    """Warn when the numbers of this machine would mislead; SIGTERM ends everything that was started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if (load := os.getloadavg()[0]) > BUSY:
         say(f"warning: this machine is busy (load average {load:.1f}): take the numbers for nothing")

@@ -60,7 +60,7 @@ def main() -> None:
     if args.quick:
         args.repeat = 1
     rows: Rows = {}
-    report.warn_if_busy()
+    report.begin()
     with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name:
         for turn in range(args.repeat):
             add(rows, "run --help (Python and imports)", measure_help())
