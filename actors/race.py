@@ -59,6 +59,10 @@ class Restore(Protocol):
         """(newest positions, but for fixes with these ids; True when PostgreSQL answered)"""
         ...
 
+    async def again(self, race_id: str, without: Collection[bytes]) -> tuple[Sequence[Fix], bool]:
+        """The same, after others that ask again."""
+        ...
+
 
 class LiveState(Protocol):
     """The coalescing mailbox of live state."""
@@ -259,7 +263,7 @@ class Race:
                 await self._doubted.wait()
                 self._doubted = trio.Event()
             doubted = bool(cell.standing.live_among(cell.refused))
-            fixes, cell.complete = await self.restore(cell.race_id, cell.refused)
+            fixes, cell.complete = await self.restore.again(cell.race_id, cell.refused)
             if not doubted:
                 cell.mailbox.post(PositionsFound(tuple(fixes)))
             elif cell.complete:

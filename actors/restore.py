@@ -16,6 +16,10 @@ RESTORE_S = 3.0
 """A race does not wait longer than this for a store: it goes live with what it has and asks again later."""
 
 
+AGAIN_AT_ONCE = 8
+"""Races that ask again. Thousands at once would keep each other from being answered in time, and so for ever."""
+
+
 class NewestInHistory(Protocol):
     """What a restore needs of the PostgreSQL reader."""
 
@@ -48,6 +52,12 @@ class Restorer:
     max_clock_skew_ms: int
     spool: NewestInSpool | None = None
     in_flight: Callable[[str], Iterable[Fix]] = lambda _race_id: ()  # taken from the broker, not durable yet
+    _turns: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(AGAIN_AT_ONCE))
+
+    async def again(self, race_id: str, without: Collection[bytes] = ()) -> tuple[Sequence[Fix], bool]:
+        """The same for a race that is live already: it waits for its turn."""
+        async with self._turns:
+            return await self(race_id, without)
 
     async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> tuple[Sequence[Fix], bool]:
         skew_ms = self.max_clock_skew_ms

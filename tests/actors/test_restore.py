@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from actors.core.fix import Fix
 from actors.errors import SpoolUnavailable
-from actors.restore import Restorer
+from actors.restore import RESTORE_S, Restorer
 from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
+from tests.actors.race_world import world
 from tests.making import make_fix
 
 SKEW_MS = 300_000
@@ -60,3 +62,29 @@ async def test_without_the_spool_the_answer_is_incomplete(autojump_clock: MockCl
 
     fix = make_fix()
     assert await restorer(FakeStore(rows={fix.id: fix}), Broken())("R1") == ([fix], False)
+
+
+async def test_many_races_that_ask_at_once_are_all_answered_in_the_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = 0
+    newest = FakeHistory.newest
+
+    async def crowded(history: FakeHistory, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        """The more ask, the longer each of them waits."""
+        nonlocal asking
+        asking += 1
+        try:
+            await trio.sleep(0.03 * asking)
+            return await newest(history, race_id, max_clock_skew_ms)
+        finally:
+            asking -= 1
+
+    monkeypatch.setattr(FakeHistory, "newest", crowded)
+    async with world(max_races=1000) as w:
+        w.route(*(make_fix(race_id=f"R{i}") for i in range(500)))
+        await trio.sleep(RESTORE_S + 1)
+        assert sum(not cell.complete for cell in w.races.cells.values()) > 300, "too many at once"
+        await trio.sleep(30)
+        assert all(cell.complete for cell in w.races.cells.values())
+        assert len(w.races.cells) == 500
