@@ -152,6 +152,7 @@ class Daemon:
             give_up=lambda: self.stop(1),
         )
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
+        metrics.actors_parked.labels(actor="race").set_function(self.races.parked)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
         return [
             self._spec(

@@ -56,6 +56,10 @@ class RacesLive(Protocol):
         """Live positions as JSON objects, as a snapshot has them; an item may hold several, joined by commas."""
         ...
 
+    def parked(self) -> int:
+        """Races whose live view is stopped."""
+        ...
+
 
 def build_app(
     *,
@@ -69,7 +73,7 @@ def build_app(
 ) -> Starlette:
     """The application. It keeps nothing between requests but the count of exports."""
     api = Api(access, history, races_live, clock)
-    probes = Probes(health, metrics)
+    probes = Probes(health, metrics, races_live)
     ws = settings.ws
     race = "/api/races/{race_id}"
     app = Starlette(
@@ -204,6 +208,7 @@ class Probes:
 
     _health: Health
     _metrics: Metrics
+    _races_live: RacesLive
 
     async def alive(self, _request: Request) -> Response:
         """200 while the process lives."""
@@ -227,7 +232,9 @@ class Probes:
 
     def _readiness(self, ready: bool) -> Response:
         components = {name: {"up": part.up, "detail": part.detail} for name, part in self._health.components.items()}
-        body = msgspec.json.encode({"ready": ready, "components": components})
+        # Names of races are for those who have a token: `status` and the log tell which.
+        parked = self._races_live.parked()
+        body = msgspec.json.encode({"ready": ready, "components": components, "parkedRaces": parked})
         return _json(body, status=200 if ready else 503)
 
 

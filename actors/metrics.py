@@ -38,6 +38,7 @@ class Metrics:
 
         self.mailbox_depth = gauge("mailbox_depth", "Messages waiting in the deepest mailbox of a kind", "actor")
         self.actor_restarts = counter("actor_restarts_total", "Restarts after a crash", "actor")
+        self.actors_parked = gauge("actors_parked", "Actors that stay down, their restart budget spent", "actor")
         self.component_up = gauge("component_up", "1 when the component can be used", "component")
 
         self.ws_connections = gauge("ws_connections", "Dashboards connected")

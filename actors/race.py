@@ -120,6 +120,7 @@ class Race:
                 self._go_live(self._without_poison(fixes))
             case RowsRefused(fixes=fixes):
                 self.cell.refused.update(fix.id for fix in fixes)
+                self.live_state.post(self._instead_of(fixes))
                 self._doubted.set()
             case PositionsReadAgain(fixes=fixes):
                 self._correct(self._without_poison(fixes))
@@ -169,6 +170,15 @@ class Race:
             cell.window_due = trio.current_time() + self.window_s
         if cell.window_bytes >= FRAME_BYTES:
             self._flush_window()
+
+    def _instead_of(self, refused: Sequence[Fix]) -> list[LivePosition]:
+        """For Redis, which may hold a refused fix that is not live here: the race was restored without it."""
+        live = [(fix, self.cell.standing.newest.get(fix.participant_id)) for fix in refused]
+        return [
+            LivePosition(fix, force=True, gone=True) if now is None else LivePosition(now, force=True)
+            for fix, now in live
+            if now is None or now.id not in self.cell.refused
+        ]
 
     def _correct(self, fixes: Sequence[Fix]) -> None:
         """Go back to these where a refused fix is live; the one backward move that dashboards are shown."""

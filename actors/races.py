@@ -41,6 +41,9 @@ log = structlog.get_logger("races")
 DOWN_LIMIT_MESSAGES = 1_000
 """Kept for a race that is down; beyond it only the newest fix of each participant, and its dashboards get a resync."""
 
+STOPPED = "the live view is stopped"
+"""What dashboards are told of a race that is parked."""
+
 _LIVE = (State.WAITING, State.STARTING, State.RUNNING)
 
 
@@ -115,7 +118,7 @@ class Races:
         cell = self.cells.get(race_id) or self._new_cell(race_id)
         child = self.children.get(race_id)
         if child is not None and child.state is State.PARKED:
-            event = wire.error_event(ErrorCode.UNAVAILABLE, "the live view of this race is stopped", request_id)
+            event = wire.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {race_id}", request_id)
             outbox.refuse(race_id, wire.text_frame(event))
         elif child is None and cell.restored and not cell.standing.newest:
             cell.outboxes[outbox] = None
@@ -152,6 +155,10 @@ class Races:
     def all_live(self) -> list[LivePosition]:
         """Every live position in memory: for a Redis that was emptied."""
         return [LivePosition(fix) for cell in self.cells.values() for fix in cell.standing.newest.values()]
+
+    def parked(self) -> int:
+        """Races whose live view is stopped, because they crashed too often."""
+        return sum(child.state is State.PARKED for child in self.children.values())
 
     def deepest(self) -> int:
         """Messages waiting in the deepest mailbox of all races."""
@@ -222,6 +229,8 @@ class Races:
                     self.subscribe(cell.race_id, outbox, request_id, resync)
                 case Unsubscribe(outbox=outbox):
                     cell.outboxes.pop(outbox, None)
+        for outbox in cell.outboxes:
+            outbox.reply(wire.text_frame(wire.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {cell.race_id}")))
 
     def _race_retired(self, cell: RaceCell) -> None:
         """The actor ended by itself; what came in between its last look and now starts it again."""

@@ -116,7 +116,10 @@ class Chunks:
 
 
 class FakeRaces:
-    """R1 has two participants, joined in one item as the directory does."""
+    """R1 has two participants, joined in one item as the directory does; three other races are parked."""
+
+    def parked(self) -> int:
+        return 3
 
     async def positions(self, race_id: str) -> list[bytes]:
         if race_id != "R1":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import trio
 from trio.testing import MockClock
 
 from actors.core.fix import Fix
+from actors.errors import StoreUnavailable
+from actors.settings import Settings
 from tests.simulation.world import World, now_ms, running_daemon
 
 
@@ -142,3 +145,23 @@ async def test_a_crash_while_correcting_is_made_good(autojump_clock: MockClock) 
         world.history.down = False
         await trio.sleep(20)
         assert [p["latitude"] for p in viewer.updates() if p["participantId"] == "P1"] == [10.0, 85.0, 10.0]
+
+
+async def test_a_refused_position_in_redis_is_corrected_though_its_race_has_retired(autojump_clock: MockClock) -> None:
+    """The race comes back without it, because Redis does not answer then; later Redis would bring it back."""
+    settings = Settings.default()
+    settings = attrs.evolve(settings, app=attrs.evolve(settings.app, race_idle_ms=2000))
+    async with running_daemon(settings) as world:
+        world.store.refuse = refuse_the_north
+        await moved(world, "P1", 10.0)
+        world.store.trouble = StoreUnavailable("gone")
+        world.publish("P1", latitude=85.0)
+        world.publish("P2", latitude=1.0)
+        await trio.sleep(20)
+        assert cached(world) == {"P1": 85.0, "P2": 1.0}
+        assert world.daemon.races.children == {}
+        world.cache.down, world.store.trouble = True, None
+        await trio.sleep(20)
+        world.cache.down = False
+        await trio.sleep(20)
+        assert cached(world) == {"P1": 10.0, "P2": 1.0}
