@@ -79,6 +79,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/settings_values.py          the text of one key -> its value
   core/spooled.py                  fixes and rejections as the spool's tables hold them
   core/standing.py                 one race: live positions, who is stale, what a set of fixes changes
+  core/tile_url.py                 where map tiles come from
   core/timestamps.py               moments as text and as Unix ms
   core/topic_filter.py             MQTT topic filters: which are valid, what they match
   core/wire.py                     positions and events -> JSON, once a change
@@ -142,9 +143,28 @@ dashboard: static files, no build step.
 
   dashboard/__init__.py            makes the page a part of the package
   dashboard/app.js                 what the page does
-  dashboard/connection.js          one WebSocket that comes back by itself, and its token
+  dashboard/camera.js              which part of the world is in view
+  dashboard/clock.js               the server's clock, as the page knows it
+  dashboard/connection.js          one WebSocket that comes back by itself
+  dashboard/filter.js              which participants are shown
+  dashboard/gestures.js            fingers, mouse, wheel and keys on the map
+  dashboard/ground.js              graticule and scale bar
+  dashboard/history.js             pages of history, one at a time
   dashboard/icon.svg               its icon
   dashboard/index.html             the page
+  dashboard/list.js                the list of participants, of which only visible rows exist
+  dashboard/map.js                 the map: draws when something has changed
+  dashboard/markers.js             participants as dots, or thousands as cells
+  dashboard/mercator.js            Web Mercator
+  dashboard/palette.js             light or dark, and colours for a canvas
+  dashboard/panel.js               one participant in detail
+  dashboard/picker.js              the list of races
+  dashboard/race.js                one race as the page knows it
+  dashboard/recording.js           history in memory, and where everybody was at a moment
+  dashboard/replay.js              the past, played again
+  dashboard/session.js             the token and the race, as this tab remembers them
   dashboard/style.css              how it looks
-  dashboard/table.js               the table of participants
+  dashboard/text.js                values as people read them
+  dashboard/tiles.js               map tiles, where some are set
+  dashboard/trails.js              where participants came from
 """

@@ -78,7 +78,7 @@ def build_app(
     race = "/api/races/{race_id}"
     app = Starlette(
         routes=[
-            *page_routes(ws_path=ws.path, auth=ws.auth),
+            *page_routes(ws_path=ws.path, auth=ws.auth, tile_url=settings.page.tile_url),
             Route("/healthz", probes.alive),
             Route("/readyz", probes.ready),
             Route("/readyz/ingest", probes.ready_for_ingest),

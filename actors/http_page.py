@@ -5,30 +5,30 @@ from __future__ import annotations
 import hashlib
 import html
 from importlib import resources
+from pathlib import PurePath
 
 import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-FILES = {
-    "app.js": "text/javascript; charset=utf-8",
-    "connection.js": "text/javascript; charset=utf-8",
-    "table.js": "text/javascript; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
+from actors.core.tile_url import tile_origin
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "connect-src 'self'",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
+MEDIA_TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""Of the files in actors/dashboard that are served as /static/NAME."""
+
+
+def content_security_policy(tile_url: str) -> str:
+    """Nothing from elsewhere, but for images of the host that `[page] tile_url` names."""
+    images = f"; img-src 'self' {tile_origin(tile_url)}" if tile_url else ""
+    return (
+        "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"frame-ancestors 'none'{images}"
     )
-)
 
 
 @attrs.frozen
@@ -38,13 +38,14 @@ class _File:
     body: bytes
     media_type: str
     etag: str
+    policy: str
 
     async def respond(self, request: Request) -> Response:
         """200, or 304 when the browser has it (RFC 9110 section 13.1.2: If-None-Match compares weakly)."""
         headers = {
             "ETag": self.etag,
             "Cache-Control": "no-cache",  # kept, but asked for: a new version shows at once
-            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "Content-Security-Policy": self.policy,
         }
         held = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
         if self.etag in held or "*" in held:
@@ -52,19 +53,20 @@ class _File:
         return Response(self.body, headers={**headers, "Content-Type": self.media_type})
 
 
-def page_routes(*, ws_path: str, auth: str) -> list[Route]:
-    """`/` and `/static/...`. The page learns where the WebSocket is and whether it needs a token."""
-    index = _read("index.html").decode()
-    # Attribute values, so quotes are escaped too.
-    index = index.replace("{ws_path}", html.escape(ws_path)).replace("{auth}", html.escape(auth))
-    files = {"/": _file(index.encode(), "text/html; charset=utf-8")}
-    files |= {f"/static/{name}": _file(_read(name), media_type) for name, media_type in FILES.items()}
+def page_routes(*, ws_path: str, auth: str, tile_url: str) -> list[Route]:
+    """`/` and `/static/...`. The page learns where the WebSocket is, whether it needs a token, where tiles are."""
+    policy = content_security_policy(tile_url)
+
+    def file(body: bytes, media_type: str) -> _File:
+        return _File(body, media_type, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"', policy)
+
+    folder = resources.files("actors.dashboard")
+    index = folder.joinpath("index.html").read_text("utf-8")
+    for name, value in (("ws_path", ws_path), ("auth", auth), ("tile_url", tile_url)):
+        index = index.replace(f"{{{name}}}", html.escape(value))  # attribute values: quotes are escaped too
+    files = {"/": file(index.encode(), "text/html; charset=utf-8")}
+    for each in folder.iterdir():
+        media_type = MEDIA_TYPES.get(PurePath(each.name).suffix)
+        if media_type is not None:
+            files[f"/static/{each.name}"] = file(each.read_bytes(), media_type)
     return [Route(path, file.respond) for path, file in files.items()]
-
-
-def _file(body: bytes, media_type: str) -> _File:
-    return _File(body, media_type, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"')
-
-
-def _read(name: str) -> bytes:
-    return resources.files("actors.dashboard").joinpath(name).read_bytes()

@@ -20,6 +20,7 @@ from actors.errors import SettingsError
 from actors.settings_table import GROUPS, KEYS, is_secret, variable
 from actors.settings_table import AppSettings as AppSettings
 from actors.settings_table import MqttSettings as MqttSettings
+from actors.settings_table import PageSettings as PageSettings
 from actors.settings_table import PostgresSettings as PostgresSettings
 from actors.settings_table import RedisSettings as RedisSettings
 from actors.settings_table import Settings as Settings

@@ -11,6 +11,7 @@ import attrs
 
 from actors.core import settings_values as v
 from actors.core.settings_values import Secret
+from actors.core.tile_url import tile_url as parse_tile_url
 
 T = TypeVar("T")
 DAY_S = 86_400
@@ -111,6 +112,11 @@ class WsSettings:
 
 
 @attrs.frozen
+class PageSettings:
+    tile_url: str = key("", parse_tile_url)
+
+
+@attrs.frozen
 class TlsSettings:
     cert_file: Path | None = key("", v.optional_file)
     key_file: Path | None = key("", v.optional_file)
@@ -134,6 +140,7 @@ class Settings:
     redis: RedisSettings = attrs.field(factory=RedisSettings)
     postgres: PostgresSettings = attrs.field(factory=PostgresSettings)
     ws: WsSettings = attrs.field(factory=WsSettings)
+    page: PageSettings = attrs.field(factory=PageSettings)
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     supervisor: SupervisorSettings = attrs.field(factory=SupervisorSettings)
 
@@ -149,6 +156,7 @@ GROUPS: dict[str, type[Any]] = {
     "redis": RedisSettings,
     "postgres": PostgresSettings,
     "ws": WsSettings,
+    "page": PageSettings,
     "tls": TlsSettings,
     "supervisor": SupervisorSettings,
 }

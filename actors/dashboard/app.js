@@ -1,135 +1,270 @@
-// The page: one connection, one race at a time, one table.
+// The page: one connection, one race at a time, shown as map, list and panel; live, or replayed.
 
-import { Connection, keep, kept, takeTokenFromAddress } from "./connection.js";
-import { Table, setText } from "./table.js";
+import { setServerTime } from "./clock.js";
+import { Connection } from "./connection.js";
+import { Filter } from "./filter.js";
+import { historyPage } from "./history.js";
+import { List } from "./list.js";
+import { MapView } from "./map.js";
+import { readPalette, startTheme } from "./palette.js";
+import { Panel } from "./panel.js";
+import { Picker } from "./picker.js";
+import { Race } from "./race.js";
+import { Replay } from "./replay.js";
+import { keep, kept, showInAddress, takeFromAddress } from "./session.js";
+import { setText } from "./text.js";
 
 const RACES_EVERY_MS = 10000; // also the sign of life that is asked for
 const FIRST_RACE_EVERY_MS = 1000; // while there is none: a demo's first race appears at once
 const SUBSCRIBE_AGAIN_MS = 5000;
 const NOTICE_MS = 8000;
+const REFRESH_MS = 250; // of everything that is text; the map is drawn with each change
+const TRAIL_MS = 600000; // of history behind each participant at first, less when there are many
+const TRAIL_FIXES = 6000;
+const TRAIL_PARTICIPANTS = 250; // with more there are no trails
 
 const element = (id) => document.getElementById(id);
 const setting = (name) => document.querySelector(`meta[name="tracking-${name}"]`).content;
 
-let raceId = kept("race") || "";
-let shown = ""; // the race that the table shows: no longer the chosen one until its snapshot comes
+let race = null; // the live one, kept while another connection is made
+let known = false; // its snapshot has come
+let drawnVersion = -1;
+let drawnAt = 0;
 let noticeTimer = 0;
-let anyRace = false; // the last list had one
 
-const table = new Table(element("rows"), summarise);
 const connection = new Connection(setting("path"), setting("auth") === "off", {
   state: say,
   opened,
   message: receive,
   tokenNeeded,
 });
+const map = new MapView(element("map"), setting("tiles"), {
+  choose: (id) => choose(id, false),
+  followed: (yes) => panel.followed(yes),
+});
+const list = new List(element("list"), choose);
+const filter = new Filter(element("filters"), element("search"), () => {
+  map.setFilter(filter.accepts);
+  list.setFilter(filter.accepts);
+  refresh();
+});
+const panel = new Panel(connection, {
+  loaded: () => map.redraw(),
+  close: () => {
+    choose("", false);
+    element("list").focus();
+  },
+  follow: () => map.follow(!map.following),
+});
+const replay = new Replay(connection, {
+  changed: () => map.redraw(),
+  ended: () => {
+    showRace();
+    element("replay-open").focus();
+  },
+});
+const picker = new Picker(element("race"), select);
 
 function opened() {
   connection.askForLife("list_races");
-  if (raceId) subscribe();
+  if (race) subscribe();
 }
 
 function subscribe() {
-  connection.send("subscribe_race", { raceId });
+  connection.send("subscribe_race", { raceId: race.id });
 }
 
 function receive({ event, data, id }) {
-  if (event === "races") return showRaces(data.races);
+  if (event === "races") return takeRaces(data.races);
   if (event === "error") return takeError(data, String(id ?? ""));
-  if (data.raceId !== raceId) return undefined; // left in the meantime
-  if (event === "race_snapshot") {
-    if (shown !== raceId) table.clear();
-    shown = raceId;
-    return table.replace(data.positions, data.serverTime);
-  }
-  if (event === "position_update") return table.take(data);
-  if (event === "batch_position_update") return data.positions.forEach((position) => table.take(position));
-  if (event === "participant_stale") return table.turnStale(data.participantId, data.lastTimestamp);
+  if (data.raceId !== race?.id) return undefined; // left in the meantime
+  if (event === "race_snapshot") takeSnapshot(data);
+  else if (event === "position_update") race.take(data);
+  else if (event === "batch_position_update") data.positions.forEach((position) => race.take(position));
+  else if (event === "participant_stale") race.turnStale(data.participantId, data.lastTimestamp);
+  if (!replay.race) map.redraw();
   return undefined;
 }
 
+function takeSnapshot(data) {
+  setServerTime(data.serverTime);
+  race.replace(data.positions);
+  if (!known) void loadTrails(race);
+  else if (!replay.race) void panel.load(); // what was missed meanwhile
+  known = true;
+  refresh();
+  if (!replay.race) map.keepInView();
+}
+
+function takeRaces(races) {
+  picker.show(races, race);
+  if (!race && races.length) select(races[0].raceId); // the newest
+}
+
 function takeError({ code, message }, id) {
-  setText(element("notice"), `${message} (${code})`);
+  if (id.startsWith("list_races")) return; // asked again soon
+  notify(`${message} (${code})`);
+  if (!id.startsWith("subscribe_race")) return;
+  if (code === "forbidden_race" || code === "bad_request") select("");
+  else setTimeout(() => { if (race) subscribe(); }, SUBSCRIBE_AGAIN_MS);
+}
+
+function notify(text) {
+  setText(element("notice"), text);
   element("notice").hidden = false;
   clearTimeout(noticeTimer);
   noticeTimer = setTimeout(() => { element("notice").hidden = true; }, NOTICE_MS);
-  if (!id.startsWith("subscribe_race")) return;
-  if (code === "forbidden_race") choose("");
-  else setTimeout(subscribe, SUBSCRIBE_AGAIN_MS);
 }
 
-function choose(id) {
-  if (id === raceId) return;
-  if (raceId) connection.send("unsubscribe_race", { raceId });
-  raceId = id;
+async function loadTrails(of) {
+  const { size } = of.entries;
+  if (!size || size > TRAIL_PARTICIPANTS) return;
+  const newest = Math.max(...[...of.entries.values()].map((entry) => entry.time));
+  const from = new Date(newest - Math.min(TRAIL_MS, (TRAIL_MS * 20) / size)).toISOString();
+  try {
+    const { positions } = await historyPage(connection, { raceId: of.id, from, limit: TRAIL_FIXES });
+    for (const [id, trail] of of.trails(positions)) of.entries.get(id)?.trail.precede(trail);
+    map.redraw();
+  } catch {
+    // No history now: trails grow from here.
+  }
+}
+
+function select(id) {
+  if (id === (race?.id ?? "")) return;
+  if (race) connection.send("unsubscribe_race", { raceId: race.id });
+  race = id ? new Race(id) : null;
+  known = false;
   keep("race", id);
-  shown = "";
-  table.clear();
-  element("participants").hidden = true;
-  setText(element("summary"), "");
-  if (raceId) subscribe();
+  showInAddress(id);
+  replay.stop();
+  filter.clear();
+  picker.choose(race);
+  showRace();
+  if (race) subscribe();
 }
 
-function showRaces(races) {
-  anyRace = races.length > 0;
-  if (!raceId && races.length === 1) choose(races[0].raceId);
-  const counts = new Map(races.map((race) => [race.raceId, race.participants]));
-  if (raceId && !counts.has(raceId)) counts.set(raceId, 0);
-  const wanted = [...counts].map(([id, count]) => [id, `${id} (${count})`]);
-  if (!raceId) wanted.unshift(["", races.length ? "Choose a race" : "No race yet"]);
-  const select = element("race");
-  // Options are changed in place: replacing them would close the list under somebody's finger.
-  wanted.forEach(([value, text], index) => {
-    const option = select.options[index] || select.appendChild(document.createElement("option"));
-    if (option.value !== value) option.value = value;
-    setText(option, text);
-  });
-  while (select.options.length > wanted.length) select.lastElementChild.remove();
-  select.value = raceId;
+// Live or replayed: what map, list and panel show.
+function showRace() {
+  const shown = replay.race || race;
+  choose("", false);
+  map.show(shown);
+  list.show(shown);
+  element("live").dataset.mode = replay.race ? "replay" : "live";
+  refresh();
 }
 
-function summarise({ total, stale, statuses }) {
-  if (!raceId || shown !== raceId) return;
-  const parts = statuses.map(([status, count]) => `${count} ${status}`);
-  if (stale) parts.push(`${stale} stale`);
-  const people = total === 1 ? "1 participant" : `${total} participants`;
-  setText(element("summary"), total ? `${people}: ${parts.join(", ")}` : "Nobody has been seen in this race yet.");
-  element("participants").hidden = total === 0;
+function choose(id, withKeys) {
+  const shown = replay.race || race;
+  map.choose(id);
+  list.choose(id);
+  if (id) panel.open(shown, id, { live: !replay.race, focus: withKeys });
+  else panel.close();
+  cover();
+  const entry = shown?.entries.get(id);
+  if (entry && withKeys) map.goTo(entry);
+}
+
+// On a phone tools lie over the upper part of the map, panel and replay over the lower one.
+function cover() {
+  const { offsetTop, offsetWidth, offsetHeight } = element("tools");
+  const high = element("ground").clientHeight;
+  const lower = ["panel", "replay"].map(element).filter((each) => each.offsetTop > high / 3);
+  const below = Math.max(0, ...lower.map((each) => high - each.offsetTop));
+  map.setCover(offsetWidth > offsetHeight ? offsetTop + offsetHeight : 0, below);
+}
+
+function refresh() {
+  const shown = replay.race || race;
+  drawnVersion = shown?.version ?? -1;
+  drawnAt = performance.now();
+  list.update();
+  panel.draw();
+  const counts = shown?.counts() ?? { total: 0, stale: 0, statuses: [0, 0, 0, 0] };
+  filter.showCounts(counts);
+  picker.choose(race);
+  const people = counts.total === 1 ? "1 participant" : `${counts.total} participants`;
+  setText(element("summary"), filter.active ? `${list.length} of ${people}` : people);
+  setText(element("empty"), emptyText(counts.total));
+  element("empty").hidden = list.length > 0;
+}
+
+function emptyText(total) {
+  if (!race) return "No race yet. It appears here when the first position comes.";
+  if (!known && !replay.race) return "Loading …";
+  if (!total) return replay.race ? "Nobody yet at this time." : "Nobody has been seen in this race yet.";
+  return "Nobody matches.";
 }
 
 function say(state, text) {
   element("connection").dataset.state = state;
-  setText(element("connection"), text);
+  setText(element("connection-text"), text);
   if (state === "refused") return;
   element("token-form").hidden = true;
   element("live").hidden = false;
 }
 
 function tokenNeeded(reason) {
-  shown = "";
-  table.clear();
+  replay.stop();
+  if (race) {
+    // Nothing of the race is left to be read by whoever has no token; the choice stays.
+    race = new Race(race.id);
+    known = false;
+    showRace();
+  }
   element("live").hidden = true;
   element("token-form").hidden = false;
   setText(element("token-reason"), reason);
   element("token").focus();
 }
 
-element("race").addEventListener("change", (event) => choose(event.target.value));
+function hasNewAddress() {
+  const given = takeFromAddress();
+  if (given.token) connection.begin();
+  if (given.race) select(given.race);
+}
+
 element("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   keep("token", element("token").value.trim());
   element("token").value = "";
   connection.begin();
 });
-addEventListener("hashchange", () => { if (takeTokenFromAddress()) connection.begin(); });
+element("order").addEventListener("change", (event) => list.setOrder(event.target.value));
+element("zoom-in").addEventListener("click", () => map.zoom(2));
+element("zoom-out").addEventListener("click", () => map.zoom(0.5));
+element("fit").addEventListener("click", () => map.fit());
+element("replay-open").addEventListener("click", () => {
+  if (replay.race) return replay.stop();
+  if (!race) return undefined;
+  const newest = Math.max(...[...race.entries.values()].map((entry) => entry.time), 0);
+  void replay.start(race.id, newest || Date.now());
+  return showRace();
+});
+const covering = new ResizeObserver(cover);
+["ground", "panel", "replay"].map(element).forEach((each) => covering.observe(each));
+addEventListener("hashchange", hasNewAddress);
 addEventListener("online", () => connection.hurry());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   connection.hurry();
-  table.tick();
+  refresh();
 });
-setInterval(() => { if (!document.hidden) table.tick(); }, 1000);
+setInterval(() => {
+  const shown = replay.race || race;
+  // At least once a second: ages go on.
+  if (document.hidden || (shown?.version === drawnVersion && performance.now() - drawnAt < 990)) return;
+  refresh();
+}, REFRESH_MS);
+setInterval(() => { if (!document.hidden) map.keepInView(); }, 1000);
 setInterval(() => connection.askForLife("list_races"), RACES_EVERY_MS);
-setInterval(() => { if (!anyRace && !document.hidden) connection.askForLife("list_races"); }, FIRST_RACE_EVERY_MS);
-takeTokenFromAddress();
+setInterval(() => { if (!race && !document.hidden) connection.askForLife("list_races"); }, FIRST_RACE_EVERY_MS);
+
+if (setting("tiles")) {
+  setText(element("credit"), `Map tiles: ${new URL(setting("tiles")).host}`);
+  element("credit").hidden = false;
+}
+startTheme(element("theme"), () => map.setPalette(readPalette()));
+takeFromAddress();
+if (kept("race")) select(kept("race"));
 connection.begin();

@@ -1,40 +1,12 @@
 // One WebSocket that comes back by itself, and the token that opens it.
 
+import { keep, kept } from "./session.js";
+
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 15000;
 const SILENCE_MS = 15000; // no answer for so long: the connection is dead, whatever the browser believes
 const TOKEN_EXPIRED = 4401;
 const TOKEN = /^[\w.~+-]+$/;
-
-const memory = new Map();
-
-// What this tab remembers. A browser may forbid it: then it lasts as long as the page.
-export function kept(name) {
-  try {
-    return sessionStorage.getItem(name);
-  } catch {
-    return memory.get(name) || null;
-  }
-}
-
-export function keep(name, value) {
-  try {
-    if (value) sessionStorage.setItem(name, value);
-    else sessionStorage.removeItem(name);
-  } catch {
-    if (value) memory.set(name, value);
-    else memory.delete(name);
-  }
-}
-
-// `#token=...` goes into this tab's memory and out of the address bar, the history and every bookmark.
-export function takeTokenFromAddress() {
-  const found = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!found) return false;
-  keep("token", found);
-  history.replaceState(null, "", location.pathname + location.search);
-  return true;
-}
 
 export class Connection {
   #path;
@@ -42,10 +14,12 @@ export class Connection {
   #told; // {state(name, text), opened(), message(object), tokenNeeded(reason)}
   #socket = null;
   #retryTimer = 0;
+  #openTimer = 0; // a handshake on a bad line may hang for minutes
   #retries = 0;
   #requests = 0;
   #askedAt = 0; // when an answer was asked for that has not come; 0 = none is due
   #waitingForToken = false;
+  #pending = new Map(); // request id -> {resolve, reject}
 
   constructor(path, open, told) {
     this.#path = path;
@@ -65,15 +39,17 @@ export class Connection {
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, token ? ["tracking.v1", `bearer.${token}`] : ["tracking.v1"]);
     let opened = false;
+    this.#openTimer = setTimeout(() => this.#retry(), SILENCE_MS);
     socket.onopen = () => {
       opened = true;
+      clearTimeout(this.#openTimer);
       this.#told.state("live", "Live");
       this.#told.opened();
     };
     socket.onmessage = (message) => {
       this.#askedAt = 0;
       this.#retries = 0;
-      this.#told.message(JSON.parse(message.data));
+      this.#take(JSON.parse(message.data));
     };
     socket.onclose = (close) => {
       if (close.code === TOKEN_EXPIRED) this.#askForToken("The token has expired.");
@@ -95,10 +71,21 @@ export class Connection {
   }
 
   send(event, data) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    if (this.#socket?.readyState !== WebSocket.OPEN) return "";
     this.#requests += 1;
-    this.#socket.send(JSON.stringify({ event, data, id: `${event}-${this.#requests}` }));
+    const id = `${event}-${this.#requests}`;
+    this.#socket.send(JSON.stringify({ event, data, id }));
     if (!this.#askedAt) this.#askedAt = Date.now();
+    return id;
+  }
+
+  // The data of the answer; rejects with what the server says, or when the connection is lost.
+  request(event, data) {
+    return new Promise((resolve, reject) => {
+      const id = this.send(event, data);
+      if (id) this.#pending.set(id, { resolve, reject });
+      else reject(new Error("not connected"));
+    });
   }
 
   // Asks something that is always answered, or notices that the last question was not.
@@ -107,7 +94,18 @@ export class Connection {
     else this.send(event, {});
   }
 
+  #take(message) {
+    const waiting = this.#pending.get(message.id);
+    if (!waiting) return this.#told.message(message);
+    this.#pending.delete(message.id);
+    if (message.event === "error") return waiting.reject(new Error(message.data.message));
+    return waiting.resolve(message.data);
+  }
+
   #leave() {
+    clearTimeout(this.#openTimer);
+    for (const { reject } of this.#pending.values()) reject(new Error("connection lost"));
+    this.#pending.clear();
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
@@ -128,6 +126,7 @@ export class Connection {
   // A browser does not tell a refused handshake from a server that is away; the HTTP API does.
   async #findOutWhy(token) {
     const failed = this.#socket;
+    clearTimeout(this.#openTimer);
     let status = 0;
     try {
       const headers = token ? { Authorization: `Bearer ${token}` } : {};

@@ -166,6 +166,10 @@ class Site:
         self.settings = attrs.evolve(self.settings, ws=attrs.evolve(self.settings.ws, **values))
         return self
 
+    def with_page(self, **values: Any) -> Site:
+        self.settings = attrs.evolve(self.settings, page=attrs.evolve(self.settings.page, **values))
+        return self
+
     @property
     def app(self) -> Starlette:
         if self._app is None:

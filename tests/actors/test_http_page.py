@@ -58,6 +58,17 @@ async def test_the_page_may_load_nothing_from_elsewhere() -> None:
     assert b"{" not in answer.body
     assert b"<style" not in answer.body
     assert b"style=" not in answer.body
+    assert "img-src" not in answer.headers["content-security-policy"]
+
+
+async def test_tiles_are_the_only_thing_from_elsewhere_and_only_where_they_are_set() -> None:
+    url = "https://tiles.example.org:8443/{z}/{x}/{y}.png?a=1&b=2"
+    for path in ("/", "/static/map.js"):
+        answer = await Site().with_page(tile_url=url).get(path)
+        assert "; img-src 'self' https://tiles.example.org:8443" in answer.headers["content-security-policy"]
+        assert "default-src 'self';" in answer.headers["content-security-policy"]
+    page = (await Site().with_page(tile_url=url).get("/")).body
+    assert b'name="tracking-tiles" content="' + url.replace("&", "&amp;").encode() in page
 
 
 async def test_every_file_of_the_page_is_there_and_kept_by_browsers() -> None:
@@ -66,7 +77,7 @@ async def test_every_file_of_the_page_is_there_and_kept_by_browsers() -> None:
     for name, media_type in (
         ("app.js", "text/javascript"),
         ("connection.js", "text/javascript"),
-        ("table.js", "text/javascript"),
+        ("map.js", "text/javascript"),
         ("style.css", "text/css"),
         ("icon.svg", "image/svg+xml"),
     ):

@@ -73,6 +73,7 @@ def test_every_key_is_overridden_by_the_file_and_by_its_variable(files: Files, t
         ("ws", "auth_secret"): ("a" * 32, "b" * 32),
         ("ws", "outbox_bytes"): ("256", "257"),
         ("ws", "max_message_bytes"): ("64", "65"),
+        ("page", "tile_url"): ("https://a/{z}/{x}/{y}", "http://b/{z}/{x}/{y}"),
         ("app", "data_dir"): ("one", "two"),
         ("supervisor", "backoff_max_ms"): ("100", "101"),
     }
@@ -183,7 +184,7 @@ def test_unknown_keys_and_sections_come_with_a_hint(files: Files) -> None:
         "settings.ini [Mqttt] qos: value '1': unknown section; did you mean [mqtt]? allowed are app, mqtt, redis,"
     )
     assert files.problem("[zzz]") == (
-        "settings.ini [zzz]: unknown section; allowed are app, mqtt, redis, postgres, ws, tls, supervisor"
+        "settings.ini [zzz]: unknown section; allowed are app, mqtt, redis, postgres, ws, page, tls, supervisor"
     )
 
 

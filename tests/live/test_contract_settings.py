@@ -153,7 +153,7 @@ def test_a_bad_environment_is_2_too(tmp_path: Path, name: str, value: str, place
 
 
 def test_the_shipped_file_holds_every_key_with_its_default() -> None:
-    """The table of CONTRACT section 2, read by hand."""
+    """The table of CONTRACT section 2, read by hand, and `[page]`, which came later."""
     keys = """app port=3000 stale_data_threshold_ms=30000 max_clock_skew_ms=300000 max_races=10000 race_idle_ms=3600000
         data_dir=var log_format=console log_level=info node_id=
         mqtt broker_url=embedded username= password= client_id=tracking-backend topics=tracking/+/position qos=1
@@ -165,6 +165,7 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         ws host=127.0.0.1 port=3000 path=/tracking cors_origin=* cors_credentials=no auth=token auth_secret=
         batch_window_ms=100 outbox_bytes=1048576 send_timeout_ms=10000 heartbeat_s=20 max_connections=10000
         max_handshakes=500 max_subscriptions=100 max_message_bytes=4096 max_requests_per_s=50 handshake_timeout_s=5
+        page tile_url=
         tls cert_file= key_file=
         supervisor max_restarts=5 restart_window_s=30 backoff_initial_ms=100 backoff_max_ms=10000 drain_timeout_s=15"""
     expected, section = [], ""
