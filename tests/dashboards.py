@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import jwt
@@ -22,6 +22,7 @@ from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
+from actors.drivers.websocket import Guard
 from actors.health import Health
 from actors.listener import Listener
 from actors.metrics import Metrics
@@ -179,8 +180,10 @@ class Site:
         stream = await self.raw()
         try:
             async with trio.open_nursery() as nursery:
+                # The library's client dies of a ping that crosses its close frame, as its server would.
+                guard = cast(trio.Nursery, Guard(nursery))
                 connection = await wrap_client_stream(
-                    nursery, stream, host or f"127.0.0.1:{self.port}", path + query, **more
+                    guard, stream, host or f"127.0.0.1:{self.port}", path + query, **more
                 )
                 yield Dashboard(connection)
                 with trio.move_on_after(1):

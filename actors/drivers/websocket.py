@@ -106,7 +106,7 @@ async def accept(
     """Answer an upgrade that was checked before. `rest` is what came after its head. Raises Closed."""
     stream.shut_gate(upgrade.replay())
     request = await wrap_server_stream(
-        cast(trio.Nursery, _Guard(nursery)),
+        cast(trio.Nursery, Guard(nursery)),
         stream,
         max_message_size=max_message_bytes,
         receive_buffer_size=RECEIVE_BYTES,
@@ -121,7 +121,7 @@ async def accept(
 
 
 @attrs.frozen
-class _Guard:
+class Guard:
     """The nursery that the library starts its reader in: its only use of it."""
 
     nursery: trio.Nursery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -48,9 +48,17 @@ async def besieged(folder: Path) -> AsyncIterator[Site]:
                     await until(lambda: _standing(site) == (before[0] + 1, *before[1:]))
                     watching.cancel_scope.cancel()
                 await until(lambda: _standing(site) == before)
+                _check(logs)  # says more than the counter
                 assert site.dropped("crash") == 0
             nursery.cancel_scope.cancel()
-    assert [line for line in logs if line["log_level"] == "error" or "exc_info" in line] == []
+    _check(logs)
+
+
+def _check(logs: Sequence[Mapping[str, object]]) -> None:
+    for line in logs:
+        crash = line.get("exc_info")
+        if crash is not None or line["log_level"] == "error":
+            raise AssertionError(line) from (crash if isinstance(crash, BaseException) else None)
 
 
 def tasks() -> int:
