@@ -31,6 +31,7 @@ let known = false; // its snapshot has come
 let drawnVersion = -1;
 let drawnAt = 0;
 let noticeTimer = 0;
+let noRaces = "Loading …"; // what is said where there is no race to show
 
 const connection = new Connection(setting("path"), setting("auth") === "off", {
   state: say,
@@ -97,12 +98,16 @@ function takeSnapshot(data) {
 }
 
 function takeRaces(races) {
+  noRaces = "No race yet. It appears here when the first position comes.";
   picker.show(races, race);
   if (!race && races.length) select(races[0].raceId); // the newest
 }
 
 function takeError({ code, message }, id) {
-  if (id.startsWith("list_races")) return; // asked again soon
+  if (id.startsWith("list_races")) {
+    noRaces = "The list of races cannot be read now."; // asked again soon
+    return;
+  }
   notify(`${message} (${code})`);
   if (!id.startsWith("subscribe_race")) return;
   if (code === "forbidden_race" || code === "bad_request") select("");
@@ -190,7 +195,7 @@ function refresh() {
 }
 
 function emptyText(total) {
-  if (!race) return "No race yet. It appears here when the first position comes.";
+  if (!race) return noRaces;
   if (!known && !replay.race) return "Loading …";
   if (!total) return replay.race ? "Nobody yet at this time." : "Nobody has been seen in this race yet.";
   return "Nobody matches.";

@@ -64,6 +64,7 @@ export class List {
 
   setOrder(order) {
     this.#order = order;
+    this.#members = -1;
     this.#sortedAt = -Infinity;
     this.update();
   }

@@ -41,8 +41,6 @@ export class Panel {
     this.close();
     this.#race = race;
     this.#id = id;
-    element("panel").hidden = !this.entry;
-    if (!this.entry) return;
     setText(element("panel-name"), id);
     if (live) void this.load();
     this.draw();
@@ -98,6 +96,7 @@ export class Panel {
 
   draw() {
     const entry = this.entry;
+    element("panel").hidden = !entry; // gone with a resync, or not there yet at this time of a replay
     if (!entry) return;
     element("panel").dataset.status = STATUSES[entry.status];
     setText(element("panel-status"), entry.stale ? `${STATUSES[entry.status]}, stale` : STATUSES[entry.status]);

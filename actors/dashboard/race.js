@@ -35,7 +35,7 @@ export class Race {
     const [x, y] = this.place(position.latitude, position.longitude);
     const known = this.entries.get(position.participantId);
     const entry = known || this.make(position.participantId, x, y);
-    if (time < entry.time) {
+    if (time < entry.time || position.corrected) {
       entry.trail.cut(time);
       entry.track?.cut(time);
     }

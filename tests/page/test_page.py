@@ -61,13 +61,23 @@ def test_who_is_silent_fades(at: Station, visit: Visit) -> None:
         wait_for_text(tab, "time", "s ago")
 
 
-def test_search_and_status_filter_the_list_and_the_map(at: Station, running: Running, visit: Visit) -> None:
+def test_search_status_and_order_of_the_list_and_the_map(at: Station, running: Running, visit: Visit) -> None:
     race, start = "R-filter", now_ms()
     names = [("Zoë", "finished"), ("Ada", "finished"), ("Bo", "stopped"), ("Bob", "disqualified")]
-    at.send([fix(race, name, start, status=status, longitude=8 + n / 100) for n, (name, status) in enumerate(names)])
+    at.send(
+        [fix(race, name, start - n, status=status, longitude=8 + n / 100) for n, (name, status) in enumerate(names)]
+    )
     until(lambda: len(running.live(race)) == 4)
     with visit(race) as tab:
         shows(tab, ["Ada", "Bo", "Bob", "Zoë"])
+        for order, found in (
+            ("silent", ["Bob", "Bo", "Ada", "Zoë"]),
+            ("recent", ["Zoë", "Ada", "Bo", "Bob"]),
+            ("name", ["Ada", "Bo", "Bob", "Zoë"]),
+        ):
+            tab.run(f"""(() => {{ const order = document.getElementById("order");
+              order.value = "{order}"; order.dispatchEvent(new Event("change")); }})()""")
+            shows(tab, found)
         assert settled_spot(tab, FINISHED)
         tab.click("#search")
         for letter in "bo":
