@@ -5,7 +5,7 @@ import { historyPage } from "./history.js";
 import { metres } from "./mercator.js";
 import { STATUSES } from "./race.js";
 import { age, coordinates, dateAndTime, length, setText } from "./text.js";
-import { Trail } from "./trails.js";
+import { isJoined, Trail } from "./trails.js";
 
 const TRACK_MS = 30 * 60 * 1000;
 const TRACK_PAGES = 3;
@@ -119,14 +119,15 @@ function described(track) {
 }
 
 // Metres a second, along the track.
-function speedsOf({ times, xs, ys, from, to }) {
+function speedsOf(track) {
+  const { times, xs, ys, from, to } = track;
   const speeds = [];
   for (let i = from, start = from; i < to; i += 1) {
     const passed = times[i] - times[start];
     if (passed < SPEED_MS) continue;
     if (passed < SPEED_GAP_MS) {
       let way = 0;
-      for (let k = start + 1; k <= i; k += 1) way += metres(xs[k - 1], ys[k - 1], xs[k], ys[k]);
+      for (let k = start + 1; k <= i; k += 1) if (isJoined(track, k)) way += metres(xs[k - 1], ys[k - 1], xs[k], ys[k]);
       speeds.push((way / passed) * 1000);
     }
     start = i;

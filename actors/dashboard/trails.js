@@ -1,11 +1,12 @@
 // Where participants came from: a bounded trail each, and how trails are drawn.
 
-import { metres } from "./mercator.js";
+import { EARTH_M, metres } from "./mercator.js";
 
 const MOST = 240; // points of one trail
 const DROPPED = 60; // points that go at once when it is full
 const STEP = 5e-8; // of the world's width, about 2 m: nearer points are not kept
 const GAP_MS = 180000; // of silence: nobody knows the way in between
+const JUMP = 200 / 1000 / EARTH_M; // of the world's width in a millisecond: 200 m/s at the equator, a receiver's error
 const RECENT = 0.4; // share of a trail that is drawn stronger
 
 // Points `from` to `to` (exclusive) of the three lists, oldest first. Times are Unix ms, places Web Mercator.
@@ -54,8 +55,7 @@ export class Trail {
   get metres() {
     let sum = 0;
     for (let i = this.from + 1; i < this.to; i += 1) {
-      if (this.times[i] - this.times[i - 1] > GAP_MS) continue;
-      sum += metres(this.xs[i - 1], this.ys[i - 1], this.xs[i], this.ys[i]);
+      if (isJoined(this, i)) sum += metres(this.xs[i - 1], this.ys[i - 1], this.xs[i], this.ys[i]);
     }
     return sum;
   }
@@ -64,6 +64,12 @@ export class Trail {
     for (const list of [this.times, this.xs, this.ys]) list.splice(start, count);
     this.to = this.times.length;
   }
+}
+
+// Whether somebody went from the point before to this one, as far as anybody can say.
+export function isJoined({ times, xs, ys }, i) {
+  const passed = times[i] - times[i - 1];
+  return passed <= GAP_MS && Math.abs(xs[i] - xs[i - 1]) + Math.abs(ys[i] - ys[i - 1]) <= JUMP * passed;
 }
 
 // One path for each colour and strength, not one for each participant.
@@ -87,7 +93,8 @@ export function drawTrails(context, camera, entries, colours, { width, alpha }) 
 }
 
 function trace(context, camera, entry, recent) {
-  const { times, xs, ys, from, to } = entry.track || entry.trail;
+  const trail = entry.track || entry.trail;
+  const { xs, ys, from, to } = trail;
   const middle = Math.floor(to - (to - from) * RECENT);
   const start = recent ? Math.max(from, middle - 1) : from;
   const end = recent ? to : middle;
@@ -98,8 +105,8 @@ function trace(context, camera, entry, recent) {
   context.moveTo((xs[start] - left) * scale, (ys[start] - top) * scale);
   for (let i = start + 1; i < end; i += 1) {
     const [x, y] = [(xs[i] - left) * scale, (ys[i] - top) * scale];
-    if (times[i] - times[i - 1] > GAP_MS) context.moveTo(x, y);
-    else context.lineTo(x, y);
+    if (isJoined(trail, i)) context.lineTo(x, y);
+    else context.moveTo(x, y);
   }
   if (recent) context.lineTo(entry.screenX, entry.screenY);
 }

@@ -247,6 +247,20 @@ def test_a_corrected_position_goes_back_and_takes_its_trail_with_it(visit: Visit
         assert last == [20_000, HOME[0] + 0.02, [10_000, 20_000]]
 
 
+def test_a_jump_and_a_long_silence_are_not_part_of_the_way(visit: Visit) -> None:
+    with visit("R-none-yet") as tab:
+        way = tab.run("""(async () => {
+          const { Trail, isJoined } = await import("/static/trails.js");
+          const { project } = await import("/static/mercator.js");
+          const trail = new Trail();
+          // 111 m a step on the equator; a jump of a degree and back, and a silence of an hour.
+          const steps = [[0, 0], [10, 0.001], [20, 1.0], [30, 0.002], [40, 0.003], [3640, 0.004], [3650, 0.005]];
+          for (const [seconds, longitude] of steps) trail.add(seconds * 1000, ...project(0, longitude));
+          return [[1, 2, 3, 4, 5, 6].map((i) => isJoined(trail, i)), Math.round(trail.metres)];
+        })()""")
+        assert way == [[True, False, False, True, False, True], 334]
+
+
 def test_the_theme_follows_the_system_until_somebody_chooses(visit: Visit) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     with visit("R-none-yet") as tab:
