@@ -1,6 +1,6 @@
 """Recovery: a backlog in the broker's session, then the daemon is started; and a burst of the same size beside it.
 
-The backlog's rate is of the rows between its first and its last commit, the burst's from its first publish; the CPU of
+The backlog's rate is of the rows after its first commit up to its last, the burst's from its first publish; the CPU of
 a backlog includes the start. No dashboards. Memory: the most that was ever resident, and what stays.
 """
 
@@ -53,7 +53,7 @@ def measure_backlog(site: Site, place: Place, load: Load) -> dict[str, float]:
         assert not subject.settle(load.count), "something had to be done again"
         time.sleep(SETTLE_S)
         return {
-            "rows_per_s": load.count / (took.last_s - took.first_s),
+            "rows_per_s": (took.rows - took.first_rows) / (took.last_s - took.first_s),
             "cpu_us": cpu_s / load.count * 1e6,
             "ready_s": ready - began,
             "drained_s": took.last_s - began,

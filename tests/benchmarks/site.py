@@ -28,11 +28,13 @@ POLL_S = 0.2
 """Between questions whether all rows are there: counting costs PostgreSQL some milliseconds."""
 
 COMMITTED = """
-    select count(*), min(committed), max(committed),
+    select count(*), count(*) filter (where committed = earliest), min(committed), max(committed),
         percentile_disc(array[0.5, 0.99, 1]) within group (order by (committed - published) * 1000)
-      from (select extract(epoch from pg_xact_commit_timestamp(xmin))::float8 as committed,
-              extract(epoch from client_timestamp)::float8 as published
-          from tracking_positions where starts_with(race_id, %s) and client_timestamp >= to_timestamp(%s)) as rows"""
+      from (select *, min(committed) over () as earliest
+        from (select extract(epoch from pg_xact_commit_timestamp(xmin))::float8 as committed,
+            extract(epoch from client_timestamp)::float8 as published
+          from tracking_positions where starts_with(race_id, %s) and client_timestamp >= to_timestamp(%s)) as rows
+      ) as rows"""
 COUNT = (
     "select count(*) from tracking_positions where starts_with(race_id, %s) and client_timestamp >= to_timestamp(%s)"
 )
@@ -50,6 +52,7 @@ class Committed:
     """
 
     rows: int
+    first_rows: int  # in the first transaction
     first_s: float  # Unix time
     last_s: float
     p50_ms: float  # from a fix's timestamp, the moment of publishing
@@ -102,8 +105,8 @@ class Site:
         while (there := self.sql(database, COUNT, values)[0][0]) < rows:
             assert time.monotonic() < deadline, f"{there} of {rows} rows after {within_s:g} s"
             time.sleep(POLL_S)
-        ((rows, first_s, last_s, latencies_ms),) = self.sql(database, COMMITTED, values)
-        return Committed(rows, first_s, last_s, *latencies_ms)
+        ((*found, latencies_ms),) = self.sql(database, COMMITTED, values)
+        return Committed(*found, *latencies_ms)
 
     def flush_ms(self) -> float:
         """What making a transaction durable took PostgreSQL, on average since it was started."""
