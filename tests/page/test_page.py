@@ -6,7 +6,7 @@ import pytest
 
 from tests.live.expected import fix, now_ms, utc
 from tests.live.station import Running, Station, until
-from tests.page.conftest import Visit
+from tests.page.conftest import STALE_MS, Visit
 from tests.page.looking import (
     ACCENT,
     FINISHED,
@@ -48,11 +48,12 @@ def test_first_paint_has_the_snapshot_and_markers_move_when_fixes_arrive(
 
 def test_who_is_silent_fades(at: Station, visit: Visit) -> None:
     race = "R-fade"
-    at.send(fix(race, "P1", now_ms()))
     with visit(race) as tab:
+        wait_for_text(tab, "#empty", "Nobody has been seen")
+        at.send(fix(race, "P1", now_ms() - STALE_MS + 6000))
         shows(tab, ["P1"])
         assert rows(tab) == {"P1": "moving"}
-        assert spot(tab, MOVING)
+        assert settled_spot(tab, MOVING)
         wait_for_text(tab, ".row", "moving, stale")
         assert "stale" in tab.run("document.querySelector('.row').className")
         until(lambda: spot(tab, MOVING) is None, "the full colour is gone")
