@@ -10,8 +10,12 @@ from actors.committing import Store
 from actors.core.queries import History
 from actors.live_state import Cache
 from actors.reader import Link
-from actors.restore import NewestInCache
+from actors.restore import NewestInCache, NewestInHistory
 from actors.spooling import Spool
+
+
+class RaceHistory(History, NewestInHistory, Protocol):
+    """The PostgreSQL reader: asked by dashboards and HTTP, and when a race starts."""
 
 
 class LiveCache(Cache, NewestInCache, Protocol):
@@ -24,6 +28,6 @@ class Outside:
 
     link: Link
     store: Store
-    history: History
+    history: RaceHistory
     cache: LiveCache
     spool: Spool | None = None  # [postgres] spool = no

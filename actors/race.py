@@ -34,6 +34,7 @@ from actors.messages import (
 )
 from actors.metrics import Metrics
 from actors.race_cell import RaceCell, joined_positions
+from actors.restore import Found
 
 log = structlog.get_logger("race")
 
@@ -53,13 +54,11 @@ Clock: TypeAlias = Callable[[], int]
 
 
 class Restore(Protocol):
-    """Reads what the stores know of a race."""
+    """Reads what the stores know of a race, but for fixes with the ids in `without`."""
 
-    async def __call__(self, race_id: str, without: Collection[bytes]) -> tuple[Sequence[Fix], bool]:
-        """(newest positions, but for fixes with these ids; True when PostgreSQL answered)"""
-        ...
+    async def __call__(self, race_id: str, without: Collection[bytes]) -> Found: ...
 
-    async def again(self, race_id: str, without: Collection[bytes]) -> tuple[Sequence[Fix], bool]:
+    async def again(self, race_id: str, without: Collection[bytes]) -> Found:
         """The same, after others that ask again."""
         ...
 
@@ -260,9 +259,11 @@ class Race:
         cell = self.cell
         if cell.restored:
             return
-        fixes, cell.complete = await self.restore(cell.race_id, cell.refused)
-        cell.held = PositionsFound(tuple(fixes))  # a fix that crashes us is found like any other
-        cell.restored = True
+        found = await self.restore(cell.race_id, cell.refused)
+        cell.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
+        cell.complete, cell.restored = found.complete, True
+        if found.refused:
+            cell.mailbox.post(RowsRefused(found.refused))
         cell.quiet_since = trio.current_time()
 
     async def _keep_restoring(self) -> None:
@@ -273,11 +274,14 @@ class Race:
                 await self._doubted.wait()
                 self._doubted = trio.Event()
             doubted = bool(cell.standing.live_among(cell.refused))
-            fixes, cell.complete = await self.restore.again(cell.race_id, cell.refused)
+            found = await self.restore.again(cell.race_id, cell.refused)
+            cell.complete = found.complete
+            if found.refused:
+                cell.mailbox.post(RowsRefused(found.refused))
             if not doubted:
-                cell.mailbox.post(PositionsFound(tuple(fixes)))
+                cell.mailbox.post(PositionsFound(found.fixes))
             elif cell.complete:
-                cell.mailbox.post(PositionsReadAgain(tuple(fixes)))
+                cell.mailbox.post(PositionsReadAgain(found.fixes))
                 cell.complete = False  # once more, for what is on its way to PostgreSQL now
 
     def _wake_at(self) -> float:

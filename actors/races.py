@@ -147,9 +147,9 @@ class Races:
         cell = self.cells.get(race_id)
         if cell is not None and cell.standing.newest:
             return [joined_positions(cell)]
-        fixes, _ = await self.restore(race_id, ())
+        found = await self.restore(race_id, ())
         standing = self.make_standing()
-        standing.accept(standing.changes(fixes, self.clock()))
+        standing.accept(standing.changes(found.fixes, self.clock()))
         return [wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
 
     def all_live(self) -> list[LivePosition]:

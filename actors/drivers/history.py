@@ -54,6 +54,12 @@ class PostgresHistory:
                 live[fix.participant_id] = fix
         return list(live.values())
 
+    async def rejected(self, ids: Sequence[bytes], deadline_s: float = NEWEST_S) -> set[bytes]:
+        """Which of these ids are of rejections."""
+        params = sql.Params()
+        result = await self._ask(sql.rejected(params, ids), params, deadline_s)
+        return {_bytes(result, row, 0) for row in range(result.ntuples)}
+
     async def races(
         self, allowed: Sequence[str] | None = None, limit: int = 1000, deadline_s: float = CALL_S
     ) -> list[RaceSummary]:

@@ -42,10 +42,18 @@ class Params:
     def uuid(self, value: bytes) -> str:
         return self._add(value, pgbinary.UUID)
 
+    def uuids(self, values: Sequence[bytes]) -> str:
+        return self._add(pgbinary.uuid_array(values), pgbinary.UUID_ARRAY)
+
     def _add(self, value: bytes, kind: int) -> str:
         self.values.append(value)
         self.types.append(kind)
         return f"${len(self.values)}"
+
+
+def rejected(params: Params, ids: Sequence[bytes]) -> str:
+    """Those of the ids that are in the table of rejections."""
+    return f"select id from tracking_rejections where id = any({params.uuids(ids)})"
 
 
 def newest(params: Params, race_id: str, max_clock_skew_ms: int) -> str:

@@ -151,6 +151,12 @@ class FakeHistory:
         rows = [f for f in self.store.rows.values() if f.race_id == race_id]
         return newest_of(f for f in rows if f.timestamp_ms - f.arrived_ms <= max_clock_skew_ms)
 
+    async def rejected(self, ids: Sequence[bytes]) -> set[bytes]:
+        await trio.lowlevel.checkpoint()
+        if self.down:
+            raise StoreUnavailable("down")
+        return self.store.rejected.keys() & ids
+
     async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
         await trio.lowlevel.checkpoint()
         if self.down:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from actors.core.decode import poison
 from actors.core.fix import Fix
-from actors.errors import SpoolUnavailable
-from actors.restore import RESTORE_S, Restorer
+from actors.errors import SpoolUnavailable, StoreUnavailable
+from actors.restore import RESTORE_S, Found, Restorer
 from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
 from tests.actors.race_world import world
 from tests.making import make_fix
@@ -18,20 +19,23 @@ from tests.making import make_fix
 SKEW_MS = 300_000
 
 
-def restorer(store: FakeStore, spool: FakeSpool | None = None, in_flight: Iterable[Fix] = ()) -> Restorer:
-    return Restorer(FakeHistory(store), FakeCache(), SKEW_MS, spool, lambda _race_id: in_flight)
+def restorer(
+    store: FakeStore, spool: FakeSpool | None = None, in_flight: Iterable[Fix] = (), cached: Fix | None = None
+) -> Restorer:
+    cache = FakeCache({} if cached is None else {(cached.race_id, cached.participant_id): cached})
+    return Restorer(FakeHistory(store), cache, SKEW_MS, spool, lambda _race_id: in_flight)
 
 
 async def test_a_fix_that_is_durable_nowhere_yet_counts(autojump_clock: MockClock) -> None:
     old, new = make_fix(at_s=0), make_fix(at_s=1)
     store = FakeStore(rows={old.id: old})
-    assert await restorer(store, in_flight=[new])("R1") == ([new], True)
-    assert await restorer(store, in_flight=[new])("R1", {new.id}) == ([old], True)
+    assert await restorer(store, in_flight=[new])("R1") == Found((new,), True, ())
+    assert await restorer(store, in_flight=[new])("R1", {new.id}) == Found((old,), True, ())
 
 
 async def test_one_in_flight_from_a_clock_that_is_ahead_hides_nobody(autojump_clock: MockClock) -> None:
     seen, ahead = make_fix(at_s=0), make_fix(at_s=3600, arrived_s=0)
-    assert await restorer(FakeStore(rows={seen.id: seen}), in_flight=[ahead])("R1") == ([seen], True)
+    assert await restorer(FakeStore(rows={seen.id: seen}), in_flight=[ahead])("R1") == Found((seen,), True, ())
 
 
 async def test_a_row_that_leaves_the_spool_meanwhile_is_found(autojump_clock: MockClock) -> None:
@@ -52,7 +56,7 @@ async def test_a_row_that_leaves_the_spool_meanwhile_is_found(autojump_clock: Mo
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain)
-        assert await restorer(store, spool)("R1") == ([fix], True)
+        assert await restorer(store, spool)("R1") == Found((fix,), True, ())
 
 
 async def test_without_the_spool_the_answer_is_incomplete(autojump_clock: MockClock) -> None:
@@ -61,7 +65,7 @@ async def test_without_the_spool_the_answer_is_incomplete(autojump_clock: MockCl
             raise SpoolUnavailable("no disk")
 
     fix = make_fix()
-    assert await restorer(FakeStore(rows={fix.id: fix}), Broken())("R1") == ([fix], False)
+    assert await restorer(FakeStore(rows={fix.id: fix}), Broken())("R1") == Found((fix,), False, ())
 
 
 async def test_many_races_that_ask_at_once_are_all_answered_in_the_end(
@@ -88,3 +92,23 @@ async def test_many_races_that_ask_at_once_are_all_answered_in_the_end(
         await trio.sleep(30)
         assert all(cell.complete for cell in w.races.cells.values())
         assert len(w.races.cells) == 500
+
+
+async def test_a_position_that_postgresql_refused_does_not_come_back_from_redis(autojump_clock: MockClock) -> None:
+    """The daemon ended between the rejection and its correction."""
+    old, new = make_fix(at_s=0), make_fix(at_s=1)
+    store = FakeStore(rows={old.id: old})
+    assert await restorer(store, cached=new)("R1") == Found((new,), True, ()), "on its way to PostgreSQL"
+    store.rejected = {(row := poison(new, "")).id: row}
+    assert await restorer(store, cached=new)("R1") == Found((old,), True, (new,))
+    assert await restorer(store, cached=new)("R1", {new.id}) == Found((old,), True, ())
+
+
+async def test_while_nobody_can_say_whether_it_was_refused_it_counts(autojump_clock: MockClock) -> None:
+    class Half(FakeHistory):
+        async def rejected(self, ids: Sequence[bytes]) -> set[bytes]:
+            raise StoreUnavailable("gone")
+
+    fix = make_fix()
+    cache = FakeCache({("R1", "P001"): fix})
+    assert await Restorer(Half(FakeStore()), cache, SKEW_MS)("R1") == Found((fix,), False, ())

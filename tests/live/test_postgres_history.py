@@ -9,6 +9,7 @@ import attrs
 import pytest
 import trio
 
+from actors.core.decode import poison
 from actors.core.fix import Fix, Rejection
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary
 from actors.drivers import history_sql, migration
@@ -156,6 +157,13 @@ async def test_a_stream_left_early_closes_its_connection(database: Database, his
         do $$ begin while exists (select from pg_stat_activity where application_name = 'race-tracking reader') loop
           perform pg_sleep(0.01), pg_stat_clear_snapshot();
         end loop; end $$""")
+
+
+async def test_which_ids_are_of_rejections(history: PostgresHistory, writer: PostgresWriter) -> None:
+    row, other = poison(make_fix(), ""), poison(make_fix(at_s=1), "")
+    await writer.reject([row])
+    assert await history.rejected([row.id, other.id]) == {row.id}
+    assert await history.rejected([]) == set()
 
 
 async def test_rejections_newest_first_by_code_and_race(history: PostgresHistory, writer: PostgresWriter) -> None:
