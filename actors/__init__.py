@@ -54,6 +54,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/cursor.py                   the cursor of get_history as text
   core/decode.py                   topic and payload -> fixes and rejections: the quick way
   core/export.py                   fixes as jsonl, csv, geojson, gpx
+  core/file_name.py                an id as the name of a file
   core/fix.py                      a fix, and a rejection
   core/head.py                     the head of an HTTP request
   core/http_query.py               paths and query strings -> ids and queries, or what is wrong
@@ -128,6 +129,7 @@ commands: one file a command of supervisor.py, and what they share.
   commands/check_servers.py        reaching external servers once
   commands/demo.py                 the daemon with a made-up race beside it
   commands/export.py               history to a file
+  commands/export_files.py         what it is written to: one file, or a file a participant
   commands/migrate.py              applies schema.sql
   commands/parser.py               the command line
   commands/publisher.py            what replay and simulate share

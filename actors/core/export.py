@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Protocol
@@ -18,6 +19,10 @@ from actors.core.fix import STATUSES, Fix
 from actors.core.timestamps import format_ms
 
 _json = msgspec.json.Encoder()
+
+MAX_POSITIONS = 100_000  # of one feature: 0.8 MB of times kept, 2.7 MB written at its end
+FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
+HALF_TURN_E7 = 1_800_000_000  # between two fixes nobody goes further than around half of the world
 
 
 class Formatter(Protocol):
@@ -90,17 +95,19 @@ class Csv:
 
 
 class Geojson:
-    """RFC 7946: a LineString a participant, its times in `coordTimes`; a single fix is a Point."""
+    """RFC 7946: a LineString a participant, its times in `coordTimes`; a single fix is a Point.
+
+    A track goes on in a further feature where it crosses the antimeridian (section 3.1.9: else it would be drawn around
+    the whole world), and after MAX_POSITIONS.
+    """
 
     media_type = "application/geo+json"
     extension = "geojson"
     by_participant = True
 
     def __init__(self) -> None:
-        self._first: Fix | None = None  # of the participant under way
-        self._times: list[bytes] = []  # of its fixes: all that is kept, 70 bytes a fix of one participant
-        self._last = b""  # its last position, and
-        self._status = 0  # status
+        self._last: Fix | None = None  # of the feature under way
+        self._times = array("q")  # Unix ms of its fixes, at most MAX_POSITIONS: all that is kept
         self._features = 0
 
     def header(self) -> bytes:
@@ -109,23 +116,25 @@ class Geojson:
     def chunk(self, fixes: Sequence[Fix]) -> bytes:
         out = bytearray()
         for fix in fixes:
-            if self._first is None or (fix.participant_id, fix.race_id) != (
-                self._first.participant_id,
-                self._first.race_id,
-            ):
+            if self._last is not None and not self._goes_on(self._last, fix):
                 out += self._end()
-                self._first = fix
-            elif len(self._times) == 1:
-                out += self._begin(b"LineString") + b"[" + self._last
-            self._last = b"[%b,%b]" % (_json.encode(fix.lon_e7 / 1e7), _json.encode(fix.lat_e7 / 1e7))
-            if self._times:
-                out += b"," + self._last
-            self._times.append(b'"%b"' % format_ms(fix.timestamp_ms).encode())
-            self._status = fix.status
+            if self._last is not None:
+                if len(self._times) == 1:
+                    out += self._begin(b"LineString") + b"[" + _place(self._last)
+                out += b"," + _place(fix)
+            self._times.append(fix.timestamp_ms)
+            self._last = fix
         return bytes(out)
 
     def footer(self) -> bytes:
         return self._end() + b"]}\n"
+
+    def _goes_on(self, last: Fix, fix: Fix) -> bool:
+        return (
+            (fix.participant_id, fix.race_id) == (last.participant_id, last.race_id)
+            and abs(fix.lon_e7 - last.lon_e7) <= HALF_TURN_E7
+            and len(self._times) < MAX_POSITIONS
+        )
 
     def _begin(self, kind: bytes) -> bytes:
         comma = b",\n" if self._features else b"\n"
@@ -133,15 +142,17 @@ class Geojson:
         return comma + b'{"type":"Feature","geometry":{"type":"%b","coordinates":' % kind
 
     def _end(self) -> bytes:
-        if self._first is None:
+        last = self._last
+        if last is None:
             return b""
         # A LineString needs two positions (RFC 7946 section 3.1.4).
-        shape = self._begin(b"Point") + self._last if len(self._times) == 1 else b"]"
-        times, self._times = b",".join(self._times), []
+        shape = self._begin(b"Point") + _place(last) if len(self._times) == 1 else b"]"
+        times = ",".join(f'"{format_ms(time_ms)}"' for time_ms in self._times).encode()
+        self._last, self._times = None, array("q")
         return shape + b'},"properties":{"participantId":%b,"raceId":%b,"status":"%b","coordTimes":[%b]}}' % (
-            _json.encode(self._first.participant_id),
-            _json.encode(self._first.race_id),
-            STATUSES[self._status].encode(),
+            _json.encode(last.participant_id),
+            _json.encode(last.race_id),
+            STATUSES[last.status].encode(),
             times,
         )
 
@@ -171,7 +182,7 @@ class Gpx:
                 out.append(f"<trk><name>{participant}</name><desc>{race}</desc><trkseg>\n")
                 self._track = track
             out += (
-                f'<trkpt lat="{_degrees(fix.lat_e7)}" lon="{_degrees(fix.lon_e7)}">'
+                f'<trkpt lat="{_degrees(fix.lat_e7)}" lon="{_degrees(_west_of_180(fix.lon_e7))}">'
                 f"<time>{format_ms(fix.timestamp_ms)}</time><desc>{STATUSES[fix.status]}</desc></trkpt>\n"
                 for fix in points
             )
@@ -205,7 +216,16 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
 
 def _cell(text: str) -> str:
     """A spreadsheet runs a cell that begins so as a formula; our own ids cannot, other writers' rows can."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return "'" + text if text.startswith(FORMULA_STARTS) else text
+
+
+def _place(fix: Fix) -> bytes:
+    return b"[%b,%b]" % (_json.encode(fix.lon_e7 / 1e7), _json.encode(fix.lat_e7 / 1e7))
+
+
+def _west_of_180(lon_e7: int) -> int:
+    """GPX 1.1 has no longitude 180: it is -180 there."""
+    return -HALF_TURN_E7 if lon_e7 == HALF_TURN_E7 else lon_e7
 
 
 def _degrees(e7: int) -> str:

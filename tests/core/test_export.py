@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from itertools import pairwise
 
 import gpxpy
 import msgspec
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from actors.core.export import FORMATS, formatter
 from actors.core.fix import STATUSES, Fix
 from actors.core.judge import Rules, judge
+from actors.core.timestamps import format_ms
 from tests.making import BASE_MS, make_fix
 
 TRACKS = [make_fix(participant, n, lat=n / 7, lon=-n / 3, status=n % 4, arrived_s=n + 0.5)
@@ -71,7 +74,9 @@ def test_csv_has_a_header_and_exact_decimals() -> None:
     assert ",-0.0000001,180.0000000," in smallest
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"]
+)
 def test_csv_cells_are_no_formulas(name: str) -> None:
     fix = msgspec.structs.replace(make_fix(), participant_id=name, lat_e7=-5)
     (row,) = csv.DictReader(io.StringIO(exported("csv", [fix]).decode(), newline=""))
@@ -100,6 +105,89 @@ def test_geojson_is_a_feature_a_participant() -> None:
         assert properties["coordTimes"][0] == "2025-07-01T08:15:30.000Z"
         assert properties["status"] == STATUSES[fixes[-1].status]
     assert json.loads(exported("geojson", [])) == {"type": "FeatureCollection", "features": []}
+
+
+def test_geojson_is_cut_at_the_antimeridian() -> None:
+    east = [make_fix("P1", n, lat=0.0, lon=lon) for n, lon in enumerate([179.8, 179.9, 180, -180, -179.9, 179.9])]
+    features = json.loads(exported("geojson", east))["features"]
+    assert [feature["geometry"]["coordinates"] for feature in features] == [
+        [[179.8, 0.0], [179.9, 0.0], [180.0, 0.0]], [[-180.0, 0.0], [-179.9, 0.0]], [179.9, 0.0],
+    ]  # fmt: skip
+    assert [len(feature["properties"]["coordTimes"]) for feature in features] == [3, 2, 1]
+
+
+def test_geojson_keeps_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.core.export.MAX_POSITIONS", 4)
+    features = json.loads(exported("geojson", [make_fix("P1", n) for n in range(10)]))["features"]
+    assert [len(feature["properties"]["coordTimes"]) for feature in features] == [4, 4, 2]
+    times = [time for feature in features for time in feature["properties"]["coordTimes"]]
+    assert times == sorted(set(times))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["P1", "P2"]), st.integers(-1_800_000_000, 1_800_000_000)), max_size=20))
+def test_geojson_is_as_rfc_7946_has_it(places: list[tuple[str, int]]) -> None:
+    fixes = [
+        msgspec.structs.replace(make_fix(who, n, lat=0.0), lon_e7=lon) for n, (who, lon) in enumerate(sorted(places))
+    ]
+    found: list[tuple[str, list[float], str]] = []
+    for feature in json.loads(exported("geojson", fixes, 3))["features"]:
+        assert set(feature) == {"type", "geometry", "properties"}
+        line = feature["geometry"]["coordinates"]
+        if feature["geometry"]["type"] == "Point":
+            line = [line]
+        else:
+            assert feature["geometry"]["type"] == "LineString"
+            assert len(line) >= 2
+        assert all(abs(a[0] - b[0]) <= 180 for a, b in pairwise(line))
+        properties = feature["properties"]
+        found += [
+            (properties["participantId"], place, time)
+            for place, time in zip(line, properties["coordTimes"], strict=True)
+        ]
+    assert found == [(fix.participant_id, [fix.lon_e7 / 1e7, 0.0], format_ms(fix.timestamp_ms)) for fix in fixes]
+
+
+GPX = "{http://www.topografix.com/GPX/1/1}"
+GPX_CHILDREN = {  # GPX 1.1: an xsd:sequence each, so the order counts
+    "gpx": ["metadata", "wpt", "rte", "trk", "extensions"],
+    "trk": ["name", "cmt", "desc", "src", "link", "number", "type", "extensions", "trkseg"],
+    "trkseg": ["trkpt", "extensions"],
+    "trkpt": ["ele", "time", "magvar", "geoidheight", "name", "cmt", "desc", "src", "link", "sym", "type", "fix",
+              "sat", "hdop", "vdop", "pdop", "ageofdgpsdata", "dgpsid", "extensions"],
+}  # fmt: skip
+GPX_MANY = {"trk", "trkseg", "trkpt"}
+XSD_DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
+
+
+def check_gpx(element: ET.Element) -> None:
+    """The rules of the GPX 1.1 schema for what is used here."""
+    tag = element.tag.removeprefix(GPX)
+    names = [child.tag.removeprefix(GPX) for child in element]
+    order = [GPX_CHILDREN.get(tag, []).index(name) for name in names]
+    assert order == sorted(order), f"{tag} has {names}"
+    assert {name for name in names if names.count(name) > 1} <= GPX_MANY
+    allowed = {"gpx": {"version", "creator"}, "trkpt": {"lat", "lon"}}.get(tag, set())
+    assert set(element.attrib) == allowed
+    if tag == "gpx":
+        assert element.get("version") == "1.1"
+    if tag == "trkpt":
+        assert -90 <= float(element.get("lat", "")) <= 90
+        assert -180 <= float(element.get("lon", "")) < 180  # 180 itself is not allowed
+    if tag == "time":
+        assert XSD_DATE_TIME.fullmatch(element.text or "")
+    if names or tag in ("gpx", "trk", "trkseg"):
+        assert not (element.text or "").strip(), "no text beside elements"
+    for child in element:
+        assert child.tag.startswith(GPX)
+        check_gpx(child)
+
+
+def test_gpx_keeps_the_rules_of_its_schema() -> None:
+    corners = [make_fix("P9", n, lat=lat, lon=lon) for n, (lat, lon) in enumerate([(90, 180), (-90, -180), (0, 179.9)])]
+    for fixes in (TRACKS, [*TRACKS, *corners], []):
+        check_gpx(ET.fromstring(exported("gpx", fixes, 2)))
+    points = gpxpy.parse(exported("gpx", corners).decode()).tracks[0].segments[0].points
+    assert [(point.latitude, point.longitude) for point in points] == [(90, -180), (-90, -180), (0, 179.9)]
 
 
 def test_gpx_is_a_track_a_participant() -> None:

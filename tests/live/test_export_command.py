@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 import gpxpy
@@ -15,6 +17,7 @@ import pytest
 import trio
 
 from actors.commands import parser
+from actors.commands.export_files import whole_file
 from actors.core.fix import Rejection
 from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 FIXES = [make_fix(f"P{n % 3}", n, lat=n / 100) for n in range(2400)]
+SCRIPTS = [make_fix(name, race_id="R2") for name in ("Zoë", "zoë", "レース", "CON", "𐍈" * 50, "a.b_c-d@e")]
 REJECTIONS = [
     Rejection(bytes([n]) * 16, BASE_MS + n, f"t/{n}", payload, "bad_id" if n % 2 else "bad_json", "why")
     for n, payload in enumerate([*(b'{"race_id":"R%d"}' % n for n in range(9)), b'{"race_id":"R9\x1b[2J"}'])
@@ -45,7 +49,7 @@ def environment(postgres_server: PostgresAddress) -> dict[str, str]:
         await admin.script("create database untouched")
         admin.close()
         writer = PostgresWriter(attrs.evolve(postgres_server, database="commands"))
-        await writer.store(FIXES)
+        await writer.store([*FIXES, *SCRIPTS])
         await writer.reject(REJECTIONS)
         await writer.aclose()
 
@@ -93,6 +97,59 @@ def test_tracks_of_many_chunks_are_whole(command: Command, capfd: pytest.Capture
     assert command("export", "R1", "--format", "geojson") == 0
     features = json.loads(capfd.readouterr().out)["features"]
     assert [len(feature["geometry"]["coordinates"]) for feature in features] == [800, 800, 800]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "geojson", "gpx"])
+def test_a_file_each(command: Command, tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "tracks"
+    assert command("export", "R1", "--format", form, "--split", folder) == 0
+    assert command("export", "R1", "--format", form, "--split", folder) == 0  # what is there is replaced
+    assert sorted(os.listdir(folder)) == [f"P{n}.{form}" for n in range(3)]
+    for number in range(3):
+        whole = tmp_path / "whole"
+        assert command("export", "R1", "--format", form, "--participant", f"P{number}", "--output", whole) == 0
+        assert (folder / f"P{number}.{form}").read_bytes() == whole.read_bytes()
+
+
+def test_files_each_with_names_of_any_script(command: Command, tmp_path: Path) -> None:
+    assert command("export", "R2", "--split", tmp_path / "tracks") == 0
+    found = {path.name: json.loads(path.read_text()) for path in (tmp_path / "tracks").iterdir()}
+    assert {fix["participant_id"] for fix in found.values()} == {fix.participant_id for fix in SCRIPTS}
+    assert {"Zoë.jsonl", "レース.jsonl", f"{'𐍈' * 50}.jsonl"} < set(found)
+    assert len({name.casefold() for name in found}) == len(SCRIPTS)
+    assert command("export", "R9", "--split", tmp_path / "none") == 0
+    assert os.listdir(tmp_path / "none") == []
+
+
+def test_files_each_that_cannot_be_written(command: Command, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command("export", "R1", "--split", tmp_path / "no" / "where") == 1
+    assert "cannot make the folder" in capfd.readouterr().err
+    assert command("export", "R1", "--split", tmp_path / "settings.ini") == 1
+    assert "settings.ini: File exists" in capfd.readouterr().err
+    (tmp_path / "tracks" / "P1.jsonl.part").mkdir(parents=True)
+    assert command("export", "R1", "--split", tmp_path / "tracks") == 1
+    assert f"cannot write {tmp_path}/tracks/P1.jsonl: Is a directory" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        command("export", "R1", "--split", tmp_path, "--output", tmp_path / "out")
+    assert ended.value.code == 2
+
+
+def test_one_file_is_open_at_a_time(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = 0
+    most = 0
+
+    @contextmanager
+    def counted(path: Path) -> Iterator[BinaryIO]:
+        nonlocal opened, most
+        opened += 1
+        most = max(most, opened)
+        with whole_file(path) as file:
+            yield file
+        opened -= 1
+
+    monkeypatch.setattr("actors.commands.export_files.whole_file", counted)
+    assert command("export", "R1", "--split", tmp_path / "tracks") == 0
+    assert (most, opened) == (1, 0)
 
 
 def test_a_race_without_fixes_is_empty_and_said(command: Command, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,33 @@
+"""An id as the name of a file that every usual file system takes, Windows' and macOS' too."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+MAX_NAME_BYTES = 200  # of UTF-8: an id of 50 characters; `~`, its hash and `.geojson.part` stay below the usual 255
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3"),
+}
+
+
+def file_name(text: str, taken: set[str]) -> str:
+    """`text` itself, where it can be a name; else what is left of it, and a hash.
+
+    `taken` holds the names given so far, and gets this one: P1 and p1 are one file in many places.
+    """
+    name = "".join(c if c in "._-@" or unicodedata.category(c)[0] in "LMN" else "_" for c in text)
+    name = name.lstrip(".-").encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    if name != text or not name or name.partition(".")[0].casefold() in _DEVICES or _folded(name) in taken:
+        # A ~ is in no name without a hash.
+        name = f"{name}~{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    taken.add(_folded(name))
+    return name
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
