@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from actors.core.timestamps import format_ms
 from actors.health import Health
 from actors.messages import (
     Disconnected,
+    MessagesArrived,
     Parcel,
     PersistenceMessage,
     ReaderMessage,
@@ -176,8 +178,12 @@ async def test_holds_the_socket_when_too_much_is_in_flight(autojump_clock: MockC
         assert w.broker.acknowledged == list(range(1, 16))
 
 
-async def test_holds_the_socket_when_the_broker_sends_more_than_receive_maximum(autojump_clock: MockClock) -> None:
-    w = world(receive_maximum=9)
+@pytest.mark.parametrize(("receive_maximum", "most"), [(9, 50_000), (65_535, 9)], ids=["receive_maximum", "hard cap"])
+async def test_holds_the_socket_when_the_broker_sends_more_than_receive_maximum(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, receive_maximum: int, most: int
+) -> None:
+    monkeypatch.setattr(actors.reader, "MAX_UNACKED", most)
+    w = world(receive_maximum=receive_maximum)
     async with running(w):
         for i in range(9):
             w.broker.publish(payload(at_s=i))
@@ -191,6 +197,35 @@ async def test_holds_the_socket_when_the_broker_sends_more_than_receive_maximum(
         await w.settle(first)
         assert w.link.holds == [True, False]
         assert w.broker.acknowledged == list(range(1, 10))
+
+
+async def test_holds_the_socket_when_too_many_bytes_are_in_flight(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors.reader, "BYTES_IN_FLIGHT", 1000)
+    w = world()
+    async with running(w):
+        w.broker.publish(payload(at_s=0) | {"ignored": "x" * 1000})
+        await wait_all_tasks_blocked()
+        assert w.link.holds == [True]
+        await w.settle(*w.routed.parcels)
+        assert w.link.holds == [True, False]
+
+
+async def test_what_comes_late_from_an_old_connection_is_stored_and_not_acknowledged(autojump_clock: MockClock) -> None:
+    w = world()
+    async with running(w):
+        w.link.drop()
+        w.link.connect()
+        w.broker.publish(payload(at_s=0))
+        raw = json.dumps(payload(at_s=1)).encode()
+        w.inbox.send_nowait(MessagesArrived(1, ((b"tracking/x/position", raw),), (1,), len(raw)))
+        await wait_all_tasks_blocked()
+        new, old = w.routed.parcels
+        await w.settle(old)
+        assert w.broker.acknowledged == []
+        await w.settle(new)
+        assert w.broker.acknowledged == [1]
 
 
 async def test_a_new_connection_starts_over_and_old_settlements_acknowledge_nothing(autojump_clock: MockClock) -> None:

@@ -248,6 +248,19 @@ async def test_a_broken_list_of_topics_is_no_obstacle(tmp_path: Path) -> None:
             assert side.unsubscribed == []
 
 
+async def test_a_removed_topic_is_remembered_until_the_broker_has_unsubscribed_it(tmp_path: Path) -> None:
+    known = tmp_path / "mqtt_topics.json"
+    known.write_text('{"tracking-backend":["old/#","t/#"]}')
+    async with scripted_broker() as broker:
+        broker.accept(session_present=True)
+        broker.answers = False  # no SUBACK, so not all is answered
+        async with running(link_to(broker.port, tmp_path)):
+            side = await broker.connected()
+            await side.subscribed.wait()
+            assert side.unsubscribed == ["old/#"]
+        assert known.read_text() == '{"tracking-backend":["old/#","t/#"]}'
+
+
 async def test_a_topic_is_unsubscribed_only_in_a_session(tmp_path: Path) -> None:
     (tmp_path / "mqtt_topics.json").write_text('{"tracking-backend":["old/#","t/#"],"other":["x"]}')
     async with scripted_broker() as broker:

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.core.mqtt_split import Arrivals
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_paho import PahoClient
 from actors.drivers.mqtt_socket import READ_BYTES, WRITE_BYTES, BufferedSocket, dial
 from actors.messages import Disconnected, MessagesArrived
+from actors.settings import Secret
 from tests.actors.scripted_broker import CONNACK, packet, scripted_broker
 from tests.live.mqtt_desk import SETTINGS, free_port, running
 
@@ -81,6 +84,19 @@ def test_writes_wait_for_flush_and_for_the_kernel(pair: tuple[BufferedSocket, so
         came += len(theirs.recv(READ_BYTES))
         sock.flush()
     assert (came, sock.unsent, sock.wants_write) == (sent, 0, False)
+
+
+def test_paho_writes_only_when_it_is_told(pair: tuple[BufferedSocket, socket.socket]) -> None:
+    """From wherever it is called, it would write each packet by itself."""
+    sock, _ = pair
+    client = PahoClient(sock, Arrivals(), SETTINGS, "", Secret())
+    client.connect("localhost", 1883, clean_start=False)
+    client.subscribe([("t/#", 1)])
+    client.publish("r", b"x", qos=1)
+    assert sock.unsent == 0
+    assert client.want_write()
+    client.loop_write()
+    assert sock.unsent > 0
 
 
 def test_the_next_address_is_tried_when_one_refuses() -> None:

@@ -108,6 +108,22 @@ async def test_rejections_are_kept_once_and_hold_what_postgres_refuses(
     assert rows[0] == ["a\\x00b/\\udcff", '{"race_id":"\\000"}\\377', "bad_id", "not \\x00 this"]
 
 
+async def test_two_writers_with_the_same_rejections_do_not_deadlock(database: Database, writer: PostgresWriter) -> None:
+    one = Rejection(b"\x01" * 16, BASE_MS, "t", b"{", "bad_json", "x")
+    rows = [attrs.evolve(one, id=n.to_bytes(16, "big")) for n in range(5000)]
+    other = PostgresWriter(database.address)
+    stored: list[int] = []
+
+    async def reject(by: PostgresWriter, these: list[Rejection]) -> None:
+        stored.append(await by.reject(these))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reject, writer, rows)
+        nursery.start_soon(reject, other, rows[::-1])
+    await other.aclose()
+    assert sum(stored) == 5000
+
+
 async def test_old_rejections_and_the_oldest_of_too_many_go(
     database: Database, writer: PostgresWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,8 +255,9 @@ async def test_storing_and_trimming_take_turns(writer: PostgresWriter) -> None:
     [
         ("57014", StoreUnavailable), ("53100", StoreUnavailable), ("40P01", StoreUnavailable),
         ("25006", StoreUnavailable), ("55P03", StoreUnavailable), ("58030", StoreUnavailable),
+        ("08006", StoreUnavailable), ("XX001", StoreUnavailable),
         ("42501", StoreMisconfigured), ("28000", StoreMisconfigured), ("54000", StoreMisconfigured),
-        ("22003", RowRefused), ("23514", RowRefused), ("P0001", RowRefused),
+        ("22003", RowRefused), ("23514", RowRefused), ("44000", RowRefused), ("P0001", RowRefused),
     ],
 )  # fmt: skip
 async def test_each_class_of_error_means_what_it_says(

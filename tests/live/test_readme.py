@@ -292,6 +292,11 @@ async def _rejections(running: DaemonProcess) -> list[dict[str, Any]]:
     return [json.loads(line) for line in listed.stdout.splitlines()]
 
 
+def test_the_broker_of_production_loses_nothing() -> None:
+    lines = block("conf", "max_queued_messages").splitlines()
+    assert {"max_queued_messages 1000000", "max_inflight_messages 10000", "autosave_interval 1"} <= set(lines)
+
+
 def table(heading: str) -> list[str]:
     """The code words that begin the rows of the tables under a heading."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]

@@ -195,6 +195,27 @@ async def test_a_value_without_the_time_of_arrival_counts(store: RedisStore, raw
     assert await store.newest("R1") == [make_fix()]
 
 
+async def test_what_fails_is_not_tried_again(redis_process: tuple[RedisAddress, int]) -> None:
+    """redis-py does it by itself where it is not told otherwise."""
+    came = 0
+
+    async def hang_up(stream: trio.SocketStream) -> None:
+        nonlocal came
+        came += 1
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, hang_up, [listener])
+        port = listener.socket.getsockname()[1]
+        store = RedisStore(attrs.evolve(redis_process[0], host="127.0.0.1", port=port), "node-1", 600)
+        with pytest.raises(CacheUnavailable):
+            await store.ping()
+        assert came == 1
+        await store.aclose()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_stopped_server_costs_a_second_and_then_nothing(
     store: RedisStore, redis_process: tuple[RedisAddress, int]
 ) -> None:

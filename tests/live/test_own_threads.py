@@ -1,0 +1,49 @@
+"""Each driver has threads of its own: while others hold all that there are for everybody, it works."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors.drivers.addresses import RedisAddress
+from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.redis import RedisStore
+from actors.drivers.spool import Spool
+from tests.actors.scripted_broker import scripted_broker
+from tests.live.mqtt_desk import SETTINGS, running
+from tests.live.spool_child import PLENTY
+from tests.making import make_fix
+
+
+@pytest.fixture(autouse=True)
+async def everybodys_threads_are_taken() -> AsyncIterator[None]:
+    limiter = trio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = 1
+    async with limiter:
+        yield
+
+
+async def test_mqtt(tmp_path: Path) -> None:
+    async with scripted_broker() as broker:
+        link = MqttLink(SETTINGS, BrokerAddress("127.0.0.1", broker.port), tmp_path)
+        async with running(link) as desk:
+            with trio.fail_after(5):
+                await desk.connected()
+
+
+async def test_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    with trio.fail_after(5):
+        await spool.open()
+        assert await spool.put([make_fix()], []) == 1
+        await spool.aclose()
+
+
+@pytest.mark.live
+async def test_redis(redis_process: tuple[RedisAddress, int]) -> None:
+    store = RedisStore(redis_process[0], "node-1", 600)
+    await store.ping()
+    await store.aclose()
