@@ -91,6 +91,7 @@ class FakeSpool:
     waiting: dict[int, Fix | Rejection] = attrs.field(factory=dict)
     trouble: Exception | None = None
     broken: Exception | None = None
+    delay_s: float = 0.0
     puts: int = 0
     _next: int = 1
 
@@ -99,13 +100,13 @@ class FakeSpool:
         return len(self.waiting)
 
     async def open(self) -> int:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.broken is not None:
             raise self.broken
         return self.rows
 
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.trouble is not None:
             raise self.trouble
         self.puts += 1
@@ -115,11 +116,11 @@ class FakeSpool:
         for row in new.values():
             self.waiting[self._next] = row
             self._next += 1
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         return len(new)
 
     async def oldest(self, limit: int) -> Spooled:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.broken is not None:
             raise self.broken
         keys = tuple(self.waiting)[:limit]
@@ -128,12 +129,12 @@ class FakeSpool:
         return Spooled(keys, fixes, tuple(row for row in rows if isinstance(row, Rejection)))
 
     async def remove(self, keys: Sequence[int]) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         for key in keys:
             self.waiting.pop(key, None)
 
     async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         return newest_of(row for row in self.waiting.values() if isinstance(row, Fix) and row.race_id == race_id)
 
 
@@ -143,22 +144,23 @@ class FakeHistory:
 
     store: FakeStore
     down: bool = False
+    delay_s: float = 0.0
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.down:
             raise StoreUnavailable("down")
         rows = [f for f in self.store.rows.values() if f.race_id == race_id]
         return newest_of(f for f in rows if f.timestamp_ms - f.arrived_ms <= max_clock_skew_ms)
 
     async def rejected(self, ids: Sequence[bytes]) -> set[bytes]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.down:
             raise StoreUnavailable("down")
         return self.store.rejected.keys() & ids
 
     async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.down:
             raise StoreUnavailable("down")
         found: list[RaceSummary] = []
@@ -170,7 +172,7 @@ class FakeHistory:
         return sorted(found, key=lambda race: -race.last_timestamp_ms)[:limit]
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.down:
             raise StoreUnavailable("down")
         fixes = sorted(
@@ -193,7 +195,7 @@ class FakeHistory:
     async def rejections(
         self, *, race_id: str | None = None, code: str | None = None, limit: int = 100
     ) -> list[StoredRejection]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         return [
             StoredRejection(r.id, r.received_ms, r.topic, r.payload, r.code, r.detail)
             for r in list(self.store.rejected.values())[-limit:]
@@ -206,11 +208,12 @@ class FakeCache:
 
     live: dict[tuple[str, str], Fix] = attrs.field(factory=dict)
     down: bool = False
+    delay_s: float = 0.0
     intact: bool = True
     writes: int = 0
 
     async def write(self, changes: Sequence[LivePosition]) -> bool:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.down:
             raise CacheUnavailable("down")
         for change in changes:
@@ -225,7 +228,7 @@ class FakeCache:
         return intact
 
     async def newest(self, race_id: str) -> list[Fix]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         if self.down:
             raise CacheUnavailable("down")
         return [fix for (race, _), fix in self.live.items() if race == race_id]
@@ -287,6 +290,7 @@ class FakeLink:
         self.broker.epoch += 1
         self.epoch = self.broker.epoch
         self.sent = {}
+        self.drop()
         self.broker.links.append(self)
         self.post(Connected(self.epoch, self.broker.session_present))
         self.broker.session_present = True

@@ -1,15 +1,31 @@
-"""Seeds of the random simulations: a few in every run, many with `-m soak`, one with `--seed N`."""
+"""Seeds of the random simulations: 200 in every run, thousands with `-m soak`, one with `--seed N`.
+
+In two files, as each file is the work of one of the processes that share the tests.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-SEEDS = 25
-SOAK_SEEDS = 2000
+from tests.simulation.chaos import repeatable
+
+SEEDS = {"test_faults": range(110), "test_faults_without_spool": range(1000, 1090)}
+SOAK_FACTOR = 15
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--seed")
         soak = "soak" in (metafunc.config.getoption("-m") or "").replace("not soak", "")
-        metafunc.parametrize("seed", [chosen] if chosen is not None else range(SOAK_SEEDS if soak else SEEDS))
+        some = SEEDS[metafunc.module.__name__.rpartition(".")[2]]
+        many = range(some.start, some.start + len(some) * SOAK_FACTOR) if soak else some
+        metafunc.parametrize("seed", [chosen] if chosen is not None else many)
+
+
+@pytest.fixture
+def scheduler(seed: int) -> Iterator[None]:
+    """Chooses by the seed, from before trio runs."""
+    with repeatable(seed):
+        yield

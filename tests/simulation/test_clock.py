@@ -47,15 +47,21 @@ async def settle(world: World, fixes: int) -> None:
     world.check_conservation()
 
 
+async def two_moving(world: World) -> Viewer:
+    """A and B, as a dashboard sees them that was there before."""
+    viewer = world.watch()
+    await trio.sleep(1)  # until it has its snapshot
+    world.publish("A")
+    world.publish("B")
+    await settle(world, 2)
+    return viewer
+
+
 async def test_an_hour_forward_and_back_again(autojump_clock: MockClock) -> None:
     """Everybody looks an hour old: late and stale, and as live as before."""
     wall = Wall()
     async with running_daemon(clock=wall) as world:
-        viewer = world.watch()
-        await trio.sleep(1)  # until it has its snapshot
-        world.publish("A")
-        world.publish("B")
-        await settle(world, 2)
+        viewer = await two_moving(world)
         assert world.count("fixes_late_total") == 0
         wall.step_ms = HOUR_MS
         await trio.sleep(STALE_S)
@@ -83,11 +89,7 @@ async def test_an_hour_back_and_forward_again(autojump_clock: MockClock) -> None
     """Everybody is ahead of the server by more than max_clock_skew_ms: history only, until its clock is right again."""
     wall = Wall()
     async with running_daemon(clock=wall) as world:
-        viewer = world.watch()
-        await trio.sleep(1)  # until it has its snapshot
-        world.publish("A")
-        world.publish("B")
-        await settle(world, 2)
+        viewer = await two_moving(world)
         wall.step_ms = -HOUR_MS
         world.publish("A")
         world.publish("C")
@@ -104,6 +106,29 @@ async def test_an_hour_back_and_forward_again(autojump_clock: MockClock) -> None
         assert [update["participantId"] for update in viewer.updates()[2:]] == ["A", "B", "C"]
         assert {update["stale"] for update in viewer.updates()} == {False}
         check_forward(viewer)
+    assert world.exit_code == 0
+
+
+async def test_back_while_participants_are_stale(autojump_clock: MockClock) -> None:
+    """They stay so for everybody, until they move: nobody was told otherwise."""
+    wall = Wall()
+    async with running_daemon(clock=wall) as world:
+        viewer = await two_moving(world)
+        await trio.sleep(STALE_S + 1)
+        assert sorted(told_stale(viewer)) == ["A", "B"]
+        wall.step_ms = -HOUR_MS
+        await trio.sleep(STALE_S + 1)
+        late = world.watch()
+        await trio.sleep(1)
+        (snapshot,) = late.named("race_snapshot")
+        assert {one["participantId"]: one["stale"] for one in snapshot["positions"]} == {"A": True, "B": True}
+        wall.step_ms = 0
+        world.publish("A")
+        await settle(world, 3)
+        assert [(update["participantId"], update["stale"]) for update in late.updates()] == [("A", False)]
+        await trio.sleep(STALE_S + 1)
+        assert sorted(told_stale(viewer)) == ["A", "A", "B"]
+        assert told_stale(late) == ["A"]
     assert world.exit_code == 0
 
 
