@@ -111,13 +111,16 @@ class Server:
 
     def sigstop(self) -> None:
         """Freeze it with its children: connections stay, nothing answers."""
-        for pid in (self.pid, *descendants(self.pid)):
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def sigcont(self) -> None:
         """Let it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
         for pid in (self.pid, *descendants(self.pid)):
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # a backend that has just ended
+                os.kill(pid, number)
 
     def listens(self) -> bool:
         """It takes TCP connections."""

@@ -30,6 +30,13 @@ PING_S = 3.0
 SERVER_SIDE_S = 9.5
 """A little under CALL_S: a statement that waits for a lock then ends on the server too, and the connection stays."""
 
+SESSION = f"""
+set jit = off;
+set statement_timeout = {int(SERVER_SIDE_S * 1000)};
+select set_config(name, '0', false) from pg_settings
+  where name in ('idle_session_timeout', 'transaction_timeout', 'lock_timeout')"""
+"""Limits that a DBA has set for everybody would end our session between two batches, or a batch that hardly waits."""
+
 KEEP_REJECTIONS = "30 days"
 MOST_REJECTIONS = 1_000_000
 TRIM_ROWS = 10_000  # a statement: short enough that a batch of fixes hardly waits for it
@@ -184,7 +191,7 @@ class PostgresWriter:
 
     async def _prepare(self, connection: Connection) -> None:
         with within(CALL_S):
-            await connection.script(f"set jit = off; set statement_timeout = {int(SERVER_SIDE_S * 1000)}")
+            await connection.script(SESSION)
             durable = await check_session(connection)
         if not durable:
             log.warning("synchronous_commit is off: a crash of PostgreSQL can lose fixes that were acknowledged")

@@ -15,7 +15,7 @@ from actors.core.fix import Fix, Rejection
 from actors.core.spooled import fix_of, fix_row, rejection_of, rejection_row, runs
 from actors.drivers import spool_sql as sql
 from actors.drivers.spool_errors import troubles
-from actors.drivers.spool_open import PAGE_BYTES, log_of, open_file, size_of
+from actors.drivers.spool_open import PAGE_BYTES, log_of, mark_read, open_file, size_of, unread
 from actors.drivers.spool_rescue import LAST_KEY, rescue
 from actors.errors import SpoolFull, SpoolUnavailable, Unavailable
 
@@ -125,8 +125,8 @@ class SpoolFile:
         ((last_key,),) = self._select(sql.LAST_KEY)
         self._next_key = max(self._next_key, last_key + 1)
         self.rows = self._count(0, LAST_KEY)
-        if damaged:
-            self._rescue(*damaged)
+        for file in unread(self._path):
+            self._rescue(file, damaged[1] if damaged and file == damaged[0] else "see the log of an earlier start")
 
     def _rescue(self, file: Path, damage: str) -> None:
         left = ""
@@ -135,6 +135,7 @@ class SpoolFile:
                 self._put(fixes, rejections)
         except (sqlite3.OperationalError, Unavailable) as error:
             left = f" before this happened: {error}"
+        mark_read(file)
         log.error(
             "the spool was damaged: a new one begins with what could be read of it" + left,
             rescued=self.rows,

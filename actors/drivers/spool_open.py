@@ -6,6 +6,7 @@ The lock on the file is exclusive, so there is no shared-memory file, whose grow
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sqlite3
 from pathlib import Path
@@ -16,6 +17,7 @@ from actors.errors import SpoolUnavailable
 
 PAGE_BYTES = 4096
 CACHE_KIB = 8192
+UNREAD = ".unread"  # ends the name of an empty file beside a damaged one
 LOCKED_S = 2.0  # wait for somebody who looks into the file while we open it
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -64,14 +66,31 @@ def open_file(path: Path, log_pages: int) -> tuple[sqlite3.Connection, tuple[Pat
 
 
 def put_aside(path: Path) -> Path:
-    """Rename the file and its log, which belong together; its new name."""
+    """Rename the file and its log, which belong together; its new name. It counts as unread until `mark_read`."""
     number = 1
     while (aside := Path(f"{path}.damaged-{number}")).exists():
         number += 1
+    _mark(aside).touch(0o600)  # first: we may be killed before all that can be read has moved over
+    _sync(path.parent)
     for suffix in ("-wal", "-journal", ""):
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{aside}{suffix}")
     return aside
+
+
+def unread(path: Path) -> list[Path]:
+    """Damaged files that were put aside, and whose rows have not all moved over."""
+    marks = path.parent.glob(f"{glob.escape(path.name)}.damaged-*{UNREAD}")
+    return sorted(aside for mark in marks if (aside := mark.with_suffix("")).exists())
+
+
+def mark_read(aside: Path) -> None:
+    """What can be read of it has moved over."""
+    _mark(aside).unlink(missing_ok=True)
+
+
+def _mark(aside: Path) -> Path:
+    return Path(f"{aside}{UNREAD}")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, log_pages: int) -> None:

@@ -12,15 +12,15 @@ from actors.drivers.addresses import PostgresAddress
 from actors.errors import RowRefused, StoreMisconfigured, StoreUnavailable
 
 # 08 connection, 40 rollback, 53 resources, 58 and XX the machine, 57 shutdown or cancel, 55 in use or locked,
-# 25006 read-only (a stand-by).
-RETRY = ("08", "40", "53", "58", "XX", "57", "55", "25006")
+# 25006 read-only (a stand-by), 25P03 and 25P04 a transaction took too long.
+RETRY = ("08", "40", "53", "58", "XX", "57", "55", "25006", "25P03", "25P04")
 # 22 data, 23 constraint, 44 check option of a view, P0001 what somebody's trigger raised.
 DATA = ("22", "23", "44", "P0001")
+CHECK_VIOLATION = "23514"
 
 # A refused connection carries no SQLSTATE in libpq, only the server's words.
 PASSING = (
-    "starting up", "shutting down", "recovery", "not yet accepting", "not currently accepting", "too many",
-    "connection slots", "terminat",
+    "starting up", "shutting down", "recovery", "accepting connections", "too many", "connection slots", "terminat",
 )  # fmt: skip
 SET_UP = ("SSL was required", "certificate", "root.crt", "no password supplied", "sslmode")
 
@@ -32,7 +32,17 @@ def statement_error(result: PGresult) -> StoreUnavailable | StoreMisconfigured |
     text = f"{primary.strip()} (SQLSTATE {code or 'none'})"
     if not code or code.startswith(RETRY):
         return StoreUnavailable(text)
-    return RowRefused(text) if code.startswith(DATA) else StoreMisconfigured(text)
+    if code.startswith(DATA) and not _no_partition(code, result):
+        return RowRefused(text)
+    return StoreMisconfigured(text)
+
+
+def _no_partition(code: str, result: PGresult) -> bool:
+    """A row for which nobody made a partition: of a check constraint, the same code, the name would be told."""
+    table, constraint = (
+        result.error_field(field) for field in (pq.DiagnosticField.TABLE_NAME, pq.DiagnosticField.CONSTRAINT_NAME)
+    )
+    return code == CHECK_VIOLATION and bool(table) and not constraint
 
 
 def connect_error(pgconn: PGconn, address: PostgresAddress) -> StoreUnavailable | StoreMisconfigured:

@@ -1,7 +1,4 @@
-"""Redis is a cache: out of memory, read-only or slow, fixes and dashboards go on, and it is filled afterwards.
-
-Killed, stopped, frozen and flushed: tests/live/test_contract_outages.py.
-"""
+"""Redis is a cache: killed, frozen, flushed, full, read-only or slow, fixes and dashboards go on; it is refilled."""
 
 from __future__ import annotations
 
@@ -9,15 +6,15 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import pytest
-from redis import Redis
 
 from actors.drivers.addresses import PostgresAddress
 from tests.faults.checker import check
+from tests.faults.outage import newest_sent
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
-from tests.faults.spectator import Shown, Spectator
+from tests.faults.spectator import Spectator
 from tests.live.expected import fix
-from tests.live.live_state import cached, snapshot
+from tests.live.live_state import cached, seen, snapshot
 from tests.live.station import Station, station, until
 from tests.servers import free_port
 
@@ -27,7 +24,7 @@ SLOW_S = 2.0
 MORE = 300
 """Messages that have to come through meanwhile."""
 
-Change = Callable[[Redis, Proxy], object]
+Change = Callable[[Station, Proxy], object]
 
 
 @attrs.frozen
@@ -40,22 +37,29 @@ class Trouble:
 
 
 def latency(seconds: float) -> Change:
-    def change(_redis: Redis, proxy: Proxy) -> None:
+    def change(_at: Station, proxy: Proxy) -> None:
         proxy.delay_s = seconds
 
     return change
 
 
 TROUBLES = {
+    "killed": Trouble(lambda at, _: at.redis.kill(), "Redis: ", lambda at, _: at.redis.start()),
+    "stopped": Trouble(lambda at, _: at.redis.stop(), "Redis: ", lambda at, _: at.redis.start()),
+    "frozen": Trouble(
+        lambda at, _: at.redis.sigstop(),
+        "did not answer within 1 s",
+        lambda at, _: at.redis.sigcont(),
+    ),
     "out-of-memory": Trouble(
-        lambda redis, _: redis.config_set("maxmemory", 1),
+        lambda at, _: at.cache.config_set("maxmemory", 1),
         "used memory > 'maxmemory'",
-        lambda redis, _: redis.config_set("maxmemory", 0),
+        lambda at, _: at.cache.config_set("maxmemory", 0),
     ),
     "read-only": Trouble(
-        lambda redis, _: redis.replicaof("127.0.0.1", free_port()),
+        lambda at, _: at.cache.replicaof("127.0.0.1", free_port()),
         "read only replica",
-        lambda redis, _: redis.replicaof("NO", "ONE"),
+        lambda at, _: at.cache.replicaof("NO", "ONE"),
     ),
     "slow": Trouble(latency(SLOW_S), "did not answer within 1 s", latency(0.0)),
 }
@@ -80,17 +84,17 @@ def test_nobody_but_redis_notices(at: Station, name: str) -> None:
         ):
             until(lambda: len(press.acknowledged) > MORE)
             before = len(running.log)
-            trouble.begin(at.cache, proxy)
+            trouble.begin(at, proxy)
             until(lambda: trouble.said in running.log[before:], "it is said")
             committed = running.metrics()["tracking_fixes_committed_total"]
             until(lambda: running.metrics()["tracking_fixes_committed_total"] > committed + MORE, "fixes go on")
             at.send(fix(f"new-{name}"))  # a race that has to be restored without Redis
             press.pause()
-            until(lambda: spectator.shown() == newest(press, name), "the dashboard shows the newest")
+            until(lambda: spectator.shown() == newest_sent(press), "the dashboard shows the newest")
             assert set(snapshot(running, f"new-{name}")[f"new-{name}"]) == {"P1"}
             assert running.metrics()['tracking_component_up{component="redis"}'] == 0
             assert running.get("/readyz/ingest")[0] == running.get("/readyz")[0] == 200
-            trouble.end(at.cache, proxy)
+            trouble.end(at, proxy)
             until(lambda: cached(at, f"new-{name}", "P1"), "what came meanwhile is in Redis")
             press.resume()
             check(at, running, press, [spectator])
@@ -98,9 +102,24 @@ def test_nobody_but_redis_notices(at: Station, name: str) -> None:
             assert running.stop() == 0
 
 
-def newest(press: Press, race: str) -> Shown:
-    found: Shown = {}
-    for one in press.sent.values():
-        key = (race, one["participant_id"])
-        found[key] = max(found.get(key, ""), one["timestamp"])
-    return found
+def until_more(press: Press) -> None:
+    enough = len(press.acknowledged) + MORE
+    until(lambda: len(press.acknowledged) > enough)
+
+
+def test_flushed_again_and_again(at: Station) -> None:
+    """Who never moves again is in it again, too."""
+    at.keys["redis"] = {}  # no proxy
+    with (
+        at.daemon() as running,
+        Press(at.broker.port, race="flushed", rate=200, resting=3) as press,
+        Spectator(at.port, ["flushed"]) as spectator,
+    ):
+        until(lambda: len(seen(at, "flushed")) == press.participants, "everybody is there")
+        for _ in range(5):
+            at.cache.flushall()
+            until_more(press)
+        until(lambda: len(seen(at, "flushed")) == press.participants, "everybody is there again")
+        check(at, running, press, [spectator])
+        assert spectator.connected == 1
+        assert running.stop() == 0

@@ -1,4 +1,4 @@
-"""The fault runner: trackers, dashboards and a nemesis at once, then the checker. Half a minute in CI, longer in soak.
+"""The fault runner: trackers, dashboards and a nemesis at once, then the checker. A minute in CI, longer in soak.
 
 A run is chosen by its seed, which is printed; how the processes interleave is not. When it fails, what was done, sent
 and logged is kept in a folder, which is named.
@@ -26,7 +26,7 @@ RATE = 100
 STRETCH_S = 20.0
 """After each of them everything has to come to rest."""
 
-STRETCHES = 2
+STRETCHES = 3
 SOAK_STRETCHES = 30
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.faults.outage import Own, RaceDay, race_day
-from tests.faults.small_disk import small_disk
+from tests.faults.small_disk import SmallDisk, small_disk
 from tests.live.live_state import snapshot
 from tests.live.station import conserved, until
 
@@ -18,14 +21,21 @@ SOON: dict[str, object] = {"spool_after_s": 1}
 MIB = 1024 * 1024
 
 
-def test_a_full_disk_stops_acknowledgements_until_there_is_room(own: Own, tmp_path: Path) -> None:
-    """PostgreSQL is away all the time: room alone is enough."""
+@contextmanager
+def spooling_to_a_disk(own: Own, folder: Path, race: str) -> Iterator[tuple[SmallDisk, RaceDay]]:
+    """PostgreSQL is away, and data_dir on a small disk."""
     with (
-        small_disk(tmp_path / "disk") as disk,
-        own.race("disk-full", rate=200, app={"data_dir": disk.folder}, postgres=SOON) as day,
+        small_disk(folder / "disk") as disk,
+        own.race(race, rate=200, app={"data_dir": disk.folder}, postgres=SOON) as day,
     ):
         own.server.stop()
         until(lambda: day.metric("fixes_spooled") > 100)
+        yield disk, day
+
+
+def test_a_full_disk_stops_acknowledgements_until_there_is_room(own: Own, tmp_path: Path) -> None:
+    """PostgreSQL is away all the time: room alone is enough."""
+    with spooling_to_a_disk(own, tmp_path, "disk-full") as (disk, day):
         disk.fill()
         day.takes_nothing("spool", "no space left")
         disk.make_room()
@@ -37,17 +47,65 @@ def test_a_full_disk_stops_acknowledgements_until_there_is_room(own: Own, tmp_pa
 
 
 def test_a_disk_that_stays_full_drains_when_postgresql_is_back(own: Own, tmp_path: Path) -> None:
-    with (
-        small_disk(tmp_path / "disk") as disk,
-        own.race("disk-stays-full", rate=200, app={"data_dir": disk.folder}, postgres=SOON) as day,
-    ):
-        own.server.stop()
-        until(lambda: day.metric("fixes_spooled") > 100)
+    with spooling_to_a_disk(own, tmp_path, "disk-stays-full") as (disk, day):
         disk.fill()
         day.takes_nothing("spool", "no space left")
         own.server.start()
         day.check()
         assert day.running.get("/readyz/ingest")[0] == 200
+
+
+def test_a_file_removed_under_us_is_drained_all_the_same(own: Own, tmp_path: Path) -> None:
+    """What is in it lives as long as the process: it takes no more until that is in PostgreSQL."""
+    with own.race("removed", rate=200, app={"data_dir": tmp_path / "data"}, postgres=SOON) as day:
+        own.server.stop()
+        until(lambda: day.metric("fixes_spooled") > 100)
+        for file in (tmp_path / "data").glob("spool*"):
+            file.unlink()
+        day.takes_nothing("spool", "was removed")
+        own.server.start()
+        day.check()
+        assert day.running.get("/readyz/ingest")[0] == 200
+
+
+def test_a_damaged_file_loses_its_damaged_pages_alone(own: Own, tmp_path: Path) -> None:
+    """One of them goes bad between two lives of the daemon: the second one moves the rest over, and says so."""
+    data = tmp_path / "data"
+    with (
+        own.settings(app={"data_dir": data}, postgres=SOON),
+        own.at.daemon() as first,
+        race_day(own.at, first, "damaged", 1000) as day,
+    ):
+        own.server.stop()
+        until(lambda: day.metric("fixes_spooled") > 5000)
+        assert first.stop() == 0
+        with (data / "spool.sqlite").open("r+b") as pages:
+            pages.seek(os.stat(pages.fileno()).st_size // 2 // 4096 * 4096)
+            pages.write(b"\xa5" * 4096)
+        with own.at.daemon(ready=False) as second:
+            day = RaceDay(own.at, second, day.press, day.spectator)
+            until(lambda: day.spectator.connected == 2, "the dashboard is back")
+            until(lambda: "the spool was damaged" in second.log, "it is said")
+            own.server.start()
+            day.flows(1000)  # everybody has moved since
+            seen = day.check(may_be_lost=set(day.press.sent))
+            assert len(day.press.sent) - 100 < len(seen.rows) <= len(day.press.sent)
+
+
+def test_sigterm_while_the_spool_is_full(own: Own) -> None:
+    """The drain is cut short after its time, with 1: the broker keeps what is not durable."""
+    with own.race("stop", rate=1000, postgres=SOON | {"spool_max_mb": 1}, supervisor={"drain_timeout_s": 2}) as day:
+        own.server.stop()
+        day.until_down("spool", "is full")
+        unacked = day.metric("messages_unacked")
+        assert day.running.stop() == 1
+        (line,) = [line for line in day.running.log.splitlines() if "the broker keeps the rest" in line]
+        assert int(line.rpartition("messages_left=")[2].split()[0]) >= unacked > 0
+        own.server.start()
+        with own.at.daemon() as second:
+            day = RaceDay(own.at, second, day.press, day.spectator)
+            assert day.metric("fixes_recovered_total") > 0
+            day.check()
 
 
 @pytest.mark.soak

@@ -149,6 +149,7 @@ async def test_sigterm_under_load_commits_everything_taken_and_says_1001(site: S
             while await site.rows() != keys(fixes):
                 await trio.sleep(0.1)
         assert await running.metric("fixes_duplicate_total") <= 20, "only what the recording holds twice"
+        assert await running.conservation_holds()
 
 
 async def test_second_signal_ends_at_once_with_1(site: Site) -> None:
@@ -163,6 +164,12 @@ async def test_second_signal_ends_at_once_with_1(site: Site) -> None:
                 await trio.sleep(0.02)
         assert await running.stop(signal.SIGINT, within_s=2) == 1
         await site.database.run("rollback")
+    assert await site.rows() == set()
+    async with daemon(site.settings(), site.port) as again:
+        with trio.fail_after(30):
+            while await site.rows() != {("R1", "P1", "2026-06-01T08:00:00Z")}:
+                await trio.sleep(0.05)
+        assert await again.conservation_holds()
 
 
 @asynccontextmanager

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from actors.core.fix import Fix, Rejection
+from actors.drivers import spool_file
 from actors.drivers.spool import Spool
+from actors.drivers.spool_rescue import rescue
 from tests.live.spool_child import BATCH, PLENTY, REJECTED, fixes_of, rejections_of
 from tests.making import make_fix
 
@@ -59,13 +63,19 @@ async def test_a_damaged_file_is_put_aside_and_kept(
         path.unlink()
 
 
-async def test_what_can_be_read_of_a_damaged_file_moves_over(tmp_path: Path) -> None:
-    path = tmp_path / "spool.sqlite"
+async def _filled(path: Path) -> Spool:
+    """With 40 batches, closed."""
     spool = Spool(path, PLENTY)
     await spool.open()
     for batch in range(40):
         await spool.put(fixes_of(batch), rejections_of(batch))
     await spool.aclose()
+    return spool
+
+
+async def test_what_can_be_read_of_a_damaged_file_moves_over(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    spool = await _filled(path)
     holed = _leaves(path, "fixes", hit=(5, 60, 61)) + _leaves(path, "rejections", hit=(3,))
     found = await spool.open()
     assert 0 <= 40 * (BATCH + REJECTED) - holed - found <= 3 * 8  # each hole is left in a step
@@ -112,6 +122,27 @@ async def test_the_log_of_a_damaged_file_is_read_as_well(tmp_path: Path) -> None
     assert (await rescued.oldest(PLENTY)).fixes[-1] == make_fix("last")
     assert Path(f"{left}.damaged-1-wal").stat().st_size > 0
     await rescued.aclose()
+
+
+async def test_killed_while_it_moves_the_next_start_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "spool.sqlite"
+    spool = await _filled(path)
+    _leaves(path, "fixes", hit=(60,))
+
+    class Killed(BaseException):
+        """As good as SIGKILL: nothing of ours happens after it."""
+
+    def cut_short(file: Path) -> Iterator[tuple[list[Fix], list[Rejection]]]:
+        yield next(rescue(file))
+        raise Killed
+
+    monkeypatch.setattr(spool_file, "rescue", cut_short)
+    with pytest.raises(Killed):
+        await spool.open()
+    monkeypatch.undo()
+    assert 40 * (BATCH + REJECTED) - 100 < await spool.open() < 40 * (BATCH + REJECTED)
+    await spool.aclose()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["spool.sqlite", "spool.sqlite.damaged-1"]
 
 
 async def test_what_is_rescued_keeps_to_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
