@@ -24,10 +24,10 @@ MEDIA_TYPES = {
 
 def content_security_policy(tile_url: str) -> str:
     """Nothing from elsewhere, but for images of the host that `[page] tile_url` names."""
-    images = f"; img-src 'self' {tile_origin(tile_url)}" if tile_url else ""
+    tiles = f" {tile_origin(tile_url)}" if tile_url else ""
     return (
-        "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
-        f"frame-ancestors 'none'{images}"
+        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'{tiles}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 

@@ -3,7 +3,7 @@
 import { setServerTime } from "./clock.js";
 import { Connection } from "./connection.js";
 import { Filter } from "./filter.js";
-import { historyPage } from "./history.js";
+import { history } from "./history.js";
 import { List } from "./list.js";
 import { MapView } from "./map.js";
 import { readPalette, startTheme } from "./palette.js";
@@ -20,7 +20,7 @@ const SUBSCRIBE_AGAIN_MS = 5000;
 const NOTICE_MS = 8000;
 const REFRESH_MS = 250; // of everything that is text; the map is drawn with each change
 const TRAIL_MS = 600000; // of history behind each participant at first, less when there are many
-const TRAIL_FIXES = 6000;
+const TRAIL_PAGES = 3; // of history
 const TRAIL_PARTICIPANTS = 250; // with more there are no trails
 
 const element = (id) => document.getElementById(id);
@@ -28,6 +28,8 @@ const setting = (name) => document.querySelector(`meta[name="tracking-${name}"]`
 
 let race = null; // the live one, kept while another connection is made
 let known = false; // its snapshot has come
+let subscription = ""; // id of the request for it
+const refused = new Set(); // ids of races that the server would not show: not to be chosen again by itself
 let drawnVersion = -1;
 let drawnAt = 0;
 let noticeTimer = 0;
@@ -67,12 +69,13 @@ const replay = new Replay(connection, {
 const picker = new Picker(element("race"), select);
 
 function opened() {
-  connection.askForLife("list_races");
+  refused.clear(); // perhaps another token
+  connection.send("list_races", {});
   if (race) subscribe();
 }
 
 function subscribe() {
-  connection.send("subscribe_race", { raceId: race.id });
+  subscription = connection.send("subscribe_race", { raceId: race.id });
 }
 
 function receive({ event, data, id }) {
@@ -98,9 +101,11 @@ function takeSnapshot(data) {
 }
 
 function takeRaces(races) {
-  noRaces = "No race yet. It appears here when the first position comes.";
+  noRaces = races.length ? "Choose a race." : "No race yet. It appears here when the first position comes.";
   picker.show(races, race);
-  if (!race && races.length) select(races[0].raceId); // the newest
+  const newest = races.find(({ raceId }) => !refused.has(raceId));
+  if (!race && newest) select(newest.raceId);
+  else if (!race) refresh();
 }
 
 function takeError({ code, message }, id) {
@@ -108,10 +113,14 @@ function takeError({ code, message }, id) {
     noRaces = "The list of races cannot be read now."; // asked again soon
     return;
   }
+  if (id.startsWith("subscribe_race") && id !== subscription) return; // for a race that was left in the meantime
   notify(`${message} (${code})`);
-  if (!id.startsWith("subscribe_race")) return;
-  if (code === "forbidden_race" || code === "bad_request") select("");
-  else setTimeout(() => { if (race) subscribe(); }, SUBSCRIBE_AGAIN_MS);
+  if (id !== subscription) return;
+  const wanted = race;
+  if (code === "forbidden_race" || code === "bad_request") {
+    refused.add(race.id);
+    select("");
+  } else setTimeout(() => { if (race === wanted) subscribe(); }, SUBSCRIBE_AGAIN_MS);
 }
 
 function notify(text) {
@@ -124,10 +133,9 @@ function notify(text) {
 async function loadTrails(of) {
   const { size } = of.entries;
   if (!size || size > TRAIL_PARTICIPANTS) return;
-  const newest = Math.max(...[...of.entries.values()].map((entry) => entry.time));
-  const from = new Date(newest - Math.min(TRAIL_MS, (TRAIL_MS * 20) / size)).toISOString();
+  const from = new Date(of.newest - Math.min(TRAIL_MS, (TRAIL_MS * 20) / size)).toISOString();
   try {
-    const { positions } = await historyPage(connection, { raceId: of.id, from, limit: TRAIL_FIXES });
+    const positions = await history(connection, { raceId: of.id, from }, TRAIL_PAGES);
     for (const [id, trail] of of.trails(positions)) of.entries.get(id)?.trail.precede(trail);
     map.redraw();
   } catch {
@@ -242,8 +250,7 @@ element("fit").addEventListener("click", () => map.fit());
 element("replay-open").addEventListener("click", () => {
   if (replay.race) return replay.stop();
   if (!race) return undefined;
-  const newest = Math.max(...[...race.entries.values()].map((entry) => entry.time), 0);
-  void replay.start(race.id, newest || Date.now());
+  void replay.start(race.id, race.newest);
   return showRace();
 });
 const covering = new ResizeObserver(cover);
@@ -262,8 +269,8 @@ setInterval(() => {
   refresh();
 }, REFRESH_MS);
 setInterval(() => { if (!document.hidden) map.keepInView(); }, 1000);
-setInterval(() => connection.askForLife("list_races"), RACES_EVERY_MS);
-setInterval(() => { if (!race && !document.hidden) connection.askForLife("list_races"); }, FIRST_RACE_EVERY_MS);
+setInterval(() => connection.send("list_races", {}), RACES_EVERY_MS);
+setInterval(() => { if (!race && !document.hidden) connection.send("list_races", {}); }, FIRST_RACE_EVERY_MS);
 
 if (setting("tiles")) {
   setText(element("credit"), `Map tiles: ${new URL(setting("tiles")).host}`);

@@ -4,7 +4,11 @@ import { keep, kept } from "./session.js";
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 15000;
-const SILENCE_MS = 15000; // no answer for so long: the connection is dead, whatever the browser believes
+const SILENCE_MS = 15000; // no word for so long though an answer is due: dead, whatever the browser believes
+const LARGE_SILENCE_MS = 90000; // a snapshot of 10,000 is one message of 2 MB: on a bad line it takes its time
+const HURRY_MS = 5000; // somebody has come back and looks at it
+const LISTEN_MS = 1000;
+const LARGE = new Set(["subscribe_race", "get_history"]);
 const TOKEN_EXPIRED = 4401;
 const TOKEN = /^[\w.~+-]+$/;
 
@@ -17,7 +21,8 @@ export class Connection {
   #openTimer = 0; // a handshake on a bad line may hang for minutes
   #retries = 0;
   #requests = 0;
-  #askedAt = 0; // when an answer was asked for that has not come; 0 = none is due
+  #due = new Map(); // request id without an answer yet -> how long a silence it excuses
+  #heardAt = 0; // performance.now() of the last message, or of the question that broke a silence
   #waitingForToken = false;
   #pending = new Map(); // request id -> {resolve, reject}
 
@@ -25,6 +30,7 @@ export class Connection {
     this.#path = path;
     this.#open = open;
     this.#told = told;
+    setInterval(() => this.#listen(), LISTEN_MS);
   }
 
   connect() {
@@ -47,7 +53,7 @@ export class Connection {
       this.#told.opened();
     };
     socket.onmessage = (message) => {
-      this.#askedAt = 0;
+      this.#heardAt = performance.now();
       this.#retries = 0;
       this.#take(JSON.parse(message.data));
     };
@@ -65,17 +71,21 @@ export class Connection {
     this.connect();
   }
 
-  // There is hope again (back online, the tab is looked at): do not wait for the timer.
+  // There is hope again (back online, the tab is looked at): do not wait for the timer, and do not trust the line.
   hurry() {
-    if (!this.#socket && !this.#waitingForToken && !document.hidden) this.connect();
+    if (this.#waitingForToken || document.hidden) return;
+    if (this.#socket) this.send("list_races", {}, HURRY_MS);
+    else this.connect();
   }
 
-  send(event, data) {
+  // The id of the request; "" when there is no connection. Every request is answered: it is a sign of life, too.
+  send(event, data, patience = LARGE.has(event) ? LARGE_SILENCE_MS : SILENCE_MS) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return "";
     this.#requests += 1;
     const id = `${event}-${this.#requests}`;
     this.#socket.send(JSON.stringify({ event, data, id }));
-    if (!this.#askedAt) this.#askedAt = Date.now();
+    if (!this.#due.size) this.#heardAt = performance.now();
+    this.#due.set(id, patience);
     return id;
   }
 
@@ -88,13 +98,14 @@ export class Connection {
     });
   }
 
-  // Asks something that is always answered, or notices that the last question was not.
-  askForLife(event) {
-    if (this.#askedAt && Date.now() - this.#askedAt > SILENCE_MS) this.#retry();
-    else this.send(event, {});
+  #listen() {
+    // Answers come in order: a small one waits for a large one before it.
+    const patience = Math.max(...this.#due.values());
+    if (this.#due.size && performance.now() - this.#heardAt > patience) this.#retry();
   }
 
   #take(message) {
+    this.#due.delete(message.id);
     const waiting = this.#pending.get(message.id);
     if (!waiting) return this.#told.message(message);
     this.#pending.delete(message.id);
@@ -110,7 +121,7 @@ export class Connection {
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
     this.#socket = null;
-    this.#askedAt = 0;
+    this.#due.clear();
   }
 
   #retry() {

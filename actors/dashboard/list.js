@@ -104,28 +104,31 @@ export class List {
     const first = Math.max(0, Math.floor(box.scrollTop / high) - SPARE);
     const last = Math.min(this.#shown.length, Math.ceil((box.scrollTop + box.clientHeight) / high) + SPARE);
     const now = serverNow();
-    for (let i = first; i < last; i += 1) this.#drawRow(this.#row(i - first), this.#shown[i], i, high, now);
-    for (let i = Math.max(0, last - first); i < this.#rows.length; i += 1) this.#rows[i].hidden = true;
+    while (this.#rows.length < last - first) this.#rows.push(this.#makeRow());
+    const count = this.#rows.length;
+    this.#rows.forEach((row, k) => {
+      // A participant keeps its element while it is scrolled: the keys always go to another one, which is read out.
+      const index = first + ((((k - first) % count) + count) % count);
+      row.hidden = index >= last;
+      if (!row.hidden) this.#drawRow(row, this.#shown[index], index, high, now);
+    });
     const active = this.#rows.find((row) => !row.hidden && row.dataset.id === this.#active);
     if (active) box.setAttribute("aria-activedescendant", active.id);
     else box.removeAttribute("aria-activedescendant");
   }
 
-  #row(index) {
-    if (this.#rows[index]) return this.#rows[index];
+  #makeRow() {
     const row = this.#space.appendChild(document.createElement("div"));
-    row.id = `row-${index}`;
+    row.id = `row-${this.#rows.length}`;
     row.className = "row";
     row.setAttribute("role", "option");
     // bdi: an id in a right-to-left script does not turn its neighbours around.
     row.append(mark(), ...["bdi", "span", "time"].map((name) => document.createElement(name)));
-    this.#rows[index] = row;
     return row;
   }
 
   #drawRow(row, entry, index, high, now) {
     const [, name, status, when] = row.children;
-    row.hidden = false;
     const top = `translateY(${index * high}px)`;
     if (row.style.transform !== top) row.style.transform = top;
     setAttributes(row, {

@@ -1,7 +1,7 @@
 // One participant in detail: where, how fast, since when, and the way of the last half hour.
 
 import { serverNow } from "./clock.js";
-import { historyPage } from "./history.js";
+import { history } from "./history.js";
 import { metres } from "./mercator.js";
 import { STATUSES } from "./race.js";
 import { age, coordinates, dateAndTime, length, setText } from "./text.js";
@@ -9,7 +9,6 @@ import { isJoined, Trail } from "./trails.js";
 
 const TRACK_MS = 30 * 60 * 1000;
 const TRACK_PAGES = 3;
-const PAGE_LIMIT = 2000;
 const TRACK_MOST = 4000; // points
 const SPEED_MS = 20000; // over which a speed is taken
 const SPEED_GAP_MS = 120000; // a longer silence says nothing about speed
@@ -66,22 +65,16 @@ export class Panel {
     if (!entry) return;
     entry.track ||= new Trail(TRACK_MOST);
     this.#note = "loading …";
-    const positions = [];
+    let positions = [];
+    let note = "";
     try {
-      let cursor = null;
-      const query = { raceId: race.id, participantId: entry.id, limit: PAGE_LIMIT };
-      query.from = new Date(entry.time - TRACK_MS).toISOString();
-      for (let pages = 0; pages < TRACK_PAGES; pages += 1) {
-        const page = await historyPage(this.#connection, cursor ? { ...query, cursor } : query);
-        positions.push(...page.positions);
-        cursor = page.nextCursor;
-        if (!cursor) break;
-      }
-      this.#note = "";
+      const from = new Date(entry.time - TRACK_MS).toISOString();
+      positions = await history(this.#connection, { raceId: race.id, participantId: entry.id, from }, TRACK_PAGES);
     } catch {
-      this.#note = "the history cannot be read now";
+      note = "cannot be read now";
     }
     if (this.entry !== entry || !entry.track) return;
+    this.#note = note;
     const track = race.trails(positions, TRACK_MOST).get(entry.id);
     if (track) {
       // History is complete up to its end; what is newer came live.

@@ -78,6 +78,13 @@ export class Race {
     return found;
   }
 
+  // Unix ms of the newest fix, 0 when there is none.
+  get newest() {
+    let newest = 0;
+    for (const { time } of this.entries.values()) newest = Math.max(newest, time);
+    return newest;
+  }
+
   // {total, stale, statuses: [count, ...]}
   counts() {
     const statuses = STATUSES.map(() => 0);

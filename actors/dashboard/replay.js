@@ -6,12 +6,12 @@ import { Race } from "./race.js";
 import { Recording } from "./recording.js";
 import { dateAndTime, setText } from "./text.js";
 
-const PAGE_LIMIT = 10000;
 const FIXES_AT_ONCE = 100000; // as many are loaded without a look at how far the play is
 const FIXES_MOST = 300000; // in memory
 const AHEAD_S = 60; // of watching: as much is loaded ahead
 const BEHIND_MS = 600000; // of race time: kept, and loaded before a moment that is jumped to
 const WAIT_MS = 250;
+const STEP_MOST_MS = 500; // of watching: a tab in the background is not drawn, and its replay stands still
 const AGAIN_MS = 2000; // after a failure
 const WATCHED_S = 90; // the speed at first: the whole race takes about so long
 
@@ -49,6 +49,7 @@ export class Replay {
     this.#recording = new Recording(this.race);
     const mine = (this.#load += 1);
     element("replay").hidden = false;
+    this.#enable(false);
     setText(element("replay-clock"), "Loading …");
     let first = null;
     try {
@@ -58,9 +59,10 @@ export class Replay {
     }
     if (mine !== this.#load) return;
     if (!first) {
-      setText(element("replay-clock"), "There is no history to be read now.");
+      setText(element("replay-clock"), "No history can be read now");
       return;
     }
+    this.#enable(true);
     this.#begin = Date.parse(first.timestamp);
     this.#end = Math.max(end, this.#begin + 1000);
     const slider = element("replay-time");
@@ -83,6 +85,11 @@ export class Replay {
     this.#told.ended();
   }
 
+  // Nothing can be played before the race's first moment is known.
+  #enable(yes) {
+    for (const id of ["replay-play", "replay-time", "replay-speed"]) element(id).disabled = !yes;
+  }
+
   #play(yes) {
     if (yes && this.#time >= this.#end) this.#seek(this.#begin);
     const begins = yes && !this.#playing;
@@ -95,7 +102,7 @@ export class Replay {
 
   #step(now) {
     if (!this.#playing) return;
-    const passed = Math.max(0, now - this.#drawnAt);
+    const passed = Math.min(STEP_MOST_MS, Math.max(0, now - this.#drawnAt));
     this.#drawnAt = now;
     this.#time = Math.min(this.#time + passed * this.#speed, this.#loadedTo, this.#end);
     this.#show();
@@ -127,7 +134,7 @@ export class Replay {
     this.#recording.clear();
     this.#loadedFrom = Math.max(from, this.#begin);
     this.#loadedTo = this.#loadedFrom;
-    const query = { raceId: this.race.id, limit: PAGE_LIMIT, from: new Date(this.#loadedFrom).toISOString() };
+    const query = { raceId: this.race.id, from: new Date(this.#loadedFrom).toISOString() };
     let cursor = null;
     do {
       while (this.#recording.fixes > FIXES_AT_ONCE && this.#loadedTo > this.#time + AHEAD_S * 1000 * this.#speed) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.live.expected import fix, now_ms, utc
@@ -218,6 +220,13 @@ def test_ten_thousand_participants_are_a_few_rows_and_a_picture(at: Station, run
         tab.until("document.querySelector('.row') !== null")
         assert len(rows(tab)) < 60
         tab.run("document.getElementById('list').focus()")
+        reached = []
+        for _ in range(40):
+            tab.key("ArrowDown", 40)
+            active = "document.getElementById(document.getElementById('list').getAttribute('aria-activedescendant'))"
+            reached.append(tab.run(f"[{active}.id, {active}.dataset.id]"))
+        assert [name for _, name in reached] == [f"P{n}" for n in range(1, 41)]
+        assert all(one[0] != other[0] for one, other in pairwise(reached)), "a screen reader hears of each step"
         tab.key("End", 35)
         tab.until("[...document.querySelectorAll('.row:not([hidden]) bdi')].some((b) => b.textContent === 'P10000')")
         found = spot(tab, FINISHED)
