@@ -148,12 +148,14 @@ dashboard: static files, no build step.
   dashboard/camera.js              which part of the world is in view
   dashboard/clock.js               the server's clock, as the page knows it
   dashboard/connection.js          one WebSocket that comes back by itself
+  dashboard/cover.js               which edges of the map lie behind something
   dashboard/filter.js              which participants are shown
   dashboard/gestures.js            fingers, mouse, wheel and keys on the map
   dashboard/ground.js              graticule and scale bar
   dashboard/history.js             pages of history, one at a time
   dashboard/icon.svg               its icon
   dashboard/index.html             the page
+  dashboard/labels.js              names beside participants, where there is room
   dashboard/list.js                the list of participants, of which only visible rows exist
   dashboard/map.js                 the map: draws when something has changed
   dashboard/markers.js             participants as dots, or thousands as cells
@@ -165,6 +167,7 @@ dashboard: static files, no build step.
   dashboard/recording.js           history in memory, and where everybody was at a moment
   dashboard/replay.js              the past, played again
   dashboard/session.js             the token and the race, as this tab remembers them
+  dashboard/state.js               what the page says of its connection
   dashboard/style.css              how it looks
   dashboard/text.js                values as people read them
   dashboard/tiles.js               map tiles, where some are set

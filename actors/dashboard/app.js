@@ -1,7 +1,8 @@
 // The page: one connection, one race at a time, shown as map, list and panel; live, or replayed.
 
-import { setServerTime } from "./clock.js";
+import { serverNow, setServerTime } from "./clock.js";
 import { Connection } from "./connection.js";
+import { watchCover } from "./cover.js";
 import { Filter } from "./filter.js";
 import { history } from "./history.js";
 import { List } from "./list.js";
@@ -12,7 +13,8 @@ import { Picker } from "./picker.js";
 import { Race } from "./race.js";
 import { Replay } from "./replay.js";
 import { keep, kept, showInAddress, takeFromAddress } from "./session.js";
-import { setText } from "./text.js";
+import { showState } from "./state.js";
+import { age, setText } from "./text.js";
 
 const RACES_EVERY_MS = 10000; // also the sign of life that is asked for
 const FIRST_RACE_EVERY_MS = 1000; // while there is none: a demo's first race appears at once
@@ -33,10 +35,14 @@ const refused = new Set(); // ids of races that the server would not show: not t
 let drawnVersion = -1;
 let drawnAt = 0;
 let noticeTimer = 0;
+let told = ["waiting", "Starting"]; // of the connection: its state, and in words
 let noRaces = "Loading …"; // what is said where there is no race to show
 
 const connection = new Connection(setting("path"), setting("auth") === "off", {
-  state: say,
+  state: (...news) => {
+    told = news;
+    showState(...told, replay.race !== null);
+  },
   opened,
   message: receive,
   tokenNeeded,
@@ -164,6 +170,8 @@ function showRace() {
   map.show(shown);
   list.show(shown);
   element("live").dataset.mode = replay.race ? "replay" : "live";
+  document.title = race ? `${race.id} · Race tracking` : "Race tracking";
+  showState(...told, replay.race !== null);
   refresh();
 }
 
@@ -173,18 +181,9 @@ function choose(id, withKeys) {
   list.choose(id);
   if (id) panel.open(shown, id, { live: !replay.race, focus: withKeys });
   else panel.close();
-  cover();
   const entry = shown?.entries.get(id);
-  if (entry && withKeys) map.goTo(entry);
-}
-
-// On a phone tools lie over the upper part of the map, panel and replay over the lower one.
-function cover() {
-  const { offsetTop, offsetWidth, offsetHeight } = element("tools");
-  const high = element("ground").clientHeight;
-  const lower = ["panel", "replay"].map(element).filter((each) => each.offsetTop > high / 3);
-  const below = Math.max(0, ...lower.map((each) => high - each.offsetTop));
-  map.setCover(offsetWidth > offsetHeight ? offsetTop + offsetHeight : 0, below);
+  if (entry && withKeys) map.goNear(entry);
+  else if (entry) map.reveal(entry);
 }
 
 function refresh() {
@@ -197,7 +196,8 @@ function refresh() {
   filter.showCounts(counts);
   picker.choose(race);
   const people = counts.total === 1 ? "1 participant" : `${counts.total} participants`;
-  setText(element("summary"), filter.active ? `${list.length} of ${people}` : people);
+  const newest = counts.total ? ` · newest ${age(serverNow() - shown.newest)}` : "";
+  setText(element("summary"), filter.active ? `${list.length} of ${people}` : people + newest);
   setText(element("empty"), emptyText(counts.total));
   element("empty").hidden = list.length > 0;
 }
@@ -209,14 +209,6 @@ function emptyText(total) {
   return "Nobody matches.";
 }
 
-function say(state, text) {
-  element("connection").dataset.state = state;
-  setText(element("connection-text"), text);
-  if (state === "refused") return;
-  element("token-form").hidden = true;
-  element("live").hidden = false;
-}
-
 function tokenNeeded(reason) {
   replay.stop();
   if (race) {
@@ -225,8 +217,6 @@ function tokenNeeded(reason) {
     known = false;
     showRace();
   }
-  element("live").hidden = true;
-  element("token-form").hidden = false;
   setText(element("token-reason"), reason);
   element("token").focus();
 }
@@ -253,8 +243,7 @@ element("replay-open").addEventListener("click", () => {
   void replay.start(race.id, race.newest);
   return showRace();
 });
-const covering = new ResizeObserver(cover);
-["ground", "panel", "replay"].map(element).forEach((each) => covering.observe(each));
+watchCover(element("ground"), ["tools", "panel", "replay"].map(element), (cover) => map.setCover(cover));
 addEventListener("hashchange", hasNewAddress);
 addEventListener("online", () => connection.hurry());
 document.addEventListener("visibilitychange", () => {

@@ -14,13 +14,15 @@ export class Camera {
   scale = 1024; // CSS pixels for the width of the world
   width = 1; // of the view, CSS pixels
   height = 1;
-  above = 0; // CSS pixels at the upper and the lower edge that something lies over: the centre is between
+  above = 0; // CSS pixels at the upper, lower and right edge that something lies over: the centre is between
   below = 0;
+  aside = 0;
+  unit = 1; // what is drawn is so many times as large as for text of normal size
   #target = null; // {x, y, scale}
   #at = 0; // when the way to it was last advanced
 
   get left() {
-    return this.x - this.width / 2 / this.scale;
+    return this.x - this.openWidth / 2 / this.scale;
   }
 
   get top() {
@@ -37,6 +39,11 @@ export class Camera {
     return this.height - this.above - this.below;
   }
 
+  // From the left edge to aside.
+  get openWidth() {
+    return this.width - this.aside;
+  }
+
   get level() {
     return Math.log2(this.scale / 256);
   }
@@ -48,10 +55,10 @@ export class Camera {
   }
 
   // The place under (px, py) stays where it is.
-  zoom(factor, px = this.width / 2, py = this.middle) {
+  zoom(factor, px = this.openWidth / 2, py = this.middle) {
     this.#target = null;
     const scale = clamp(this.scale * factor, SCALE_LEAST, SCALE_MOST);
-    this.x += (px - this.width / 2) * (1 / this.scale - 1 / scale);
+    this.x += (px - this.openWidth / 2) * (1 / this.scale - 1 / scale);
     this.y = clamp(this.y + (py - this.middle) * (1 / this.scale - 1 / scale), 0, 1);
     this.scale = scale;
   }
@@ -65,13 +72,13 @@ export class Camera {
   fit(bounds, padding, atOnce) {
     const across = bounds.right - bounds.left;
     const down = bounds.bottom - bounds.top;
-    const free = [Math.max(40, this.width - 2 * padding), Math.max(40, this.open - 2 * padding)];
+    const free = [Math.max(40, this.openWidth - 2 * padding), Math.max(40, this.open - 2 * padding)];
     const scale = Math.min(FIT_MOST, free[0] / Math.max(across, 1 / EARTH_M), free[1] / Math.max(down, 1 / EARTH_M));
     this.goTo((bounds.left + bounds.right) / 2, (bounds.top + bounds.bottom) / 2, scale, atOnce);
   }
 
   holds(bounds) {
-    const right = this.left + this.width / this.scale;
+    const right = this.left + this.openWidth / this.scale;
     const top = this.top + this.above / this.scale;
     const bottom = top + this.open / this.scale;
     return bounds.left >= this.left && bounds.right <= right && bounds.top >= top && bounds.bottom <= bottom;

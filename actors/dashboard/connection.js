@@ -15,7 +15,7 @@ const TOKEN = /^[\w.~+-]+$/;
 export class Connection {
   #path;
   #open; // no token is needed
-  #told; // {state(name, text), opened(), message(object), tokenNeeded(reason)}
+  #told; // {state(name, text), see state.js, opened(), message(object), tokenNeeded(reason)}
   #socket = null;
   #retryTimer = 0;
   #openTimer = 0; // a handshake on a bad line may hang for minutes
@@ -40,7 +40,8 @@ export class Connection {
     if (!token && !this.#open) return this.#askForToken("");
     if (token && !TOKEN.test(token)) return this.#askForToken("This is not a token.");
     this.#waitingForToken = false;
-    this.#told.state("waiting", this.#retries ? "Connecting again" : "Connecting");
+    if (this.#retries) this.#told.state("lost", "Connecting again");
+    else this.#told.state("waiting", "Connecting");
     const url = new URL(this.#path, location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, token ? ["tracking.v1", `bearer.${token}`] : ["tracking.v1"]);
@@ -128,7 +129,7 @@ export class Connection {
     this.#leave();
     const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#retries);
     this.#retries += 1;
-    this.#told.state("waiting", "Connection lost, trying again");
+    this.#told.state("lost", "Connection lost, trying again");
     clearTimeout(this.#retryTimer);
     // Jitter: after a restart of the server not every page comes in the same moment.
     this.#retryTimer = setTimeout(() => this.connect(), most * (0.5 + Math.random() / 2));

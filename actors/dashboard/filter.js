@@ -59,8 +59,10 @@ export class Filter {
     button.dataset.status = name;
     button.hidden = true;
     button.setAttribute("aria-pressed", "false");
-    button.append(mark(), ` ${name} `);
-    const number = button.appendChild(document.createElement("b"));
+    const number = document.createElement("b");
+    const label = document.createElement("span");
+    label.textContent = name;
+    button.append(mark(), number, " ", label);
     button.addEventListener("click", () => {
       if (!this.#chosen.delete(name)) this.#chosen.add(name);
       button.setAttribute("aria-pressed", String(this.#chosen.has(name)));

@@ -3,20 +3,20 @@
 import { latitudeOf, longitudeOf, metresPerUnit, project, roundNumber } from "./mercator.js";
 import { length } from "./text.js";
 
-const LINES_PX = 130; // between lines of the graticule, at least
+const LINES_PX = 130; // CSS pixels, as are the others, for text of normal size: between lines of the graticule, at least
 const SCALE_BAR_PX = 110; // at most
 const EDGE_PX = 14;
 
 export function drawGraticule(context, camera, palette) {
-  const { left, top, scale, width, height } = camera;
+  const { left, top, scale, width, height, unit } = camera;
   const lower = height - camera.below;
-  const step = roundNumber(((LINES_PX * 360) / scale) * 2);
+  const step = roundNumber(((LINES_PX * unit * 360) / scale) * 2);
   const digits = Math.max(0, -Math.floor(Math.log10(step)));
   context.lineWidth = 1;
   context.strokeStyle = palette.line;
   context.fillStyle = palette.quiet;
   context.globalAlpha = 1;
-  context.font = "10px system-ui, sans-serif";
+  context.font = `${10 * unit}px system-ui, sans-serif`;
   context.textBaseline = "alphabetic";
   context.textAlign = "left";
   context.beginPath();
@@ -35,14 +35,15 @@ export function drawGraticule(context, camera, palette) {
     const y = Math.round((project(n * step, 0)[1] - top) * scale) + 0.5;
     context.moveTo(0, y);
     context.lineTo(width, y);
-    labels.push([side(n * step, digits, "N", "S"), width - 64, y - 4]);
+    labels.push([side(n * step, digits, "N", "S"), width - 64 * unit, y - 4]);
   }
   context.stroke();
   context.globalAlpha = 0.75;
   // Not where the scale bar is, and not two in one corner.
   for (const [text, x, y] of labels) {
     const across = y === lower - 5;
-    if (across ? x > 150 && x < width - 130 : y < lower - 24) context.fillText(text, x, y);
+    const free = across ? x > 150 * unit && x < width - 130 * unit : y > 12 * unit && y < lower - 24 * unit;
+    if (free) context.fillText(text, x, y);
   }
   context.globalAlpha = 1;
 }
@@ -53,7 +54,8 @@ function side(degrees, digits, positive, negative) {
 
 export function drawScaleBar(context, camera, palette, bottom) {
   const perPixel = metresPerUnit(camera.y) / camera.scale;
-  const bar = roundNumber(SCALE_BAR_PX * perPixel);
+  const { unit } = camera;
+  const bar = roundNumber(SCALE_BAR_PX * unit * perPixel);
   const wide = bar / perPixel;
   const y = bottom - EDGE_PX;
   context.beginPath();
@@ -61,12 +63,12 @@ export function drawScaleBar(context, camera, palette, bottom) {
   context.lineTo(EDGE_PX, y);
   context.lineTo(EDGE_PX + wide, y);
   context.lineTo(EDGE_PX + wide, y - 5);
-  for (const [colour, lineWidth] of [[palette.back, 4], [palette.text, 1.5]]) {
+  for (const [colour, lineWidth] of [[palette.back, 4 * unit], [palette.text, 1.5 * unit]]) {
     context.strokeStyle = colour;
     context.lineWidth = lineWidth;
     context.stroke();
   }
-  context.font = "11px system-ui, sans-serif";
+  context.font = `${11 * unit}px system-ui, sans-serif`;
   context.textBaseline = "alphabetic";
   context.textAlign = "left";
   context.lineWidth = 3;

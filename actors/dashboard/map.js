@@ -3,12 +3,14 @@
 import { Camera } from "./camera.js";
 import { watchGestures } from "./gestures.js";
 import { drawGraticule, drawScaleBar } from "./ground.js";
+import { Labels } from "./labels.js";
 import { Markers } from "./markers.js";
 import { Tiles } from "./tiles.js";
 import { drawTrails } from "./trails.js";
 
 const RATIO_MOST = 2; // device pixels for a CSS pixel: more is not seen and costs
 const TRAILS_MOST = 250; // in view: beyond it trails would be a carpet
+const TRAILS_THIN = 60; // in view: from here on they are thinner
 const TAP_RADIUS = 20; // CSS pixels
 const FIT_PADDING = 56; // CSS pixels: what lies at the edges has its place there
 const FIT_SLACK = 0.12; // of the view: so that it does not have to be fitted again at once
@@ -25,6 +27,7 @@ export class MapView {
   #filter = () => true;
   #palette = null;
   #markers = new Markers();
+  #labels = new Labels();
   #tiles;
   #frame = 0;
   #automatic = true; // everybody is kept in view until somebody moves the map
@@ -67,10 +70,10 @@ export class MapView {
     this.redraw();
   }
 
-  // So many CSS pixels at the upper and the lower edge are behind something.
-  setCover(above, below) {
-    if (above === this.camera.above && below === this.camera.below) return;
-    Object.assign(this.camera, { above, below });
+  // So many CSS pixels at the upper, the lower and the right edge are behind something.
+  setCover(cover) {
+    if (!Object.entries(cover).some(([edge, pixels]) => this.camera[edge] !== pixels)) return;
+    Object.assign(this.camera, cover);
     if (this.#automatic && this.#fitted) this.fit();
     this.redraw();
   }
@@ -91,8 +94,7 @@ export class MapView {
     this.follow(false);
     this.#automatic = true;
     const bounds = this.#bounds();
-    const { width, open } = this.camera;
-    const slack = FIT_SLACK * Math.min(width, open);
+    const slack = FIT_SLACK * Math.min(this.camera.openWidth, this.camera.open);
     if (bounds) this.camera.fit(bounds, Math.max(FIT_PADDING, slack), !this.#fitted);
     this.#fitted ||= bounds !== null;
     this.redraw();
@@ -104,16 +106,21 @@ export class MapView {
     this.redraw();
   }
 
-  goTo(entry) {
+  goNear(entry) {
     this.#automatic = false;
     this.camera.goTo(entry.x, entry.y, Math.max(this.camera.scale, FOLLOW_SCALE));
     this.redraw();
   }
 
+  // Who was chosen in the list is to be seen, too.
+  reveal({ x, y }) {
+    if (!this.camera.holds({ left: x, right: x, top: y, bottom: y })) this.#byHand(() => this.camera.goTo(x, y));
+  }
+
   follow(yes) {
     if (this.following === yes) return;
     this.following = yes;
-    if (yes && this.#chosenEntry) this.goTo(this.#chosenEntry);
+    if (yes && this.#chosenEntry) this.goNear(this.#chosenEntry);
     this.#told.followed(yes);
     this.redraw();
   }
@@ -174,6 +181,7 @@ export class MapView {
     this.#canvas.height = Math.round(clientHeight * this.#ratio);
     this.camera.width = clientWidth;
     this.camera.height = clientHeight;
+    this.camera.unit = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
     if (this.#palette) this.#markers.setLook(this.#palette, this.#ratio);
     if (this.#automatic && this.#fitted) this.fit();
     // Now, not in the next frame: a canvas is empty after its size has changed.
@@ -197,13 +205,15 @@ export class MapView {
     this.#tiles.draw(context, camera, palette.dark);
     again = this.#markers.place(camera, this.#shown(), now) || again;
     if (this.#markers.inView.length <= TRAILS_MOST) {
-      drawTrails(context, camera, this.#markers.inView, palette.statuses, { width: 2.5, alpha: 0.5 });
+      const width = camera.unit * (this.#markers.inView.length < TRAILS_THIN ? 2.5 : 1.5);
+      drawTrails(context, camera, this.#markers.inView, palette.statuses, { width, alpha: 0.5 });
     }
     if (chosen?.track) {
-      drawTrails(context, camera, [chosen], palette.statuses.map(() => palette.accent), { width: 3.5, alpha: 0.9 });
+      drawTrails(context, camera, [chosen], palette.statuses.map(() => palette.accent), { width: 3.5 * camera.unit, alpha: 0.9 });
     }
-    this.#markers.draw(context, camera, chosen);
+    this.#markers.draw(context, camera);
     if (chosen) this.#markers.drawChosen(context, chosen, this.following);
+    this.#labels.draw(context, camera, palette, this.#markers.dense ? [] : this.#markers.inView, chosen);
     drawScaleBar(context, camera, palette, camera.height - camera.below);
     if (again) this.redraw();
   }

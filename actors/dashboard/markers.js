@@ -2,20 +2,21 @@
 
 import { isGliding, whereNow } from "./race.js";
 
-const RADIUS = 6; // CSS pixels
+const RADIUS = 6; // CSS pixels, as are the others, for text of normal size
+const RADIUS_OF_MANY = 4.5;
+const CROWD = 100; // in view: from here on they are smaller
 const MARGIN = 12; // still drawn when so far outside
 const MANY = 1200; // in view: from here on cells are drawn
 const CELL = 9; // CSS pixels
 const FRACTION = 8; // sums of places are kept in eighths of a pixel
 const SIZES = 6; // of dots of cells
-const LABELS_MOST = 90; // in view: beyond it nobody has a name
-const LABEL_HEIGHT = 15;
 
 export class Markers {
   inView = [];
   dense = false; // cells are drawn
   #palette;
   #ratio;
+  #radius = RADIUS;
   #sprites = new Map();
   #cells = new Int32Array(0); // for each cell: members by status (4), stale ones, sum of x, sum of y
 
@@ -27,7 +28,7 @@ export class Markers {
 
   // Where everybody of `entries` is now; returns whether somebody is on the way to a new place.
   place(camera, entries, now) {
-    const { left, top, scale, width, height } = camera;
+    const { left, top, scale, width, height, unit } = camera;
     let gliding = false;
     this.inView.length = 0;
     for (const entry of entries) {
@@ -43,10 +44,11 @@ export class Markers {
       if (px > -MARGIN && py > -MARGIN && px < width + MARGIN && py < height + MARGIN) this.inView.push(entry);
     }
     this.dense = this.inView.length > MANY;
+    this.#radius = unit * (this.inView.length > CROWD ? RADIUS_OF_MANY : RADIUS);
     return gliding;
   }
 
-  draw(context, camera, chosen) {
+  draw(context, camera) {
     if (this.dense) return this.#drawCells(context, camera);
     // Stale ones first: they do not lie on top of those that move.
     for (const stale of [true, false]) {
@@ -54,17 +56,16 @@ export class Markers {
         if (entry.stale === stale) this.drawOne(context, entry);
       }
     }
-    if (this.inView.length <= LABELS_MOST) this.#drawLabels(context, chosen);
     return undefined;
   }
 
   drawOne(context, entry) {
-    this.#stamp(context, this.#sprite(entry.status, entry.stale, RADIUS), entry.screenX, entry.screenY);
+    this.#stamp(context, this.#sprite(entry.status, entry.stale, this.#radius), entry.screenX, entry.screenY);
   }
 
   drawChosen(context, entry, following) {
     context.beginPath();
-    context.arc(entry.screenX, entry.screenY, RADIUS + 6, 0, 2 * Math.PI);
+    context.arc(entry.screenX, entry.screenY, this.#radius + 6, 0, 2 * Math.PI);
     context.globalAlpha = 0.25;
     context.fillStyle = this.#palette.accent;
     context.fill();
@@ -73,7 +74,6 @@ export class Markers {
     context.strokeStyle = this.#palette.accent;
     context.stroke();
     this.drawOne(context, entry);
-    this.#label(context, entry, 600);
   }
 
   #drawCells(context, camera) {
@@ -102,35 +102,6 @@ export class Markers {
       const sprite = this.#sprite(status, 2 * cells[at + 4] > count, 3 + size, true);
       this.#stamp(context, sprite, cells[at + 5] / count / FRACTION, cells[at + 6] / count / FRACTION);
     }
-  }
-
-  #drawLabels(context, chosen) {
-    const taken = [];
-    // The chosen one has its place first; its name is written on top of all, later.
-    for (const entry of chosen ? [chosen, ...this.inView] : this.inView) {
-      const width = 12 + 8 * entry.id.length;
-      const box = [entry.screenX + 8, entry.screenY - LABEL_HEIGHT / 2, width];
-      const free = taken.every(
-        ([x, y, wide]) => box[0] > x + wide || x > box[0] + width || Math.abs(y - box[1]) > LABEL_HEIGHT,
-      );
-      if (!free) continue;
-      taken.push(box);
-      if (entry !== chosen) this.#label(context, entry, 500);
-    }
-  }
-
-  #label(context, entry, weight) {
-    context.font = `${weight} 12px system-ui, sans-serif`;
-    context.textBaseline = "middle";
-    context.textAlign = "left";
-    context.lineWidth = 3;
-    context.lineJoin = "round";
-    context.globalAlpha = 0.85;
-    context.strokeStyle = this.#palette.back;
-    context.strokeText(entry.id, entry.screenX + 10, entry.screenY);
-    context.globalAlpha = 1;
-    context.fillStyle = entry.stale ? this.#palette.quiet : this.#palette.text;
-    context.fillText(entry.id, entry.screenX + 10, entry.screenY);
   }
 
   #stamp(context, sprite, x, y) {

@@ -11,6 +11,7 @@ const TRACK_MS = 30 * 60 * 1000;
 const TRACK_PAGES = 3;
 const TRACK_MOST = 4000; // points
 const SPEED_MS = 20000; // over which a speed is taken
+const LEAST_SPEEDS = 5; // for a chart: fewer are no more than a line
 const SPEED_GAP_MS = 120000; // a longer silence says nothing about speed
 
 const element = (id) => document.getElementById(id);
@@ -130,13 +131,15 @@ function speedsOf(track) {
 
 function drawSpeeds(canvas, speeds) {
   const ratio = Math.min(2, window.devicePixelRatio || 1);
-  canvas.hidden = speeds.length < 2;
+  canvas.hidden = element("panel-chart-words").hidden = speeds.length < LEAST_SPEEDS;
   const { clientWidth: width, clientHeight: height } = canvas;
   if (canvas.hidden || !width) return;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const most = Math.max(...speeds, 1);
-  canvas.setAttribute("aria-label", `Speed over the recent track, up to ${(most * 3.6).toFixed(1)} km/h`);
+  const words = `Speed over the recent track, up to ${(most * 3.6).toFixed(0)} km/h`;
+  canvas.setAttribute("aria-label", words);
+  setText(element("panel-chart-words"), words);
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.strokeStyle = context.fillStyle = getComputedStyle(canvas).color;

@@ -14,11 +14,17 @@ export function age(ms) {
 
 export function length(metres) {
   if (metres < 1000) return `${Math.round(metres)} m`;
-  return `${(metres / 1000).toFixed(metres < 10000 ? 1 : 0)} km`;
+  return `${Number((metres / 1000).toFixed(metres < 10000 ? 1 : 0))} km`;
 }
 
 export function coordinates(latitude, longitude) {
   return `${latitude.toFixed(5)}, ${longitude.toFixed(5)}`;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
+
+export function timeOfDay(ms) {
+  return clock.format(ms);
 }
 
 const moment = new Intl.DateTimeFormat(undefined, {

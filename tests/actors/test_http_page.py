@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+from pathlib import Path
+
 from actors.health import COMPONENTS
 from tests.actors.http_site import Site
+
+PAGE = Path(__file__).parents[2] / "actors" / "dashboard"
 
 
 async def test_health_and_readiness_name_each_component() -> None:
@@ -85,7 +91,21 @@ async def test_every_file_of_the_page_is_there_and_kept_by_browsers() -> None:
         assert answer.headers["content-type"].startswith(media_type)
         assert answer.headers["content-security-policy"]
         etag = answer.headers["etag"]
-        again = await site.get(f"/static/{name}", {"if-none-match": f'"other", W/{etag}'})
+        again = await site.get(f"/static/{name}", {"if-none-match": f'"other", {etag.removeprefix("W/")}'})
         assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
         assert (await site.get(f"/static/{name}", {"if-none-match": '"other"'})).status == 200
-    assert page.count('="static/') == 3
+    wanted = re.findall('="static/([^"]+)"', page)
+    assert {name for name in wanted if name.endswith(".js")} == {each.name for each in PAGE.glob("*.js")}
+    assert set(wanted) - {each.name for each in PAGE.glob("*.js")} == {"style.css", "icon.svg"}
+
+
+async def test_files_are_packed_for_who_can_unpack_them() -> None:
+    site = Site()
+    plain = await site.get("/static/app.js")
+    assert "Accept-Encoding" in plain.headers["vary"]
+    assert plain.body == PAGE.joinpath("app.js").read_bytes()
+    packed = await site.get("/static/app.js", {"accept-encoding": "deflate, gzip, br"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert (gzip.decompress(packed.body), packed.headers["etag"]) == (plain.body, plain.headers["etag"])
+    assert len(packed.body) < len(plain.body) / 2
+    assert (await site.get("/static/app.js", {"accept-encoding": "gzip;q=0"})).body == plain.body

@@ -85,6 +85,6 @@ def settled_spot(tab: Tab, colour: str) -> tuple[float, float, int]:
 
 
 def centre(tab: Tab) -> tuple[float, float]:
-    """Of the map, CSS pixels."""
-    x, y = tab.run("[document.getElementById('map').clientWidth / 2, document.getElementById('map').clientHeight / 2]")
+    """Of the part of a wide map that the open panel leaves free, CSS pixels."""
+    x, y = tab.run("[document.getElementById('panel').offsetLeft / 2, document.getElementById('map').clientHeight / 2]")
     return x, y

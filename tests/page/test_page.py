@@ -38,7 +38,7 @@ def test_first_paint_has_the_snapshot_and_markers_move_when_fixes_arrive(
         shows(tab, ["P1", "P2"])
         assert rows(tab) == {"P1": "moving", "P2": "finished"}
         assert text(tab, "#race option:checked").startswith("R-paint · 2")
-        assert text(tab, "#summary") == "2 participants"
+        assert text(tab, "#summary").startswith("2 participants · newest ")
         assert text(tab, "#connection") == "Live"
         before = settled_spot(tab, MOVING)
         at.send(fix(race, "P1", start + 1000, latitude=47.51))
@@ -189,6 +189,7 @@ def test_a_past_race_is_played_again(at: Station, running: Running, visit: Visit
         live = tab.until("document.querySelector('.row time').textContent")
         tab.click("#replay-open")
         tab.until("document.getElementById('replay-play').dataset.playing === 'true'")
+        assert text(tab, "#connection") == "Replay"
         assert tab.run("document.activeElement.id") == "replay-play"
         first = tab.run("Number(document.getElementById('replay-time').value)")
         tab.until(f"Number(document.getElementById('replay-time').value) > {first + 5}", "it plays")
@@ -208,6 +209,7 @@ def test_a_past_race_is_played_again(at: Station, running: Running, visit: Visit
         shows(tab, ["P1", "P2", "P3"])
         tab.click("#replay-close")
         tab.until("document.getElementById('replay').hidden")
+        assert text(tab, "#connection") == "Live"
         assert text(tab, ".row time")[-5:] == live[-5:] == "n ago"
 
 

@@ -1,0 +1,89 @@
+"""From a small phone to a wall: everything has its place, and nothing lies on what it should not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live.expected import STATUSES, fix, now_ms
+from tests.live.station import Running, Station, until
+from tests.page.conftest import STALE_MS, Visit
+from tests.page.looking import ACCENT, settled_spot, shows, wait_for_text
+
+pytestmark = pytest.mark.live
+RACE = "R-sizes"
+
+
+@pytest.fixture(scope="module")
+def everybody(at: Station, running: Running) -> list[str]:
+    """One of each status in a row from west to east, and one who is stale."""
+    start = now_ms()
+    names = [*STATUSES, "silent"]
+    fixes = [
+        fix(RACE, name, start, longitude=8 + n / 100, status=status)
+        for n, (name, status) in enumerate(zip(names, [*STATUSES, "moving"], strict=True))
+    ]
+    fixes[-1] = fix(RACE, "silent", start - 2 * STALE_MS, longitude=8.05)
+    at.send(fixes)
+    until(lambda: len(running.live(RACE)) == len(names))
+    return sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "touch"),
+    [(360, 740, True), (740, 360, True), (1440, 900, False), (2560, 1440, False)],
+)
+def test_nothing_sticks_out_and_who_is_chosen_is_not_behind_the_panel(
+    visit: Visit, everybody: list[str], width: int, height: int, touch: bool
+) -> None:
+    with visit(RACE) as tab:
+        shows(tab, everybody)
+        tab.size(width, height, touch=touch)
+        shows(tab, everybody)
+        for selector in ("header", "#map", "#filters", "#search", "#list", "#tools"):
+            left, top, right, bottom = tab.run(
+                f"(() => {{ const b = document.querySelector('{selector}').getBoundingClientRect();"
+                " return [b.left, b.top, b.right, b.bottom]; })()"
+            )
+            assert (left >= 0, top >= 0, right <= width, bottom <= height) == (True,) * 4, selector
+        chips = tab.run(
+            "[...document.querySelectorAll('.chip')].map((c) => [c.hidden, c.getBoundingClientRect().right])"
+        )
+        assert [hidden for hidden, _ in chips] == [False] * 5
+        assert max(right for _, right in chips) <= width
+        assert tab.run("document.getElementById('list').clientHeight") >= 0.2 * height
+        assert tab.run("document.getElementById('map').clientHeight") >= 0.4 * height
+        # The easternmost: where the panel of a wide page opens.
+        tab.run("document.querySelector('.row[data-id=silent]').click()")
+        x, y, _ = settled_spot(tab, ACCENT)
+        left, top, right, bottom = tab.run(
+            "(() => { const g = document.getElementById('ground').getBoundingClientRect();"
+            " const b = document.getElementById('panel').getBoundingClientRect();"
+            " return [b.left - g.left, b.top - g.top, b.right - g.left, b.bottom - g.top]; })()"
+        )
+        assert not (left - 10 < x < right + 10 and top - 10 < y < bottom + 10), (x, y, left, top, right, bottom)
+
+
+def test_names_keep_off_participants_and_each_other(visit: Visit) -> None:
+    with visit("R-none-yet") as tab:
+        wait_for_text(tab, "#empty", "Nobody has been seen")
+        named = tab.run("""(async () => {
+          const { Labels } = await import("/static/labels.js");
+          const context = new OffscreenCanvas(400, 300).getContext("2d");
+          const written = [];
+          context.fillText = (text) => { written.push(text); };
+          const at = (id, screenX, screenY) => ({ id, screenX, screenY, stale: false });
+          // A's name would lie on B, D's on E; F's would end outside.
+          const all = [at("A", 100, 100), at("B", 113, 100), at("C", 300, 200), at("D", 50, 250), at("E", 58, 258),
+            at("F", 395, 50)];
+          const palette = { back: "white", text: "black", quiet: "grey" };
+          const labels = new Labels();
+          const look = (chosen) => {
+            written.length = 0;
+            labels.draw(context, { width: 400, height: 300, unit: 1 }, palette, all, chosen);
+            return written.join("");
+          };
+          const first = look();
+          Object.assign(all[0], { screenX: 113, screenY: 112 }); // free, but for B's name, which stays where it is
+          return [first, look(), look(all[0])];
+        })()""")
+        assert named == ["BCE", "BCE", "CEA"]
