@@ -151,6 +151,7 @@ class Daemon:
             late_after_ms=cfg.app.stale_data_threshold_ms,
             give_up=lambda: self.stop(1),
         )
+        metrics.oldest_unacked_seconds.set_function(lambda: self.desk.ledger.oldest_waited_s(trio.current_time()))
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
         metrics.actors_parked.labels(actor="race").set_function(self.races.parked)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())

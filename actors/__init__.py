@@ -23,9 +23,11 @@ Actors, and what they share:
   history_answer.py                what a dashboard is told from history: races, and pages of a race
   http.py                          ACTOR: HTTP behind the listener, on a Unix socket in data_dir
   http_api.py                      the routes: API, probes, metrics
+  http_documents.py                descriptions of the APIs, and what operators load: /api/*.json, /ops/
   http_export.py                   a whole race as a download, with flat memory
+  http_files.py                    a file from memory, with its ETag
   http_gate.py                     what holds for every HTTP request and response
-  http_page.py                     the page and its files, from memory
+  http_page.py                     the page and its files
   listener.py                      ACTOR: the ports; a connection becomes a dashboard, HTTP, or a refusal
   live_state.py                    ACTOR: the newest position of every participant, into Redis
   log.py                           one line an event to stderr, for a person or a machine
@@ -140,6 +142,20 @@ commands: one file a command of supervisor.py, and what they share.
   commands/simulate.py             publishes a made-up race
   commands/status.py               shows the tree
   commands/token.py                prints a dashboard token
+
+api: what is served as /api/openapi.json and /api/asyncapi.json.
+
+  api/__init__.py                  makes the folder a part of the package
+  api/asyncapi.json                WebSocket: every message, code and close
+  api/openapi.json                 HTTP: every route and answer
+  api/schemas.json                 shapes that both have
+
+ops: what is served at /ops/.
+
+  ops/__init__.py                  makes the folder a part of the package
+  ops/alerts.yml                   Prometheus alert rules
+  ops/grafana.json                 a Grafana dashboard
+  ops/index.html                   says what is there
 
 dashboard: static files, no build step.
 

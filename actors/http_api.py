@@ -28,6 +28,7 @@ from actors.core.queries import History, HistoryQuery, StoredRejection
 from actors.core.timestamps import format_ms
 from actors.errors import ErrorCode, RejectionCode, StoreMisconfigured, Unavailable
 from actors.health import SPOOL_IDLE, Health
+from actors.http_documents import document_routes
 from actors.http_export import ExportResponse
 from actors.http_gate import SECURITY_HEADERS, Cors, Gate, problem_response
 from actors.http_page import page_routes
@@ -79,6 +80,7 @@ def build_app(
     app = Starlette(
         routes=[
             *page_routes(ws_path=ws.path, auth=ws.auth, tile_url=settings.page.tile_url),
+            *document_routes(ws.path),
             Route("/healthz", probes.alive),
             Route("/readyz", probes.ready),
             Route("/readyz/ingest", probes.ready_for_ingest),
@@ -98,7 +100,7 @@ def build_app(
                 allow_headers=["Authorization"],
                 # With every origin allowed, credentials would give every site the visitor's rights (CONTRACT 7).
                 allow_credentials=ws.cors_credentials and "*" not in ws.cors_origin,
-                expose_headers=["Content-Disposition"],
+                expose_headers=["Content-Disposition", "ETag", "Retry-After"],
             ),
         ],
         exception_handlers={
@@ -116,7 +118,11 @@ def build_app(
 
 @attrs.define(eq=False)
 class Api:
-    """`/api/...`."""
+    """`/api/...`.
+
+    No answer here has an ETag or Last-Modified: a fix may come late for any page of history, so only the database could
+    say that nothing has changed, and live positions carry the server's time. A 304 would cost what the answer costs.
+    """
 
     _access: Access
     _history: History

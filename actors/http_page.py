@@ -1,19 +1,15 @@
-"""The dashboard page and its files, read and packed once, served from memory: no thread, a 304 for who has them."""
+"""The dashboard page and its files."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import html
 from importlib import resources
 from pathlib import PurePath
 
-import attrs
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from actors.core.tile_url import tile_origin
+from actors.http_files import File
 
 MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -32,42 +28,12 @@ def content_security_policy(tile_url: str) -> str:
     )
 
 
-@attrs.frozen
-class _File:
-    """One file, ready to be sent."""
-
-    body: bytes
-    packed: bytes  # gzip: a third, which a phone on a bad line notices
-    media_type: str
-    etag: str  # weak: of both
-    policy: str
-
-    async def respond(self, request: Request) -> Response:
-        """200, or 304 when the browser has it (RFC 9110 section 13.1.2: If-None-Match compares weakly)."""
-        headers = {
-            "ETag": self.etag,
-            "Cache-Control": "no-cache",  # kept, but asked for: a new version shows at once
-            "Content-Security-Policy": self.policy,
-            "Vary": "Accept-Encoding",
-        }
-        held = ["W/" + tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-        if self.etag in held or "W/*" in held:
-            return Response(status_code=304, headers=headers)
-        headers["Content-Type"] = self.media_type
-        # No q values: every browser sends plain names, and what is not understood gets the plain file.
-        encodings = [name.strip() for name in request.headers.get("accept-encoding", "").split(",")]
-        if "gzip" in encodings:
-            return Response(self.packed, headers={**headers, "Content-Encoding": "gzip"})
-        return Response(self.body, headers=headers)
-
-
 def page_routes(*, ws_path: str, auth: str, tile_url: str) -> list[Route]:
     """`/` and `/static/...`. The page learns where the WebSocket is, whether it needs a token, where tiles are."""
     policy = content_security_policy(tile_url)
 
-    def file(body: bytes, media_type: str) -> _File:
-        etag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-        return _File(body, gzip.compress(body, mtime=0), media_type, etag, policy)
+    def file(body: bytes, media_type: str) -> File:
+        return File(body, media_type, {"Content-Security-Policy": policy})
 
     folder = resources.files("actors.dashboard")
     index = folder.joinpath("index.html").read_text("utf-8")

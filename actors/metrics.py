@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from actors.errors import RejectionCode
 from actors.messages import Tally
 
 COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -25,6 +26,13 @@ class Metrics:
         self.messages_received = counter("messages_received_total", "MQTT messages taken from the broker")
         self.acks = counter("acks_total", "MQTT messages acknowledged")
         self.messages_unacked = gauge("messages_unacked", "QoS 1 messages taken and not yet acknowledged")
+        self.oldest_unacked_seconds = gauge(
+            "oldest_unacked_seconds",
+            "Age of the oldest message taken and not yet acknowledged, since its arrival; or 0",
+        )
+        self.in_flight_ratio = gauge(
+            "in_flight_ratio", "Part of what may be in flight (fixes, bytes or messages) that is; at 1 nothing is read"
+        )
         self.session_lost = counter("mqtt_session_lost_total", "Times that the broker had forgotten our session")
 
         self.fixes_received = counter("fixes_received_total", "Fixes received; an unparsable message counts as one")
@@ -32,6 +40,8 @@ class Metrics:
         self.fixes_committed = counter("fixes_committed_total", "Fixes whose row was new in PostgreSQL")
         self.fixes_duplicate = counter("fixes_duplicate_total", "Fixes whose row was there already")
         self.fixes_rejected = counter("fixes_rejected_total", "Fixes rejected, their rejection durable", "code")
+        for code in RejectionCode:  # a counter that is first seen at 1 has not increased, to Prometheus
+            self.fixes_rejected.labels(code=code)
         self.fixes_late = counter("fixes_late_total", "Fixes that arrived past the stale threshold")
         self.fixes_spooled = gauge("fixes_spooled", "Fixes in the spool, waiting for PostgreSQL")
         self.fixes_in_flight = gauge("fixes_in_flight", "Fixes received and not yet durable")
@@ -55,6 +65,8 @@ class Metrics:
             buckets=ARRIVAL_BUCKETS_S,
             registry=registry,
         )
+
+        ProcessCollector(registry=registry)  # process_...: memory, CPU, file descriptors, start time
 
     def count(self, tally: Tally) -> None:
         """Add what became of rows."""

@@ -234,6 +234,7 @@ class Reader:
             # A broker that keeps to receive_maximum sends no more by itself: there is nothing to hold.
             ledger.messages_unacked / (min(self.receive_maximum, MAX_UNACKED) + 1),
         )
+        self.metrics.in_flight_ratio.set(part)
         if not self._holding and part >= 1:
             self._holding = True
             self.link.hold(True)
@@ -247,8 +248,7 @@ class Reader:
             await trio.sleep(STUCK_S / 10)
             if trio.current_time() - began > STUCK_S / 2:
                 continue  # we were stopped ourselves, or the machine slept: nothing has had its time
-            oldest = self.desk.ledger.oldest_opened_at()
-            waited_s = 0.0 if oldest is None else trio.current_time() - oldest
+            waited_s = self.desk.ledger.oldest_waited_s(trio.current_time())
             if waited_s > STUCK_S and self.health.components["postgres"].up and not self._stopping:
                 log.error("a message is stuck, reconnecting to have it sent again", waited_s=round(waited_s))
                 self.link.reconnect()

@@ -107,6 +107,7 @@ async def keep_running(
     Raises what the first start raised when `first_start_must_succeed`.
     """
     spec = child.spec
+    restarts = metrics.actor_restarts.labels(actor=spec.kind)
     first = True
     try:
         with child.scope:
@@ -143,7 +144,7 @@ async def keep_running(
                 child.state = State.BACKING_OFF
                 await trio.sleep(wait_s)
                 child.restarts += 1
-                metrics.actor_restarts.labels(actor=spec.kind).inc()
+                restarts.inc()
     finally:
         if child.state is not State.PARKED:
             child.state = State.STOPPED

@@ -27,6 +27,7 @@ from actors.health import Health
 from actors.listener import Listener
 from actors.metrics import Metrics
 from actors.settings import Settings
+from tests.described import check_frame
 
 SECRET = "a secret of at least thirty-two bytes"
 NOW_MS = 1_751_357_730_000
@@ -204,8 +205,7 @@ class Dashboard:
 
     async def receive(self) -> dict[str, Any]:
         with trio.fail_after(WITHIN_S):
-            event: dict[str, Any] = json.loads(await self.connection.get_message())
-        return event
+            return check_frame(await self.connection.get_message())
 
     async def ask(self, event: str, data: object = None, **more: object) -> dict[str, Any]:
         await self.send(event, data, **more)

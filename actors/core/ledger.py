@@ -86,6 +86,6 @@ class Ledger:
         """Nothing is waiting to be settled, and every acknowledgement was handed out."""
         return not self._entries and not self._order
 
-    def oldest_opened_at(self) -> float | None:
-        """When the oldest message of the present epoch that is not acknowledged came; None when there is none."""
-        return self._order[0].opened_at if self._order else None
+    def oldest_waited_s(self, now: float) -> float:
+        """How long the oldest message of the present epoch that is not acknowledged waits; 0 when there is none."""
+        return now - self._order[0].opened_at if self._order else 0.0

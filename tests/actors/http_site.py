@@ -22,6 +22,7 @@ from actors.health import Health
 from actors.http_api import build_app
 from actors.metrics import Metrics
 from actors.settings import Settings
+from tests.described import check_http
 from tests.making import BASE_MS, make_fix
 
 NOW_MS = BASE_MS + 5_000
@@ -191,12 +192,15 @@ class Site:
         start, *pieces = sent
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), names
-        return Answer(
+        answer = Answer(
             start["status"],
             {name.decode(): value.decode() for name, value in start["headers"]},
             b"".join(piece.get("body", b"") for piece in pieces),
             bool(pieces) and not pieces[-1].get("more_body", False),
         )
+        if answer.whole:
+            check_http(method, target, answer.status, answer.headers, answer.body)
+        return answer
 
 
 @attrs.define

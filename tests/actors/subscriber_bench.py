@@ -18,6 +18,7 @@ from actors.metrics import Metrics
 from actors.settings import WsSettings
 from actors.subscriber import Ending, Subscriber
 from tests.dashboards import FakeHistory, FakeRaces
+from tests.described import check_frame
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -86,7 +87,7 @@ class FakeSocket:
     def take(self) -> list[dict[str, Any]]:
         """Events sent since the last call."""
         frames, self.sent = self.sent, []
-        return [json.loads(frame[frame.index(b"{") :]) for frame in frames]
+        return [check_frame(frame[frame.index(b"{") :]) for frame in frames]
 
 
 @attrs.define(eq=False)

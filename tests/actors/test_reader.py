@@ -194,8 +194,10 @@ async def test_holds_the_socket_when_the_broker_sends_more_than_receive_maximum(
         w.broker.publish(payload(at_s=9))
         await wait_all_tasks_blocked()
         assert w.link.holds == [True], "settled, but the first one keeps their acknowledgements back"
+        assert w.count("in_flight_ratio") == 1
         await w.settle(first)
         assert w.link.holds == [True, False]
+        assert w.count("in_flight_ratio") == 0.1, "the last one, of at most 9"
         assert w.broker.acknowledged == list(range(1, 10))
 
 

@@ -16,12 +16,12 @@ def test_acks_wait_for_the_entry_before() -> None:
     assert (ledger.fixes_in_flight, ledger.bytes_in_flight, ledger.messages_unacked) == (6, 150, 3)
     ledger.settle([(second, 0), (second, 1)])
     assert ledger.take_acks() == ()
-    assert ledger.oldest_opened_at() == 0.0
+    assert ledger.oldest_waited_s(5.0) == 5.0
     ledger.settle([(first, 0)])
     assert ledger.take_acks() == (1, 2, 3)
     assert ledger.take_acks() == ()
     assert ledger.idle
-    assert ledger.oldest_opened_at() is None
+    assert ledger.oldest_waited_s(5.0) == 0.0
     assert (ledger.fixes_in_flight, ledger.bytes_in_flight, ledger.messages_unacked) == (0, 0, 0)
 
 
@@ -138,7 +138,7 @@ class LedgerModel(RuleBasedStateMachine):
         assert self.ledger.messages_unacked == sum(len(ids) for _, ids, _ in self.order)
         assert self.ledger.bytes_in_flight == sum(self.payload[number] for number, parts in self.open.items() if parts)
         assert self.ledger.idle == (not self.order and not any(self.open.values()))
-        assert self.ledger.oldest_opened_at() == (self.order[0][2] if self.order else None)
+        assert self.ledger.oldest_waited_s(self.now) == (self.now - self.order[0][2] if self.order else 0)
 
 
 TestLedgerModel = LedgerModel.TestCase

@@ -16,6 +16,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from actors.drivers.addresses import PostgresAddress, RedisAddress
+from tests.described import check_frame
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISOR = str(ROOT / "supervisor.py")
@@ -185,7 +186,7 @@ class Dashboard:
     async def listen(self) -> None:
         try:
             while True:
-                self._take(json.loads(await self.ws.get_message()))
+                self._take(check_frame(await self.ws.get_message()))
                 self._changed.set()
                 self._changed = trio.Event()
         except ConnectionClosed as closed:

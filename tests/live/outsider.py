@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from actors.drivers.addresses import PostgresAddress
+from tests.described import check_frame, check_http
 from tests.servers import Server
 
 SECRET = "the outsiders' secret, of more than 32 bytes"
@@ -135,7 +136,10 @@ class Place:
                 if upgrading and received.startswith(b"HTTP/1.1 101") and b"\r\n\r\n" in received:
                     break
         await trio.aclose_forcefully(stream)
-        return _answer(bytes(received))
+        answer = _answer(bytes(received))
+        if not upgrading:
+            check_http(method, target, answer.status, answer.headers, answer.body)
+        return answer
 
     async def handshake(
         self,
@@ -236,9 +240,7 @@ class Client:
 
     async def receive(self, within_s: float = 10) -> Json:
         with trio.fail_after(within_s):
-            message: Json = json.loads(await self.socket.get_message())
-        assert set(message) - {"id"} == {"event", "data"}
-        return message
+            return check_frame(await self.socket.get_message())
 
     async def ask(self, event: str, data: Mapping[str, object] | None = None, **more: object) -> Json:
         """The next message after this request."""

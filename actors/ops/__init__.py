@@ -1,0 +1,1 @@
+"""For Prometheus and Grafana: alert rules and a dashboard over the metrics of actors/metrics.py, served at /ops/."""
