@@ -121,6 +121,21 @@ async def test_dashboards_are_pinged_and_stay(
         assert json.loads(await connection.get_message())["event"] == "races"
 
 
+async def test_pongs_are_seen_while_questions_wait_for_their_answers(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's reader stands still, and with it the pongs, once nobody takes the messages that it has read."""
+    async with running(monkeypatch) as bench:
+        cast(FakeHistory, bench.listener.history).gate = gate = trio.Event()
+        connection = await bench.dashboard()
+        for _ in range(5):
+            await connection.send_message('{"event": "get_history", "data": {"raceId": "R1"}}')
+        await trio.sleep(10 * 20)
+        gate.set()
+        for _ in range(5):
+            assert json.loads(await connection.get_message())["event"] == "history"
+
+
 class Deaf(trio.abc.Stream):
     """A client's stream that stops reading once it is connected."""
 

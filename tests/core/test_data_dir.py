@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,9 @@ def test_the_limit_counts_bytes(letter: str, tmp_path: Path) -> None:
     room = UNIX_PATH_BYTES - len(os.fsencode(tmp_path / "x" / "s.sock")) + 1
     fits = tmp_path / (letter * (room // len(letter.encode())))
     longer = fits.with_name(fits.name + letter)
+    fits.mkdir()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(os.fsencode(socket_path(fits, "s.sock")))
     assert socket_path(fits, "s.sock").parent == fits
     outside = socket_path(longer, "s.sock")
     outside.parent.rmdir()
