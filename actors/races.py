@@ -220,9 +220,6 @@ class Races:
 
     def _race_parked(self, cell: RaceCell) -> None:
         cell.restored = False  # what comes while it is parked only reaches history
-        if cell.held is not None:
-            self._store(cell.held)
-        cell.next_message(None)
         for message in cell.mailbox.take_all():
             match message:
                 case Subscribe(outbox=outbox, request_id=request_id, resync=resync):

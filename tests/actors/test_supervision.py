@@ -125,7 +125,7 @@ async def test_excused_crashes_do_not_count(autojump_clock: MockClock) -> None:
 
 async def test_first_start_that_fails_is_a_failed_boot(autojump_clock: MockClock) -> None:
     child = child_of(Actor("crash before started"))
-    with pytest.RaisesGroup(pytest.RaisesGroup(ValueError)):
+    with pytest.RaisesGroup(pytest.RaisesGroup(ValueError)), trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(keep_running, child, Metrics())
     assert child.state is State.STOPPED

@@ -12,7 +12,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from actors.drivers import mqtt_thread
+from actors.drivers import mqtt_connection, mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.errors import NotStarted
 from actors.messages import Connected, Disconnected, SubscriptionRefused, TakenOver
@@ -91,6 +91,14 @@ async def test_silent_broker(tmp_path: Path) -> None:
         broker.answers = False
         assert await desk.disconnected() == Disconnected(1, "no answer from the broker for 1 s")
         assert not desk.all(SubscriptionRefused)
+
+
+async def test_no_answer_to_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_connection, "CONNACK_TIMEOUT_S", 0.3)
+    async with scripted_broker() as broker:
+        broker.connack = None
+        async with running(link_to(broker.port, tmp_path)) as desk:
+            assert (await desk.disconnected()).reason.startswith("no answer to CONNECT within 0.3 s")
 
 
 async def test_pings_go_on_and_are_not_missed_while_held(tmp_path: Path) -> None:
