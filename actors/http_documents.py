@@ -65,7 +65,7 @@ def _described(name: str) -> dict[str, Any]:
 
 
 def _bare(document: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any]:
-    """A response as HEAD gets it: without its body."""
+    """A response as HEAD gets it: without its body, and what can be had from there."""
     if "$ref" in response:
         response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
-    return {key: value for key, value in response.items() if key != "content"}
+    return {key: value for key, value in response.items() if key not in ("content", "links")}

@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from actors.core import problem, requests
-from actors.core.cursor import LENGTH, encode_cursor
+from actors.core.cursor import LENGTH, decode_cursor, encode_cursor
 from actors.core.export import FORMATS
 from actors.core.fix import STATUSES
 from actors.core.judge import MAX_ID, normal_id
@@ -105,11 +105,16 @@ def test_a_moment_is_described_as_it_is_read(text: str) -> None:
         assert valid("Moment", text) == (parse_ms(text) is not None)
 
 
-@given(st.integers(0, 253_402_300_799_999))
+@given(st.integers(-58_000_000_000_000, 215_000_000_000_000))  # of the years 132 to 8783
 def test_what_is_written_is_as_described(ms: int) -> None:
     assert valid("Timestamp", format_ms(ms))
     assert valid("Cursor", encode_cursor((ms * 1000, bytes(16))))
     assert len(encode_cursor((ms * 1000, bytes(16)))) == LENGTH
+
+
+@given(st.from_regex(SCHEMAS["Cursor"]["pattern"], fullmatch=True))
+def test_a_cursor_as_described_can_be_read(text: str) -> None:
+    decode_cursor(text)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
