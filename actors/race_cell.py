@@ -21,12 +21,13 @@ class Mailbox:
     """The messages for one race, in order.
 
     A message is taken and done in one step, so it is either here or done. A channel would hand it to the waiting task
-    first, which may have been cancelled by the time it runs.
+    first, which may have been cancelled by the time it runs. One task waits, which costs half of a ParkingLot: with
+    1,000 races each message is a wake-up of its own.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[RaceMessage] = deque()
-        self._reader = trio.lowlevel.ParkingLot()
+        self._reader: trio.lowlevel.Task | None = None  # asleep in `wait`
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -34,12 +35,15 @@ class Mailbox:
     def post(self, message: RaceMessage) -> None:
         """Never blocks."""
         self._waiting.append(message)
-        self._reader.unpark_all()
+        if self._reader is not None:
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
 
     async def wait(self) -> None:
-        """Until there is something to take."""
-        while not self._waiting:
-            await self._reader.park()
+        """Until there is something to take. For one task at a time."""
+        if not self._waiting:
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
 
     def take(self) -> RaceMessage | None:
         """The oldest message."""
@@ -50,6 +54,10 @@ class Mailbox:
         messages = list(self._waiting)
         self._waiting.clear()
         return messages
+
+    def _stop_waiting(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @attrs.define(eq=False)
