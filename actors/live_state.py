@@ -58,7 +58,7 @@ class LiveMailbox:
             if held is None or position.force:
                 self.waiting[key] = position
             elif fix.rank > held.fix.rank or held.gone:
-                self.waiting[key] = attrs.evolve(position, force=held.force)
+                self.waiting[key] = LivePosition(fix, held.force, position.gone)
         self._wake.set()
 
     def take(self, limit: int) -> list[LivePosition]:
@@ -74,7 +74,7 @@ class LiveMailbox:
             if held is None:
                 self.waiting[key] = position
             elif position.force and not held.force:  # what is in Redis may be greater than both
-                self.waiting[key] = attrs.evolve(held, force=True)
+                self.waiting[key] = LivePosition(held.fix, True, held.gone)
             elif not held.force and position.fix.rank > held.fix.rank:
                 self.waiting[key] = position
 

@@ -1,5 +1,8 @@
 """Every message that crosses a mailbox. One union per mailbox; docstrings say who sends, who receives.
 
+Frozen attrs, but for the three of which one is made for each fix or each race that a wake-up brings: a msgspec Struct
+takes 0.1 µs instead of 0.5 or more.
+
 No hot mailbox can be full: the reader stops reading the broker's socket at `[postgres] queue_rows` fixes or 64 MiB
 in flight, so what all mailboxes together hold is bounded there, at the source, and sending never blocks.
 """
@@ -10,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
+import msgspec
 
 if TYPE_CHECKING:
     from actors.core.fix import Fix, Rejection
@@ -105,8 +109,7 @@ ParcelId: TypeAlias = tuple[int, int]
 """(ledger entry, part of it)"""
 
 
-@attrs.frozen
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True, gc=False):
     """What is settled as a whole: fixes of one race in one ledger entry (at most about `batch_rows`), or rejections.
 
     A race that finds a poison fix moves it from `fixes` to `rejections`, so that the sum of both never changes.
@@ -121,8 +124,7 @@ class Parcel:
 # --- to a race -------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class FixesArrived:
+class FixesArrived(msgspec.Struct, frozen=True, gc=False):
     """Reader (by way of the directory) to race."""
 
     parcel: Parcel
@@ -179,8 +181,7 @@ PersistenceMessage: TypeAlias = Parcel
 # --- to live state ---------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class LivePosition:
+class LivePosition(msgspec.Struct, frozen=True, gc=False):
     """Race to live state: this participant's newest position. `force` replaces even a greater one (CONTRACT 4)."""
 
     fix: Fix

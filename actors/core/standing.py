@@ -11,12 +11,12 @@ import heapq
 from collections.abc import Collection, Iterable, Sequence
 
 import attrs
+import msgspec
 
 from actors.core.fix import STOPPED, Fix
 
 
-@attrs.frozen
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A new live position."""
 
     fix: Fix

@@ -1,11 +1,12 @@
 """Positions and events as JSON bytes (CONTRACT section 6): encoded once per change, shared by every dashboard.
 
-Everything that is built here is joined from ready-made bytes; only ids, codes and messages go through the encoder.
+A position is one struct through the encoder; what is built around positions is joined from ready-made bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,10 +19,6 @@ RequestId = str | int | None
 E7 = 10_000_000  # coordinates are kept as integers of 1e-7 degree
 
 _encoder = msgspec.json.Encoder()
-_STATUS_JSON = tuple(_encoder.encode(status) for status in STATUSES)
-_POSITION = (
-    b'{"participantId":%b,"raceId":%b,"latitude":%b,"longitude":%b,"timestamp":"%b","receivedAt":"%b","status":%b%b'
-)
 _FIN_TEXT = b"\x81"  # RFC 6455 section 5.2: FIN set, opcode 1
 
 
@@ -30,22 +27,39 @@ def quoted(value: str) -> bytes:
     return _encoder.encode(value)
 
 
+class _Position(msgspec.Struct, gc=False, rename="camel"):
+    """The object's members, in their order; UNSET ones do not appear."""
+
+    participant_id: str
+    race_id: str
+    latitude: float
+    longitude: float
+    timestamp: str
+    received_at: str
+    status: str
+    stale: bool | msgspec.UnsetType
+    corrected: bool | msgspec.UnsetType = msgspec.UNSET
+
+
 def position_json(fix: Fix, stale: bool | None, corrected: bool = False) -> bytes:
     """One position as a JSON object. `stale` None leaves the key out (Redis); `corrected` appears only when true."""
-    tail = b"}" if stale is None else b',"stale":true}' if stale else b',"stale":false}'
-    if corrected:
-        tail = tail[:-1] + b',"corrected":true}'
-    # An int divided by 1e7 is the double nearest to it, so it prints with at most 7 decimals.
-    return _POSITION % (
-        _encoder.encode(fix.participant_id),
-        _encoder.encode(fix.race_id),
-        _encoder.encode(fix.lat_e7 / E7),
-        _encoder.encode(fix.lon_e7 / E7),
-        format_ms(fix.timestamp_ms).encode(),
-        format_ms(fix.arrived_ms).encode(),
-        _STATUS_JSON[fix.status],
-        tail,
+    return _encoder.encode(
+        _Position(
+            fix.participant_id,
+            fix.race_id,
+            # An int divided by 1e7 is the double nearest to it, so it prints with at most 7 decimals.
+            fix.lat_e7 / E7,
+            fix.lon_e7 / E7,
+            format_ms(fix.timestamp_ms),
+            _arrival_text(fix.arrived_ms),
+            STATUSES[fix.status],
+            msgspec.UNSET if stale is None else stale,
+            True if corrected else msgspec.UNSET,
+        )
     )
+
+
+_arrival_text = lru_cache(maxsize=1024)(format_ms)  # fixes that came together have the same
 
 
 def update_event(position: bytes) -> bytes:
