@@ -18,7 +18,7 @@ from actors.drivers import migration, pgbinary
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect, within
 from actors.drivers.table_check import check_session, check_table
-from actors.errors import StoreMisconfigured
+from actors.errors import RowRefused, StoreMisconfigured
 
 log = structlog.get_logger("postgres")
 
@@ -167,7 +167,8 @@ class PostgresWriter:
             connection = await self._connected()
             with within(deadline_s):
                 try:
-                    yield connection
+                    async with _is_the_table_to_blame(connection):
+                        yield connection
                 except StoreMisconfigured:
                     # The next call looks at the whole set-up again, and finds it mended or says what is wrong.
                     await self.aclose()
@@ -199,6 +200,16 @@ class PostgresWriter:
             await migration.apply(connection)
         with within(CALL_S):
             await check_table(connection)
+
+
+@asynccontextmanager
+async def _is_the_table_to_blame(connection: Connection) -> AsyncIterator[None]:
+    """A column that a DBA made narrower refuses some rows and takes others: that is no fault of the rows."""
+    try:
+        yield
+    except RowRefused:
+        await check_table(connection)
+        raise
 
 
 def storable(text: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -28,14 +29,14 @@ class Viewer(RawSocket):
     """One dashboard."""
 
     @classmethod
-    async def knock(cls, port: int, receive_bytes: int) -> tuple[Self, int]:
+    async def knock(cls, port: int, receive_bytes: int, lasts_s: int = 3600) -> tuple[Self, int]:
         """Try to open it once: the status."""
         plain = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_bytes:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         await plain.connect(("127.0.0.1", port))
         viewer = cls(trio.SocketStream(plain))
-        return viewer, await viewer.open(request(Authorization=f"Bearer {token()}"))
+        return viewer, await viewer.open(request(Authorization=f"Bearer {token(exp=int(time.time()) + lasts_s)}"))
 
     async def vanish(self) -> None:
         """RST, unless it is gone already."""
@@ -115,10 +116,13 @@ class RaceDay:
         self.live.update(self.sent[-self.participants :])
         await trio.to_thread.run_sync(self.at.send_all, [("tracking/x/position", one) for one in fixes])
 
-    async def come(self, receive_bytes: int = 0) -> Viewer:
-        """A dashboard that tries until it is let in. `receive_bytes` makes the kernel's buffer of it small."""
+    async def come(self, receive_bytes: int = 0, lasts_s: int = 3600) -> Viewer:
+        """A dashboard that tries until it is let in. `receive_bytes` makes the kernel's buffer of it small.
+
+        `lasts_s` is how long its token is good.
+        """
         while True:
-            viewer, status = await Viewer.knock(self.at.port, receive_bytes)
+            viewer, status = await Viewer.knock(self.at.port, receive_bytes, lasts_s)
             self.viewers.append(viewer)
             if status == 101:
                 return viewer

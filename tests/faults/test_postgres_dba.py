@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, race_day
+from tests.live.expected import fix, now_ms
 from tests.live.station import conninfo, until
 
 pytestmark = pytest.mark.live
@@ -85,6 +86,22 @@ def test_a_table_in_partitions(own: Own) -> None:
         day.check()
         assert day.metric("fixes_rejected_total") == 0
     own.sql("drop table tracking_positions")
+
+
+def test_a_column_made_narrower(own: Own) -> None:
+    """It takes most rows and refuses some: none of them is at fault."""
+    with own.race("narrow", rate=200) as day:
+        own.sql("alter table tracking_positions alter column longitude type numeric(9, 7)")
+        far = fix("far", "P1", now_ms(), longitude=120.5)
+        own.at.send([fix("far", "P2", now_ms()), far])
+        day.takes_nothing(why="column longitude is numeric(9,7)")
+        own.sql("alter table tracking_positions alter column longitude type numeric(10, 7)")
+        day.check()
+        assert own.sql("select participant_id from tracking_positions where race_id = 'far' order by 1") == [
+            ("P1",),
+            ("P2",),
+        ]
+        assert day.metric("fixes_rejected_total") == 0
 
 
 @contextmanager
