@@ -261,15 +261,18 @@ async def test_a_removed_topic_is_remembered_until_the_broker_has_unsubscribed_i
         assert known.read_text() == '{"tracking-backend":["old/#","t/#"]}'
 
 
-async def test_a_topic_is_unsubscribed_only_in_a_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("session", "unsubscribed"), [(True, ["old/#"]), (False, [])])
+async def test_a_topic_is_unsubscribed_only_in_a_session(
+    tmp_path: Path, session: bool, unsubscribed: list[str]
+) -> None:
     (tmp_path / "mqtt_topics.json").write_text('{"tracking-backend":["old/#","t/#"],"other":["x"]}')
     async with scripted_broker() as broker:
-        broker.accept(session_present=True)
+        broker.accept(session_present=session)
         link = link_to(broker.port, tmp_path)
         async with running(link) as desk:
             side = await broker.connected()
             await side.subscribed.wait()
-            assert side.unsubscribed == ["old/#"]
+            assert side.unsubscribed == unsubscribed
             await side.publish(b"t/a", b"x", qos=1, packet_id=1)  # after SUBACK and UNSUBACK
             await desk.until(lambda: len(desk.messages) == 1)
         assert (tmp_path / "mqtt_topics.json").read_text() == '{"tracking-backend":["t/#"],"other":["x"]}'
