@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,25 +19,25 @@ from tests.live.spool_child import PLENTY
 from tests.making import make_fix
 
 
-@pytest.fixture(autouse=True)
-async def everybodys_threads_are_taken() -> AsyncIterator[None]:
+@asynccontextmanager
+async def everybodys_threads_taken() -> AsyncIterator[None]:
     limiter = trio.to_thread.current_default_thread_limiter()
     limiter.total_tokens = 1
     async with limiter:
-        yield
+        with trio.fail_after(5):
+            yield
 
 
 async def test_mqtt(tmp_path: Path) -> None:
     async with scripted_broker() as broker:
         link = MqttLink(SETTINGS, BrokerAddress("127.0.0.1", broker.port), tmp_path)
-        async with running(link) as desk:
-            with trio.fail_after(5):
-                await desk.connected()
+        async with everybodys_threads_taken(), running(link) as desk:
+            await desk.connected()
 
 
 async def test_the_spool(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.sqlite", PLENTY)
-    with trio.fail_after(5):
+    async with everybodys_threads_taken():
         await spool.open()
         assert await spool.put([make_fix()], []) == 1
         await spool.aclose()
@@ -45,5 +46,6 @@ async def test_the_spool(tmp_path: Path) -> None:
 @pytest.mark.live
 async def test_redis(redis_process: tuple[RedisAddress, int]) -> None:
     store = RedisStore(redis_process[0], "node-1", 600)
-    await store.ping()
-    await store.aclose()
+    async with everybodys_threads_taken():
+        await store.ping()
+        await store.aclose()
