@@ -35,13 +35,13 @@ const refused = new Set(); // ids of races that the server would not show: not t
 let drawnVersion = -1;
 let drawnAt = 0;
 let noticeTimer = 0;
-let told = ["waiting", "Starting"]; // of the connection: its state, and in words
+let told = { state: "waiting", text: "Starting" }; // of the connection
 let noRaces = "Loading …"; // what is said where there is no race to show
 
 const connection = new Connection(setting("path"), setting("auth") === "off", {
-  state: (...news) => {
-    told = news;
-    showState(...told, replay.race !== null);
+  state: (state, text, silence) => {
+    told = { state, text, silence };
+    showState(told, replay.race !== null);
   },
   opened,
   message: receive,
@@ -171,7 +171,7 @@ function showRace() {
   list.show(shown);
   element("live").dataset.mode = replay.race ? "replay" : "live";
   document.title = race ? `${race.id} · Race tracking` : "Race tracking";
-  showState(...told, replay.race !== null);
+  showState(told, replay.race !== null);
   refresh();
 }
 

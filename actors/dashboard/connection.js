@@ -15,14 +15,14 @@ const TOKEN = /^[\w.~+-]+$/;
 export class Connection {
   #path;
   #open; // no token is needed
-  #told; // {state(name, text), see state.js, opened(), message(object), tokenNeeded(reason)}
+  #told; // {state(name, text, silence in ms), opened(), message(object), tokenNeeded(reason)}
   #socket = null;
   #retryTimer = 0;
   #openTimer = 0; // a handshake on a bad line may hang for minutes
   #retries = 0;
   #requests = 0;
   #due = new Map(); // request id without an answer yet -> how long a silence it excuses
-  #heardAt = 0; // performance.now() of the last message, or of the question that broke a silence
+  #heardAt = performance.now(); // of the last message, or of the question that broke a silence
   #waitingForToken = false;
   #pending = new Map(); // request id -> {resolve, reject}
 
@@ -40,8 +40,7 @@ export class Connection {
     if (!token && !this.#open) return this.#askForToken("");
     if (token && !TOKEN.test(token)) return this.#askForToken("This is not a token.");
     this.#waitingForToken = false;
-    if (this.#retries) this.#told.state("lost", "Connecting again");
-    else this.#told.state("waiting", "Connecting");
+    if (!this.#retries) this.#told.state("waiting", "Connecting");
     const url = new URL(this.#path, location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, token ? ["tracking.v1", `bearer.${token}`] : ["tracking.v1"]);
@@ -129,7 +128,7 @@ export class Connection {
     this.#leave();
     const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#retries);
     this.#retries += 1;
-    this.#told.state("lost", "Connection lost, trying again");
+    this.#told.state("lost", "Connection lost, trying again", performance.now() - this.#heardAt);
     clearTimeout(this.#retryTimer);
     // Jitter: after a restart of the server not every page comes in the same moment.
     this.#retryTimer = setTimeout(() => this.connect(), most * (0.5 + Math.random() / 2));

@@ -137,9 +137,9 @@ function drawSpeeds(canvas, speeds) {
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const most = Math.max(...speeds, 1);
-  const words = `Speed over the recent track, up to ${(most * 3.6).toFixed(0)} km/h`;
-  canvas.setAttribute("aria-label", words);
-  setText(element("panel-chart-words"), words);
+  const words = `at most ${(most * 3.6).toFixed(0)} km/h`;
+  canvas.setAttribute("aria-label", `Speed over the recent track, ${words}`);
+  setText(element("panel-chart-words"), `Speed, ${words}`);
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.strokeStyle = context.fillStyle = getComputedStyle(canvas).color;

@@ -13,7 +13,7 @@ const BEHIND_MS = 600000; // of race time: kept, and loaded before a moment that
 const WAIT_MS = 250;
 const STEP_MOST_MS = 500; // of watching: a tab in the background is not drawn, and its replay stands still
 const AGAIN_MS = 2000; // after a failure
-const WATCHED_S = 90; // the speed at first: the whole race takes about so long
+const WATCHED_S = 60; // the speed at first: the whole race takes about so long
 
 const element = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });

@@ -46,7 +46,7 @@ def test_it_connects_again_after_a_restart_without_a_reload_or_a_flicker(own: St
                 window.fewest = Math.min(window.fewest, rows);
               }, 20); true""")
         wait_for_text(tab, "#connection", "trying again")
-        wait_for_text(tab, "#stall", "this is how it was at")
+        wait_for_text(tab, "#stall", "No connection since ")
         assert not tab.run("document.getElementById('stall').hidden")
         with own.daemon() as running:
             own.send(fix(race, "P3", now_ms(), status="finished"))

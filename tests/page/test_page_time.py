@@ -116,6 +116,7 @@ def test_a_tab_that_froze_gets_everything_afterwards(at: Station, running: Runni
         at.send(fix(race, "P2", start, status="stopped"))
         until(lambda: len(running.live(race)) == 2)
         tab.call("Page.setWebLifecycleState", state="active")
+        tab.call("Emulation.setFocusEmulationEnabled", enabled=True)  # else the browser leaves it hidden
         shows(tab, ["P1", "P2"])
         # What the browser itself says when it closes the connection of a frozen page.
         console_is_quiet(tab, "Back-Forward Cache")
