@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from actors.commands.parser import build
 from actors.drivers.addresses import RedisAddress
 from actors.drivers.libpq import connect
 from actors.errors import RejectionCode
+from actors.http_documents import openapi
 from actors.settings import Secret
 from actors.settings_table import KEYS
 from tests.live.certificate import CERTIFICATE
@@ -307,6 +309,18 @@ def test_the_tables_name_what_there_is() -> None:
     assert table("For tracker developers: MQTT") == list(RejectionCode)
     listed = re.findall(r"^    (\w+) ", build().format_help().split("COMMAND\n")[1], re.MULTILINE)
     assert [row.split()[0] for row in table("Commands")] == listed
+
+
+def test_it_names_every_path_and_every_alert() -> None:
+    named = {
+        path.partition("?")[0]
+        for path in re.findall(r"^\| (`/.*?) \|", README, re.MULTILINE)
+        for path in re.findall(r"`(.*?)`", path)
+    }
+    described = set(openapi()["paths"]) - {"/static/{name}"}
+    assert named | {"/ops/grafana.json", "/ops/alerts.yml"} == described
+    alerts = re.findall(r"alert: (\w+)", resources.files("actors.ops").joinpath("alerts.yml").read_text("utf-8"))
+    assert set(re.findall(r"\bTracking[A-Z]\w+", README)) == set(alerts)
 
 
 def test_every_settings_key_it_names_exists() -> None:
