@@ -123,6 +123,11 @@ def test_promtool_takes_the_rules_and_the_queries(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="apt-get install prometheus")
+def test_promtool_has_nothing_to_say_about_the_metrics(tmp_path: Path) -> None:
+    assert _promtool("check", "metrics", folder=tmp_path, given=generate_latest(Metrics().registry).decode()) == ""
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="apt-get install prometheus")
 def test_each_rule_fires_in_its_trouble_alone(tmp_path: Path) -> None:
     def case(trouble: dict[str, str], firing: str) -> dict[str, Any]:
         series = [{"series": name, "values": values} for name, values in {**WORLD, **trouble}.items()]
@@ -141,7 +146,8 @@ def test_each_rule_fires_in_its_trouble_alone(tmp_path: Path) -> None:
     _promtool("test", "rules", "test.yml", folder=tmp_path)
 
 
-def _promtool(*arguments: str, folder: Path) -> None:
+def _promtool(*arguments: str, folder: Path, given: str = "") -> str:
     assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([PROMTOOL, *arguments], cwd=folder, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import trio
@@ -83,6 +84,19 @@ async def test_all_metrics_are_there(listed: Place) -> None:
     assert {"reader", "race", "persistence"} <= labels["tracking_mailbox_depth{actor}"]
     assert "R-" not in answer.body.decode()  # never races
     assert await listed.metric("commit_seconds_count") >= 1
+
+
+@pytest.mark.parametrize("path", ["/ops/alerts.yml", "/ops/grafana.json"])
+async def test_what_operators_load_names_metrics_that_are_there(listed: Place, path: str) -> None:
+    await listed.stored(fix(listed.race(), "P1", now_ms()))
+    text = (await listed.request(path)).body.decode()
+    named = set(re.findall(r"\b(?:tracking|process)_\w+", text))
+    assert len(named) > 10
+    # A reason is there once somebody was dropped for it.
+    there = {
+        re.sub("_(bucket|sum|count)$", suffix, name) for name, _ in await listed.samples() for suffix in ("", r"_\1")
+    }
+    assert named - there <= {"tracking_ws_dropped_total"}
 
 
 async def test_the_conservation_law(listed: Place) -> None:
