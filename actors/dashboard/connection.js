@@ -128,7 +128,7 @@ export class Connection {
     this.#leave();
     const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#retries);
     this.#retries += 1;
-    this.#told.state("lost", "Connection lost, trying again", performance.now() - this.#heardAt);
+    this.#told.state("lost", "Connection lost", performance.now() - this.#heardAt);
     clearTimeout(this.#retryTimer);
     // Jitter: after a restart of the server not every page comes in the same moment.
     this.#retryTimer = setTimeout(() => this.connect(), most * (0.5 + Math.random() / 2));

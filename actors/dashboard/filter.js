@@ -1,4 +1,5 @@
 // Which participants are shown: by status, by silence, by a piece of their name. Chips with counts, and a search field.
+// Who is stale counts as that and no longer as moving: nobody knows.
 
 import { STATUSES } from "./race.js";
 import { setText } from "./text.js";
@@ -27,10 +28,7 @@ export class Filter {
   }
 
   accepts = (entry) => {
-    if (this.#chosen.size) {
-      const status = this.#chosen.has(STATUSES[entry.status]);
-      if (!status && !(entry.stale && this.#chosen.has(STALE))) return false;
-    }
+    if (this.#chosen.size && !this.#chosen.has(entry.stale ? STALE : STATUSES[entry.status])) return false;
     return !this.#wanted || folded(entry.id).includes(this.#wanted);
   };
 

@@ -12,8 +12,9 @@ const RATIO_MOST = 2; // device pixels for a CSS pixel: more is not seen and cos
 const TRAILS_MOST = 250; // in view: beyond it trails would be a carpet
 const TRAILS_THIN = 60; // in view: from here on they are thinner
 const TAP_RADIUS = 20; // CSS pixels
-const FIT_PADDING = 56; // CSS pixels: what lies at the edges has its place there
-const FIT_SLACK = 0.12; // of the view: so that it does not have to be fitted again at once
+const FIT_PADDING = 56; // CSS pixels: what lies at the edges has its place there,
+const FIT_PADDING_MOST = 0.2; // of what is free: on a phone with an open panel that is little
+const FIT_SLACK = 0.12; // of the same: so that it does not have to be fitted again at once
 const FOLLOW_SCALE = 256 * 2 ** 15; // following begins at least so near
 
 export class MapView {
@@ -94,8 +95,9 @@ export class MapView {
     this.follow(false);
     this.#automatic = true;
     const bounds = this.#bounds();
-    const slack = FIT_SLACK * Math.min(this.camera.openWidth, this.camera.open);
-    if (bounds) this.camera.fit(bounds, Math.max(FIT_PADDING, slack), !this.#fitted);
+    const free = Math.min(this.camera.openWidth, this.camera.open);
+    const padding = Math.max(FIT_SLACK * free, Math.min(FIT_PADDING, FIT_PADDING_MOST * free));
+    if (bounds) this.camera.fit(bounds, padding, !this.#fitted);
     this.#fitted ||= bounds !== null;
     this.redraw();
   }

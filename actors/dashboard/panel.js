@@ -93,6 +93,7 @@ export class Panel {
     element("panel").hidden = !entry; // gone with a resync, or not there yet at this time of a replay
     if (!entry) return;
     element("panel").dataset.status = STATUSES[entry.status];
+    element("panel").classList.toggle("stale", entry.stale);
     setText(element("panel-status"), entry.stale ? `${STATUSES[entry.status]}, stale` : STATUSES[entry.status]);
     setText(element("panel-age"), age(serverNow() - entry.time));
     element("panel-age").title = dateAndTime(entry.time);

@@ -85,13 +85,13 @@ export class Race {
     return newest;
   }
 
-  // {total, stale, statuses: [count, ...]}
+  // {total, stale, statuses: [count of those that are not stale, ...]}
   counts() {
     const statuses = STATUSES.map(() => 0);
     let stale = 0;
     for (const entry of this.entries.values()) {
-      statuses[entry.status] += 1;
       if (entry.stale) stale += 1;
+      else statuses[entry.status] += 1;
     }
     return { total: this.entries.size, stale, statuses };
   }

@@ -14,7 +14,7 @@ export function showState({ state, text, silence }, replayed) {
   if (state !== "lost") lostAt = 0;
   else if (!lostAt) {
     lostAt = serverNow() - silence;
-    setText(element("stall"), `No connection since ${timeOfDay(lostAt)}`);
+    setText(element("stall"), `No connection since ${timeOfDay(lostAt)}: trying again`);
   }
   element("stall").hidden = !lostAt || replayed;
   element("token-form").hidden = state !== "refused";

@@ -45,7 +45,7 @@ def test_it_connects_again_after_a_restart_without_a_reload_or_a_flicker(own: St
                 const rows = document.querySelectorAll(".row:not([hidden])").length;
                 window.fewest = Math.min(window.fewest, rows);
               }, 20); true""")
-        wait_for_text(tab, "#connection", "trying again")
+        wait_for_text(tab, "#connection", "Connection lost")
         wait_for_text(tab, "#stall", "No connection since ")
         assert not tab.run("document.getElementById('stall').hidden")
         with own.daemon() as running:

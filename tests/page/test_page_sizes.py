@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.expected import STATUSES, fix, now_ms
+from tests.live.expected import STATUSES, fix, now_ms, utc
 from tests.live.station import Running, Station, until
 from tests.page.conftest import STALE_MS, Visit
 from tests.page.looking import ACCENT, settled_spot, shows, wait_for_text
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.live
 RACE = "R-sizes"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def everybody(at: Station, running: Running) -> list[str]:
     """One of each status in a row from west to east, and one who is stale."""
     start = now_ms()
@@ -24,7 +24,8 @@ def everybody(at: Station, running: Running) -> list[str]:
     ]
     fixes[-1] = fix(RACE, "silent", start - 2 * STALE_MS, longitude=8.05)
     at.send(fixes)
-    until(lambda: len(running.live(RACE)) == len(names))
+    newest = utc(start)
+    until(lambda: [live["timestamp"] for live in running.live(RACE).values()].count(newest) == len(STATUSES))
     return sorted(names)
 
 
