@@ -85,6 +85,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/tile_url.py                 where map tiles come from
   core/timestamps.py               moments as text and as Unix ms
   core/topic_filter.py             MQTT topic filters: which are valid, what they match
+  core/window.py                   changes on their way to dashboards: gathered, then cut into events
   core/wire.py                     positions and events -> JSON, once a change
 
 drivers: the only place with threads and client libraries.

@@ -33,14 +33,10 @@ from actors.messages import (
     Unsubscribe,
 )
 from actors.metrics import Metrics
-from actors.race_cell import RaceCell, joined_positions
+from actors.race_cell import RaceCell, snapshot_frame
 from actors.restore import Found
 
 log = structlog.get_logger("race")
-
-FRAME_BYTES = 256 * 1024
-"""Of positions in one frame, about: a window that has gathered as much is sent before its time, so that a burst
-reaches a dashboard's socket piece by piece instead of overflowing its outbox at once."""
 
 LOOK_S = 30.0
 """The wall clock may be set while somebody is about to become stale: it is looked at again after this long at most."""
@@ -125,16 +121,16 @@ class Race:
             case FixesArrived(parcel=parcel, stored=stored):
                 self._take_fixes(parcel, stored=stored)
             case PositionsFound(fixes=fixes):
-                self._go_live(self._without_poison(fixes))
+                self._go_live(self.cell.without_poison(fixes))
             case RowsRefused(fixes=fixes):
                 self.cell.refused.update(fix.id for fix in fixes)
                 self.live_state.post(self._instead_of(fixes))
                 self._doubted.set()
             case PositionsReadAgain(fixes=fixes):
-                self._correct(self._without_poison(fixes))
+                self._correct(self.cell.without_poison(fixes))
             case Subscribe(outbox=outbox):
                 self._flush_window()
-                frame = self._snapshot_frame(message)
+                frame = snapshot_frame(self.cell, self.clock(), message)
                 self.cell.outboxes[outbox] = None
                 outbox.snapshot(self.cell.race_id, frame, resync=message.resync)
             case Unsubscribe(outbox=outbox):
@@ -147,15 +143,11 @@ class Race:
         if cell.poisoned:
             bad = tuple(poison(parcel.fixes[i], "") for i in sorted(cell.poisoned))
             log.error("fix is poison", race=cell.race_id, fixes=len(bad))
-            parcel = Parcel(parcel.id, parcel.race_id, self._without_poison(parcel.fixes), parcel.rejections + bad)
+            parcel = Parcel(parcel.id, parcel.race_id, cell.without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
         cell.quiet_since = trio.current_time()
         if not stored:
             self.to_persistence.send_nowait(parcel)
-
-    def _without_poison(self, fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
-        poisoned = self.cell.poisoned
-        return tuple(fix for i, fix in enumerate(fixes) if i not in poisoned) if poisoned else fixes
 
     def _go_live(self, fixes: Sequence[Fix]) -> None:
         cell = self.cell
@@ -164,19 +156,16 @@ class Race:
         changes = cell.standing.changes(fixes, self.clock())
         if not changes:
             return
-        frames = [(c.fix, cell.encode(c.fix, c.stale)) for c in changes] if cell.outboxes else []
+        shown = [(c.fix.arrived_ms, cell.encode(c.fix, c.stale)) for c in changes] if cell.outboxes else []
         newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
         cell.standing.accept(changes)
         self.live_state.post(newest)
-        self._show(frames)
+        self._show(shown)
 
-    def _show(self, frames: list[tuple[Fix, bytes]]) -> None:
-        cell = self.cell
-        cell.window += frames
-        cell.window_bytes += sum(len(position) for _, position in frames)
-        if frames and cell.window_due == float("inf"):
-            cell.window_due = trio.current_time() + self.window_s
-        if cell.window_bytes >= FRAME_BYTES:
+    def _show(self, changes: list[tuple[int, bytes]]) -> None:
+        window = self.cell.window
+        window.add(changes, trio.current_time() + self.window_s)
+        if window.full:
             self._flush_window()
 
     def _instead_of(self, refused: Sequence[Fix]) -> list[LivePosition]:
@@ -196,12 +185,12 @@ class Race:
         goes_back = [last[fix.participant_id] for fix in refused if fix.participant_id in last]
         gone = [fix for fix in refused if fix.participant_id not in last]
         changes = cell.standing.as_live(goes_back, self.clock())
-        frames = [(c.fix, wire.position_json(c.fix, c.stale, corrected=True)) for c in changes]
+        shown = [(c.fix.arrived_ms, wire.position_json(c.fix, c.stale, corrected=True)) for c in changes]
         cell.standing.accept(changes)
         cell.standing.remove(fix.participant_id for fix in gone)
         self.live_state.post([LivePosition(fix, force=True) for fix in goes_back])
         self.live_state.post([LivePosition(fix, force=True, gone=True) for fix in gone])
-        self._show(frames if cell.outboxes else [])
+        self._show(shown if cell.outboxes else [])
         if gone:  # no position to send: dashboards learn it from a new snapshot
             self._flush_window()
             for outbox in cell.outboxes:
@@ -227,7 +216,7 @@ class Race:
         now_ms = self.clock()
         due_ms = cell.standing.next_due_ms()
         turned = cell.standing.turn_stale(now_ms) if due_ms is not None and due_ms <= now_ms else []
-        if turned or trio.current_time() >= cell.window_due:
+        if turned or trio.current_time() >= cell.window.due:
             self._flush_window()
         for fix in turned:
             event = wire.stale_event(cell.race_id, fix.participant_id, fix.timestamp_ms)
@@ -236,33 +225,14 @@ class Race:
     def _flush_window(self) -> None:
         """Send the changes of the window: each frame is built once and shared by all dashboards of the race."""
         cell = self.cell
-        window, parts = cell.window, 1 + cell.window_bytes // FRAME_BYTES
-        cell.window, cell.window_bytes, cell.window_due = [], 0, float("inf")
-        if not window or not cell.outboxes:
-            return
-        # Two or more in each frame, unless there is one alone or the window is 0.
-        size = 1 if self.window_s == 0 else max(2, math.ceil(len(window) / parts))
-        starts = list(range(0, len(window), size))
-        if size > 1 and len(window) - starts[-1] == 1 and len(starts) > 1:
-            starts.pop()
-        for start, end in zip(starts, [*starts[1:], len(window)], strict=True):
-            positions = [position for _, position in window[start:end]]
-            alone = len(positions) == 1
-            event = wire.update_event(positions[0]) if alone else wire.batch_event(cell.race_id, positions)
-            self._offer(wire.text_frame(event), window[start][0].arrived_ms)
+        for arrived_ms, event in cell.window.take(cell.race_id, one_each=self.window_s == 0):
+            self._offer(wire.text_frame(event), arrived_ms)
 
     def _offer(self, frame: bytes, arrived_ms: int | None) -> None:
         for outbox in self.cell.outboxes:
             outbox.update(self.cell.race_id, frame)
         if arrived_ms is not None and self.cell.outboxes:
             self.metrics.arrival_to_socket_seconds.observe(max(self.clock() - arrived_ms, 0) / 1000)
-
-    def _snapshot_frame(self, request: Subscribe) -> bytes:
-        return wire.text_frame(
-            wire.snapshot_event(
-                self.cell.race_id, joined_positions(self.cell), self.clock(), request.request_id, request.resync
-            )
-        )
 
     async def _restore(self) -> None:
         cell = self.cell
@@ -295,7 +265,7 @@ class Race:
 
     def _wake_at(self) -> float:
         cell = self.cell
-        wake = min(cell.window_due, self._retires_at())
+        wake = min(cell.window.due, self._retires_at())
         due_ms = cell.standing.next_due_ms()
         if due_ms is not None:
             wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))

@@ -12,7 +12,8 @@ from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
 from actors.core.standing import Standing
-from actors.messages import RaceMessage
+from actors.core.window import Window
+from actors.messages import RaceMessage, Subscribe
 
 log = structlog.get_logger("race")
 
@@ -68,9 +69,7 @@ class RaceCell:
     standing: Standing
     mailbox: Mailbox = attrs.field(factory=Mailbox)
     outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
-    window: list[tuple[Fix, bytes]] = attrs.field(factory=list)  # changes not yet sent, with their JSON
-    window_bytes: int = 0  # of that JSON
-    window_due: float = float("inf")  # trio's clock: when the window must be sent
+    window: Window = attrs.field(factory=Window)  # changes not yet sent
     quiet_since: float = 0.0  # trio's clock: the last fix
     restored: bool = False
     complete: bool = True  # False: some store did not answer, ask again
@@ -91,6 +90,11 @@ class RaceCell:
         position = wire.position_json(fix, stale)
         self.encoded[fix.participant_id] = (fix, stale, position)
         return position
+
+    def without_poison(self, fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
+        """Fixes of the message in hand, but for those that crash the race."""
+        poisoned = self.poisoned
+        return tuple(fix for i, fix in enumerate(fixes) if i not in poisoned) if poisoned else fixes
 
     def after_crash(self) -> RaceMessage | None:
         """Remember what was at fault, before the race runs again. Returns a message that nobody should try again."""
@@ -121,3 +125,9 @@ def joined_positions(cell: RaceCell) -> bytes:
         joined = b",".join([cell.encode(fix, pid in standing.stale) for pid, fix in standing.newest.items()])
         cell.snapshot = (standing.version, joined)
     return cell.snapshot[1]
+
+
+def snapshot_frame(cell: RaceCell, now_ms: int, request: Subscribe) -> bytes:
+    """The answer to a dashboard that subscribes."""
+    positions = joined_positions(cell)
+    return wire.text_frame(wire.snapshot_event(cell.race_id, positions, now_ms, request.request_id, request.resync))

@@ -12,7 +12,7 @@ from actors.core.fix import Fix
 from actors.core.standing import Change, Standing
 from actors.core.timestamps import format_ms
 from actors.messages import Subscribe
-from actors.race import Race
+from actors.race_cell import RaceCell, snapshot_frame
 from actors.races import DOWN_LIMIT_MESSAGES
 from actors.supervision import State
 from tests.actors.race_world import STALE_MS, world
@@ -112,14 +112,13 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
         w.route(make_fix())
         await wait_all_tasks_blocked()
         bad = w.watch()
-        real = Race._snapshot_frame
 
-        def broken(self: Race, request: Subscribe) -> bytes:
+        def broken(cell: RaceCell, now_ms: int, request: Subscribe) -> bytes:
             if request.outbox is bad.outbox:
                 raise KeyError("snapshot")
-            return real(self, request)
+            return snapshot_frame(cell, now_ms, request)
 
-        monkeypatch.setattr(Race, "_snapshot_frame", broken)
+        monkeypatch.setattr("actors.race.snapshot_frame", broken)
         good = w.watch()
         await trio.sleep(20)
         assert bad.events == []

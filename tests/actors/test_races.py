@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.core.timestamps import format_ms
-from actors.race import FRAME_BYTES
+from actors.core.window import EVENT_BYTES
 from actors.supervision import State
 from tests.actors.race_world import IDLE_S, STALE_MS, now_ms, world
 from tests.making import BASE_MS, make_fix
@@ -69,7 +69,7 @@ async def test_a_burst_leaves_in_frames_of_bounded_size(autojump_clock: MockCloc
         assert [u["timestamp"] for u in viewer.updates()] == [format_ms(f.timestamp_ms) for f in fixes]
         sizes = [len(entry["data"]["positions"]) for entry in viewer.events[1:]]
         assert min(sizes) >= 2
-        assert max(sizes) * 200 < 1.1 * FRAME_BYTES
+        assert max(sizes) * 200 < 1.1 * EVENT_BYTES
 
 
 async def test_unsubscribed_gets_no_more(autojump_clock: MockClock) -> None:
