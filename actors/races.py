@@ -9,6 +9,7 @@ Stops when cancelled; each race flushes its window.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -40,6 +41,9 @@ log = structlog.get_logger("races")
 
 DOWN_LIMIT_MESSAGES = 1_000
 """Kept for a race that is down; beyond it only the newest fix of each participant, and its dashboards get a resync."""
+
+EVICTED_PART = 100
+"""Of max_races, the hundredth part is evicted at once: to find the quietest every race has to be looked at."""
 
 STOPPED = "the live view is stopped"
 """What dashboards are told of a race that is parked."""
@@ -251,11 +255,16 @@ class Races:
         self._wake.set()
 
     def _evict_quietest(self) -> None:
-        """max_races bounds live state: the race that was quiet longest goes; its dashboards stay subscribed."""
-        cell = self.cells[min(self.children, key=lambda race_id: self.cells[race_id].quiet_since)]
-        child = self.children.pop(cell.race_id)
-        child.scope.cancel()
-        log.warning("max_races reached, quietest race evicted", race=cell.race_id, max_races=self.max_races)
+        """max_races bounds live state: the races that were quiet longest go."""
+        count = max(1, self.max_races // EVICTED_PART)
+        quietest = heapq.nsmallest(count, self.children, key=lambda race_id: self.cells[race_id].quiet_since)
+        log.warning("max_races reached, quietest races evicted", races=count, max_races=self.max_races)
+        for race_id in quietest:
+            self._evict(self.cells[race_id])
+
+    def _evict(self, cell: RaceCell) -> None:
+        """Its dashboards stay subscribed."""
+        self.children.pop(cell.race_id).scope.cancel()
         waiting = cell.mailbox.take_all() if cell.held is None else [cell.held, *cell.mailbox.take_all()]
         heir = self._new_cell(cell.race_id)
         if refused := cell.standing.live_among(cell.refused):  # not corrected yet, in Redis neither

@@ -123,7 +123,7 @@ class Reader:
             case Settled(parcels=parcels, tally=tally):
                 ledger.settle(parcels)
                 for parcel_id in parcels:
-                    self.desk.in_flight.pop(parcel_id, None)
+                    self.desk.settled(parcel_id)
                 self.metrics.count(tally)
             case Tell(receipts=receipts):
                 for topic, payload in receipts:
@@ -173,7 +173,7 @@ class Reader:
         self._count(batch, fixes, rejections, now_ms)
         for parcel in parcels:
             if parcel.fixes:
-                self.desk.in_flight[parcel.id] = parcel
+                self.desk.took(parcel)
                 self.router.route(parcel)
             else:
                 self.to_persistence.send_nowait(parcel)

@@ -1,0 +1,26 @@
+"""More races at once than may be live: phones that come back from a dead zone, or somebody who makes races up."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.outage import Own
+from tests.live.expected import fix, now_ms
+from tests.live.station import until
+
+pytestmark = pytest.mark.live
+
+MESSAGES, RACES = 15, 1000  # in each message
+
+
+def test_15_000_races_in_15_messages(own: Own) -> None:
+    """More than max_races: a dashboard gets its pongs all the time, and no race is missing in history."""
+    with own.race("beside", rate=100) as day:
+        start_ms = now_ms()
+        own.at.send(*([fix(f"race-{m}-{n}", at=start_ms - n) for n in range(RACES)] for m in range(MESSAGES)))
+        stored = "select count(*) from tracking_positions where race_id like 'race-%'"
+        until(lambda: own.sql(stored) == [(MESSAGES * RACES,)], "all are stored", 60)
+        day.dashboards_follow()
+        day.check()
+        assert day.spectator.connected == 1
+        assert "max_races reached" in day.running.log
