@@ -15,14 +15,14 @@ RACE = "R-sizes"
 
 @pytest.fixture
 def everybody(at: Station, running: Running) -> list[str]:
-    """One of each status in a row from west to east, and one who is stale."""
+    """One of each status in a row from southwest to northeast, and one who is stale."""
     start = now_ms()
     names = [*STATUSES, "silent"]
     fixes = [
-        fix(RACE, name, start, longitude=8 + n / 100, status=status)
+        fix(RACE, name, start, longitude=8 + n / 100, latitude=47 + n / 150, status=status)
         for n, (name, status) in enumerate(zip(names, [*STATUSES, "moving"], strict=True))
     ]
-    fixes[-1] = fix(RACE, "silent", start - 2 * STALE_MS, longitude=8.05)
+    fixes[-1] = fix(RACE, "silent", start - 2 * STALE_MS, longitude=8.05, latitude=47.03)
     at.send(fixes)
     newest = utc(start)
     until(lambda: [live["timestamp"] for live in running.live(RACE).values()].count(newest) == len(STATUSES))
@@ -53,7 +53,7 @@ def test_nothing_sticks_out_and_who_is_chosen_is_not_behind_the_panel(
         assert max(right for _, right in chips) <= width
         assert tab.run("document.getElementById('list').clientHeight") >= 0.2 * height
         assert tab.run("document.getElementById('map').clientHeight") >= 0.4 * height
-        # The easternmost: where the panel of a wide page opens.
+        # In the corner where the panel of a wide page opens.
         tab.run("document.querySelector('.row[data-id=silent]').click()")
         x, y, _ = settled_spot(tab, ACCENT)
         left, top, right, bottom = tab.run(
