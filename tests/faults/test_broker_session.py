@@ -20,7 +20,7 @@ from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
 from tests.live.daemon import SUPERVISOR, DaemonProcess, external, write_settings
 from tests.live.expected import fix, now_ms
-from tests.live.station import Running, station, until
+from tests.live.station import Running, conserved, station, until
 from tests.live.stores import Database
 from tests.servers import free_port
 
@@ -121,7 +121,7 @@ def test_a_forgotten_session_is_told_after_a_restart_of_the_daemon_too(
             (line,) = errors(running)
             assert "the broker forgot our session" in line
             at.send(fix("R", "P2"))
-            running.settled(1)
+            assert conserved(running.settled(1))
             assert [row[1] for row in at.rows("R")] == ["P2"]
 
 

@@ -65,12 +65,13 @@ def test_redis_away_nothing_else_cares_and_it_is_filled_when_it_is_back(at: Stat
 
 
 def test_a_flushed_cache_is_filled_again(site: tuple[Station, Running]) -> None:
-    at, _ = site
+    at, running = site
     at.send(fix("flushed", "P1", now_ms()), fix("flushed", "P2", now_ms()))
     until(lambda: len(seen(at, "flushed")) == 2)
     at.cache.flushall()
     at.send(fix("flushed", "P2", now_ms() + 1000), fix("unrelated"))
     until(lambda: cached(at, "flushed", "P1"), "P1 did not move, and is in the cache again", 15)
+    assert conserved(running.settled(at.published))
 
 
 def test_a_broker_that_restarts_is_followed(site: tuple[Station, Running]) -> None:
@@ -104,6 +105,7 @@ def test_a_broker_that_forgot_the_session_is_told_loudly(site: tuple[Station, Ru
     assert "error" in running.log.lower()
     at.send(fix("forgot", "P2"))
     until(lambda: len(at.rows("forgot")) == 2)
+    assert conserved(running.settled(2))
 
 
 def test_all_servers_away_at_the_start(at: Station, postgres_server: PostgresAddress) -> None:
@@ -137,6 +139,7 @@ def test_all_servers_away_at_the_start(at: Station, postgres_server: PostgresAdd
             until(lambda: len(at.rows("cold")) == 2)
             until(lambda: set(seen(at, "cold")) == {"P0", "P1"})
             assert set(running.live("cold")) == {"P0", "P1"}
+            assert conserved(running.settled(2))
             assert running.stop() == 0
 
 
