@@ -50,9 +50,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
 
 
 def test_it_is_valid_openapi() -> None:
-    # Python's re has no classes of Unicode, which JSON Schema's patterns have (ECMA-262 with the flag u).
-    text = re.sub(r"\\\\p\{\w+\}", "a", json.dumps(DOCUMENT))
-    assert list(OpenAPIV31SpecValidator(json.loads(text)).iter_errors()) == []
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
     names = [operation["operationId"] for path in DOCUMENT["paths"].values() for operation in path.values()]
     assert len(names) == len(set(names))
 
@@ -83,10 +81,13 @@ def test_numbers_and_words_are_those_of_the_code() -> None:
     assert set(problem.CODES.values()) - {"method_not_allowed"} < codes
 
 
-@given(st.text(max_size=52) | st.from_regex(r"[\w.@-]{1,52}", fullmatch=True))
+@given(st.text(st.characters(max_codepoint=127), max_size=52) | st.from_regex(r"[\w.@-]{1,52}", fullmatch=True))
 def test_an_id_is_described_as_it_is_judged(text: str) -> None:
+    """No pattern that every language's regular expressions know tells the letters of all scripts from other signs."""
     normal = normal_id(text)
-    assert valid("Id", text if normal is None else normal) == (normal is not None)
+    if text.isascii():
+        assert valid("Id", text) == (normal is not None)
+    assert normal is None or valid("Id", normal)
 
 
 MOMENTS = st.builds(

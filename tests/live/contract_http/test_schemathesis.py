@@ -13,8 +13,8 @@ from tests.live.outsider import Place, fix, now_ms, token
 
 pytestmark = pytest.mark.live
 
-# What is allowed must be taken: test_http_documents.py compares that with the code itself. schemathesis draws marks for
-# `\p{M}` that are none in any Unicode, such as U+20F4.
+# What is allowed must be taken: test_http_documents.py compares that with the code itself. Of signs beyond ASCII the
+# description tells only in words which may be in an id.
 LEFT_OUT = "positive_data_acceptance"
 EXAMPLES = 5  # a route, beside those of the edges; 30 and the phase `stateful` take minutes
 
