@@ -226,6 +226,22 @@ async def test_running_out_of_file_descriptors_is_waited_for(
         assert trio.current_time() - started == pytest.approx(3 * ACCEPT_PAUSE_S)
 
 
+async def test_a_crash_of_one_connection_ends_no_other(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cursed(Deaf):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            raise ZeroDivisionError("cursed")
+
+    async with running(monkeypatch) as bench:
+        good = await bench.dashboard()
+        bench.port.send.send_nowait(Cursed(trio.testing.memory_stream_pair()[0]))
+        await settled()
+        assert bench.dropped("crash") == 1
+        await good.send_message('{"event": "list_races"}')
+        assert json.loads(await good.get_message())["event"] == "races"
+
+
 async def test_another_error_of_accept_is_a_crash(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
