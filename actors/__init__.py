@@ -164,6 +164,7 @@ dashboard: static files, no build step.
   dashboard/app.js                 what the page does
   dashboard/camera.js              which part of the world is in view
   dashboard/clock.js               the server's clock, as the page knows it
+  dashboard/colours.css            light and dark
   dashboard/connection.js          one WebSocket that comes back by itself
   dashboard/cover.js               which edges of the map lie behind something
   dashboard/filter.js              which participants are shown

@@ -1,4 +1,4 @@
-// Light or dark, and the colours of style.css for what is drawn on a canvas.
+// Light or dark, and the colours of colours.css for what is drawn on a canvas.
 
 import { STATUSES } from "./race.js";
 
@@ -20,7 +20,7 @@ export function readPalette() {
   };
 }
 
-export function isDark() {
+function isDark() {
   return (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
 }
 

@@ -96,7 +96,7 @@ async def test_every_file_of_the_page_is_there_and_kept_by_browsers() -> None:
         assert (await site.get(f"/static/{name}", {"if-none-match": '"other"'})).status == 200
     wanted = re.findall('="static/([^"]+)"', page)
     assert {name for name in wanted if name.endswith(".js")} == {each.name for each in PAGE.glob("*.js")}
-    assert set(wanted) - {each.name for each in PAGE.glob("*.js")} == {"style.css", "icon.svg"}
+    assert set(wanted) - {each.name for each in PAGE.glob("*.js")} == {"colours.css", "style.css", "icon.svg"}
 
 
 async def test_files_are_packed_for_who_can_unpack_them() -> None:

@@ -46,6 +46,7 @@ def test_first_paint_has_the_snapshot_and_markers_move_when_fixes_arrive(
         until(lambda: (spot(tab, MOVING) or before)[1] < wait_for_north, "the marker went north")
         at.send(fix(race, "P3", start + 1000, status="stopped"))
         shows(tab, ["P1", "P2", "P3"])
+        wait_for_text(tab, "#race option:checked", "R-paint · 3")
 
 
 def test_who_is_silent_fades(at: Station, visit: Visit) -> None:

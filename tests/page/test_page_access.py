@@ -167,6 +167,15 @@ def test_axe_finds_nothing(chrome: Browser, running: Running, race: str) -> None
             tab.prefer(scheme)
             tab.size(1280, 800)
             check(tab, f"list, {scheme}")
+            tab.click(".chip[data-status=finished]")
+            tab.run(
+                "import('/static/state.js').then(({ showState }) => showState({ state: 'lost', text: 'Connection lost', silence: 0 }, false))"
+            )
+            check(tab, f"filter, connection lost, {scheme}")
+            tab.run(
+                "import('/static/state.js').then(({ showState }) => showState({ state: 'live', text: 'Live' }, false))"
+            )
+            tab.click(".chip[data-status=finished]")
             tab.size(360, 740, touch=True)
             tab.click(".row")
             tab.until("!document.getElementById('panel').hidden")
