@@ -16,6 +16,8 @@ from tests.page.conftest import Visit, asked_only, console_is_quiet
 from tests.page.looking import rows, shows, text, wait_for_text
 
 pytestmark = pytest.mark.live
+SHOW_STATE = """import("/static/state.js").then(({ showState }) =>
+  showState({ state: "%s", text: "Connection %s", silence: 0 }, false))"""
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 SOCKETS = """
   const Plain = WebSocket;
@@ -168,13 +170,9 @@ def test_axe_finds_nothing(chrome: Browser, running: Running, race: str) -> None
             tab.size(1280, 800)
             check(tab, f"list, {scheme}")
             tab.click(".chip[data-status=finished]")
-            tab.run(
-                "import('/static/state.js').then(({ showState }) => showState({ state: 'lost', text: 'Connection lost', silence: 0 }, false))"
-            )
+            tab.run(SHOW_STATE % ("lost", "lost"))
             check(tab, f"filter, connection lost, {scheme}")
-            tab.run(
-                "import('/static/state.js').then(({ showState }) => showState({ state: 'live', text: 'Live' }, false))"
-            )
+            tab.run(SHOW_STATE % ("live", "live"))
             tab.click(".chip[data-status=finished]")
             tab.size(360, 740, touch=True)
             tab.click(".row")
