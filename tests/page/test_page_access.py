@@ -159,7 +159,7 @@ def test_axe_finds_nothing(chrome: Browser, running: Running, race: str) -> None
         assert found == [], f"{state}: {json.dumps(found, indent=1)}"
 
     with chrome.tab() as tab:
-        tab.open(f"http://127.0.0.1:{running.port}/")
+        tab.open(f"http://127.0.0.1:{running.port}/#race={race}")
         tab.until("document.activeElement.id === 'token'")
         tab.run(axe + "; true")
         check(tab, "form")

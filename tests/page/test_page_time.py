@@ -81,7 +81,7 @@ def test_a_large_answer_may_take_its_time_and_a_dead_line_may_not(at: Station, r
         assert tab.run("sockets") == opened, "another connection would begin with the same snapshot again"
         tab.run("release()")
         shows(tab, ["P1"])
-        tab.run("dead.add(open.at(-1)); wakeUp(); ahead += 20000; true")
+        tab.run("dead.add(open.at(-1)); wakeUp(); ahead += 100000; true")
         tab.until(f"sockets === {opened + 1}", "it connects again")
         wait_for_text(tab, "#connection", "Live")
 
