@@ -31,7 +31,7 @@ from actors.handshake import Admitted, Refused, busy, judge, read_head, understa
 from actors.health import Health
 from actors.metrics import Metrics
 from actors.settings import Settings
-from actors.subscriber import DROPPED, GONE, Ending, Races, Subscriber
+from actors.subscriber import GONE, Ending, Races, Subscriber
 
 log = structlog.get_logger("listener")
 
@@ -258,8 +258,6 @@ class Listener:
 async def _part(dashboard: Subscriber, socket: websocket.WebSocket, ending: Ending) -> None:
     """Say goodbye where the ending has a code; what was pending still goes out when the daemon stops."""
     if ending.code is None:
-        if ending.reason in DROPPED:
-            await socket.stream.drop()
         return
     if ending.code is CloseCode.GOING_AWAY:
         with trio.move_on_after(CLOSE_S):

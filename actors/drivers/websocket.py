@@ -83,10 +83,9 @@ class WebSocket:
             raise Closed from None
 
     async def close(self, code: int, reason: str, timeout_s: float) -> None:
-        """Say goodbye and wait for the client's, at most `timeout_s`; a broken stream is only dropped."""
-        if not self.stream.broken:
-            with trio.move_on_after(timeout_s), contextlib.suppress(LocalProtocolError, trio.ClosedResourceError):
-                await self.connection.aclose(code, reason)
+        """Say goodbye and wait for the client's, at most `timeout_s`; a broken stream takes no goodbye."""
+        with trio.move_on_after(timeout_s), contextlib.suppress(LocalProtocolError, trio.ClosedResourceError):
+            await self.connection.aclose(code, reason)
 
     async def finish(self) -> None:
         """Close the socket, after the library's reader was stopped, in the way that suits how the WebSocket ended."""

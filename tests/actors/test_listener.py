@@ -17,9 +17,9 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from actors.access import Access
 from actors.core.head import MAX_HEAD_BYTES
-from actors.errors import NotStarted
+from actors.errors import CloseCode, NotStarted
 from actors.health import Health
-from actors.listener import ACCEPT_PAUSE_S, MAX_REFUSALS, STOP_S, Listener
+from actors.listener import ACCEPT_PAUSE_S, CLOSE_S, LINGER_S, MAX_REFUSALS, STOP_S, Listener
 from actors.metrics import Metrics
 from actors.settings import Settings
 from tests.dashboards import SECRET, FakeHistory, FakeRaces, make_token, ws_settings
@@ -65,9 +65,16 @@ class Bench:
         return client
 
     async def dashboard(self, wrap: Callable[[Memory], trio.abc.Stream] = lambda stream: stream) -> WebSocketConnection:
+        return await self.upgrade(wrap(self.open()))
+
+    async def upgrade(self, client: trio.abc.Stream) -> WebSocketConnection:
         # Any stream will do, whatever its annotation says.
-        stream = cast(trio.SocketStream, wrap(self.open()))
+        stream = cast(trio.SocketStream, client)
         return await wrap_client_stream(self.nursery, stream, "127.0.0.1", f"/tracking?token={make_token()}")
+
+    @property
+    def connected(self) -> float | None:
+        return self.metrics.registry.get_sample_value("tracking_ws_connections")
 
     def dropped(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason}) or 0.0
@@ -202,6 +209,19 @@ async def test_a_stop_takes_no_longer_than_said_whatever_dashboards_do(
         assert not bench.listener.health.components["websocket"].up
 
 
+async def test_a_close_that_is_not_answered_is_waited_for_a_second(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        await deaf_dashboard(bench)
+        [dashboard] = bench.listener.dashboards
+        dashboard.end("token_expired", CloseCode.TOKEN_EXPIRED)
+        await trio.sleep(CLOSE_S - 0.1)
+        assert bench.connected == 1
+        await trio.sleep(CLOSE_S + LINGER_S)
+        assert bench.connected == 0
+
+
 async def test_it_can_be_run_again(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(monkeypatch) as bench:
         await bench.dashboard()
@@ -270,9 +290,25 @@ async def test_a_head_that_does_not_come(
         client = bench.open()
         await client.send_all(b"GET /tracking HTTP/1.1\r\n")
         started = trio.current_time()
-        assert (await client.receive_some()).startswith(b"HTTP/1.1 408 ")
+        with trio.fail_after(10):
+            assert (await client.receive_some()).startswith(b"HTTP/1.1 408 ")
         assert trio.current_time() - started == pytest.approx(5)
         assert bench.listener.handshakes == 0
+
+
+async def test_a_library_that_does_not_get_through_its_handshake(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        client, server = trio.testing.memory_stream_pair()
+        server.send_stream.send_all_hook = trio.sleep_forever
+        bench.port.send.send_nowait(server)
+        bench.nursery.start_soon(bench.upgrade, client)
+        await settled()
+        assert bench.connected == 1
+        await trio.sleep(5.1)
+        assert bench.connected == 0
+        assert bench.dropped("crash") == 1
 
 
 @pytest.mark.parametrize(("size", "status"), [(MAX_HEAD_BYTES, b"404"), (MAX_HEAD_BYTES + 1, b"431")])

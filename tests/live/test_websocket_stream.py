@@ -6,13 +6,16 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
+from trio_websocket import CloseReason, WebSocketConnection
 
 from actors.core import wire
 from actors.drivers.stream import CLOSE_FRAME, ConnectionStream
+from actors.drivers.websocket import LINGER_S, WebSocket
 from tests.dashboards import reset_on_close
 
 pytestmark = pytest.mark.live
@@ -96,14 +99,44 @@ async def test_a_slow_client_that_takes_a_little_is_not_too_slow() -> None:
 
 
 async def test_a_client_that_takes_nothing_breaks_the_stream() -> None:
-    async with connected() as (stream, _client):
+    async with connected() as (stream, client):
         with pytest.raises(trio.TooSlowError):
             await stream.send_prebuilt([bytes(10_000_000)], 0.1)
         assert stream.broken
-        with pytest.raises(trio.ClosedResourceError):
+        with pytest.raises(trio.ClosedResourceError), trio.fail_after(1):
             await stream.send_all(b"more")
-        await stream.send_last(b"nothing", 0.1)
-        await stream.drop()
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.send_prebuilt([b"more"], 1)
+        received = bytearray()
+
+        async def read_all() -> None:
+            async for data in client:
+                received.extend(data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all)
+            await stream.send_last(b"nothing", 1)
+            await stream.drop()
+        assert not received.strip(b"\0")  # half a frame, and nothing after it
+
+
+class Parted:
+    """The library's connection after both said goodbye."""
+
+    closed = CloseReason(1000, None)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_half_a_frame_is_no_end_that_is_waited_for(broken: bool) -> None:
+    async with connected() as (stream, client):
+        if broken:
+            with pytest.raises(trio.TooSlowError):
+                await stream.send_prebuilt([bytes(10_000_000)], 0.1)
+        started = trio.current_time()
+        await WebSocket(stream, cast(WebSocketConnection, Parted())).finish()
+        assert (trio.current_time() - started < LINGER_S) is broken
+        if not broken:
+            assert await read(client, 4) == bytes((CLOSE_FRAME, 2)) + (1000).to_bytes(2, "big")
 
 
 async def test_last_words_arrive_although_input_was_not_read() -> None:
