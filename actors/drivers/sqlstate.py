@@ -22,7 +22,7 @@ CHECK_VIOLATION = "23514"
 PASSING = (
     "starting up", "shutting down", "recovery", "accepting connections", "too many", "connection slots", "terminat",
 )  # fmt: skip
-SET_UP = ("SSL was required", "certificate", "root.crt", "no password supplied", "sslmode")
+SET_UP = ("SSL was required", "certificate", "no password supplied", "sslmode")
 
 
 def statement_error(result: PGresult) -> StoreUnavailable | StoreMisconfigured | RowRefused:
@@ -48,8 +48,8 @@ def _no_partition(code: str, result: PGresult) -> bool:
 def connect_error(pgconn: PGconn, address: PostgresAddress) -> StoreUnavailable | StoreMisconfigured:
     """The exception for a connection that did not come about. libpq's text never holds the password."""
     text = " ".join(pgconn.get_error_message("utf-8").split())
-    answered = "FATAL:" in text or pgconn.needs_password
-    if (answered and not any(words in text for words in PASSING)) or any(words in text for words in SET_UP):
+    refused = "FATAL:" in text and not any(words in text for words in PASSING)
+    if refused or any(words in text for words in SET_UP):
         return StoreMisconfigured(f"{text}{_advice(text, address)}")
     return StoreUnavailable(text)
 

@@ -84,6 +84,8 @@ async def test_races_newest_first_and_only_those_allowed(
     assert await history.races([]) == []
     await database.run("delete from tracking_positions where race_id = 'R1'")
     assert await history.races() == [races[0], races[2]]
+    await database.run("insert into tracking_participants values ('R0', 'counted in the small table')")
+    assert await history.races(["R0"]) == [attrs.evolve(races[2], participants=4)]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])

@@ -185,9 +185,15 @@ async def test_a_row_that_postgres_refuses_is_the_rows_fault(database: Database,
     assert (await writer.store([make_fix()])).committed == 1
 
 
-@pytest.mark.parametrize("fault", ["add check (client_timestamp < '2001-01-01') not valid", "add reviewed_by text"])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("add check (client_timestamp < '2001-01-01') not valid", RowRefused),
+        ("add reviewed_by text", StoreMisconfigured),
+    ],
+)
 async def test_a_fault_of_the_set_up_refuses_rows_that_are_there_already(
-    database: Database, writer: PostgresWriter, fault: str
+    database: Database, writer: PostgresWriter, fault: str, kind: type[Exception]
 ) -> None:
     """So rows sent again that are taken as duplicates show that the set-up is right (Committer.accepted)."""
     fix = make_fix()
@@ -196,7 +202,7 @@ async def test_a_fault_of_the_set_up_refuses_rows_that_are_there_already(
     if "reviewed_by" in fault:
         await database.run("update tracking_positions set reviewed_by = 'me'")
         await database.run("alter table tracking_positions alter reviewed_by set not null")
-    with pytest.raises(RowRefused):
+    with pytest.raises(kind):
         await writer.store([fix])
 
 
@@ -205,6 +211,8 @@ async def test_a_read_only_database_is_unavailable(database: Database, writer: P
     await writer.aclose()
     with pytest.raises(StoreUnavailable, match="read-only"):
         await writer.store([make_fix()])
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await writer.ping()  # which would tell that it is back
     await database.run("set default_transaction_read_only = off")
     await database.run(f"alter database {database.address.database} reset default_transaction_read_only")
     assert (await writer.store([make_fix()])).committed == 1
@@ -219,6 +227,27 @@ async def test_a_changed_table_is_a_fault_of_the_set_up_until_it_is_mended(
             await writer.store([make_fix()])
     await database.run("alter table tracking_positions rename column race to race_id")
     assert (await writer.store([make_fix()])).committed == 1
+
+
+async def test_a_table_that_would_round_in_silence_is_seen_at_every_connect(
+    database: Database, writer: PostgresWriter
+) -> None:
+    await writer.store([make_fix()])
+    await database.run("alter table tracking_positions alter latitude type numeric(10, 2)")
+    await writer.aclose()
+    with pytest.raises(StoreMisconfigured, match=r"column latitude is numeric\(10,2\)"):
+        await writer.store([make_fix(at_s=1)])
+
+
+async def test_a_row_without_a_partition_is_a_fault_of_the_set_up(database: Database, writer: PostgresWriter) -> None:
+    await database.run("alter table tracking_positions rename to template")
+    await database.run(
+        "create table tracking_positions (like template including defaults, primary key (id)) partition by hash (id)"
+    )
+    await database.run("drop table template")
+    await writer.aclose()
+    with pytest.raises(StoreMisconfigured, match="no partition of relation"):
+        await writer.store([make_fix()])
 
 
 async def test_a_dropped_table_is_made_again(database: Database, writer: PostgresWriter) -> None:
