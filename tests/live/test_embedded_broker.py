@@ -10,14 +10,19 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trio
 
+from actors.commands.run import make_daemon
 from actors.core.settings_values import Secret
+from actors.data_dir import DataDir
 from actors.drivers import embedded_broker
+from actors.drivers.mqtt import MqttLink
 from actors.embedded import addresses
 from actors.errors import NotStarted
 from actors.settings import MqttSettings, Settings
 from tests.live import embedded_place as at
 from tests.live.embedded_place import Place, embedded, make_place, reachable_folder
+from tests.live.mqtt_desk import running
 from tests.live.test_embedded import refusal
 from tests.servers import free_port
 
@@ -96,6 +101,16 @@ async def test_amqtt_instead_with_a_warning(place: Place, capsys: pytest.Capture
     told = capsys.readouterr().out
     assert "warning" in told
     assert "the embedded broker is amqtt: MQTT 3.1.1 only, and it forgets messages; install mosquitto" in told
+
+
+@pytest.mark.usefixtures("without_mosquitto")
+async def test_amqtt_is_not_asked_for_mqtt_5_which_it_does_not_answer(place: Place, tmp_path: Path) -> None:
+    async with embedded(place) as where:
+        link = make_daemon(place.settings, DataDir(tmp_path), None).open_outside(where).link
+        assert isinstance(link, MqttLink)
+        async with running(link) as desk:
+            with trio.fail_after(8):
+                await desk.connected()
 
 
 @pytest.mark.usefixtures("without_mosquitto")

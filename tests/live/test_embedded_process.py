@@ -83,9 +83,9 @@ async def test_what_does_not_end_when_asked_is_killed_with_its_children(
 
 async def ended_with(folder: Path, running: process.Running) -> None:
     """A zombie counts as ended, but somebody has to reap it: here it is our child."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(running.process.wait)
-        with trio.fail_after(30):
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.process.wait)
             await end_leftovers(folder)
 
 

@@ -82,6 +82,7 @@ async def test_nobody_gets_in_without_the_password(place: Place) -> None:
 async def test_another_user_cannot_come_near(place: Place) -> None:
     async with embedded(place) as where:
         assert mode(where.postgres.host) == 0o700
+        assert mode(at.postgres_folder(place.data_dir)) == 0o700
         assert mode(place.data_dir) in (0o700, 0o711)
         for path in files(place.data_dir):
             if not path.is_relative_to(at.postgres_folder(place.data_dir) / "data"):
