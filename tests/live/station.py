@@ -5,10 +5,8 @@ Synchronous, because a fixture of pytest-trio lives for one test only and these 
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import runpy
 import secrets
 import signal
 import subprocess
@@ -17,10 +15,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import attrs
 import jwt
@@ -30,7 +27,8 @@ from psycopg.conninfo import make_conninfo
 from redis import Redis
 
 from actors.drivers.addresses import PostgresAddress
-from tests.live.daemon import ROOT, SUPERVISOR, write_settings
+from tests.live.commands import run_commands, run_here
+from tests.live.daemon import SUPERVISOR, write_settings
 from tests.servers import Server, free_port, start_mosquitto, start_redis
 
 SECRET = "a secret of the tests, longer than 32 bytes"
@@ -232,64 +230,6 @@ class Station:
     ) -> list[subprocess.CompletedProcess[str]]:
         """Several, without a process for each."""
         return run_here([["--settings", str(self.path), *args] for args in commands], check=check, **environment)
-
-
-def run_commands(
-    commands: Sequence[Sequence[str]], *, check: int | None = 0, **environment: str
-) -> list[subprocess.CompletedProcess[str]]:
-    """`python supervisor.py ARGS` each, at the same time."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, SUPERVISOR, *args],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | environment,
-        )
-        for args in commands
-    ]
-    done = []
-    try:
-        for process in processes:
-            out, err = process.communicate(timeout=60)
-            done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    for one in done:
-        assert check is None or one.returncode == check, (one.args[2:], one.returncode, one.stdout, one.stderr)
-    return done
-
-
-def run_here(
-    commands: Sequence[Sequence[str]], *, check: int | None = 0, **environment: str
-) -> list[subprocess.CompletedProcess[str]]:
-    """As `run_commands`, one after the other in this process: starting Python costs most of a short command."""
-    done = []
-    for args in commands:
-        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-        with (
-            redirect_stdout(out),
-            redirect_stderr(err),
-            mock.patch.dict(os.environ, environment),
-            mock.patch.object(sys, "argv", [SUPERVISOR, *args]),
-        ):
-            try:
-                runpy.run_path(SUPERVISOR, run_name="__main__")
-                code: object = 0
-            except SystemExit as ended:
-                code = ended.code
-        texts = []
-        for stream in (out, err):
-            stream.seek(0)
-            texts.append(stream.read())
-        assert isinstance(code, int)
-        assert check is None or code == check, (args, code, texts)
-        done.append(subprocess.CompletedProcess(list(args), code, *texts))
-    return done
 
 
 def as_payload(payload: Payload) -> bytes:

@@ -20,9 +20,10 @@ import jwt
 import pytest
 
 from actors.drivers.addresses import PostgresAddress
+from tests.live.commands import run_here
 from tests.live.daemon import SUPERVISOR
 from tests.live.expected import e7, fix, now_ms, row, unix_ms, utc
-from tests.live.station import SECRET, Payload, Running, Station, run_here, station, until
+from tests.live.station import SECRET, Payload, Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

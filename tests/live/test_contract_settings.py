@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from actors.drivers.addresses import PostgresAddress
+from tests.live.commands import run_here
 from tests.live.daemon import SUPERVISOR
 from tests.live.expected import fix, now_ms
-from tests.live.station import Running, run_here, station, until
+from tests.live.station import Running, station, until
 from tests.servers import free_port
 
 pytestmark = pytest.mark.live

@@ -17,7 +17,8 @@ from actors.race_cell import RaceCell
 from actors.settings import Settings
 from actors.supervision import ChildSpec, Start
 from supervisor import Daemon
-from tests.actors.fakes import FakeBroker, FakeCache, FakeHistory, FakeLink, FakeSpool, FakeStore, Viewer
+from tests.actors.fake_broker import FakeBroker, FakeLink
+from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
 from tests.making import BASE_MS
 
 
