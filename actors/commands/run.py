@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import signal
 import ssl
@@ -40,10 +39,6 @@ from supervisor import Daemon
 log = structlog.get_logger("supervisor")
 
 MIB = 1024 * 1024
-COLLECT_AT = (50_000, 20, 20)
-"""Objects, and multiples. With Python's own 700, 10, 10 the collector looks through the tasks of 10,000 races so often,
-while they start, that nothing else is done for a minute. What is in no cycle is freed at once, whatever stands here."""
-
 Beside = Callable[[Daemon], Awaitable[None]]
 """Something to run beside the daemon, from when it serves until it stops."""
 
@@ -66,7 +61,6 @@ def run(_args: argparse.Namespace, settings: Settings) -> int:
 
 def serve(settings: Settings, beside: Beside | None = None) -> int:
     """Run the daemon until it is stopped; `beside` runs while it serves."""
-    gc.set_threshold(*COLLECT_AT)
     os.umask(0o077)  # as root, data_dir lets others pass through it
     writer = logging_setup.set_up(settings.app.log_format, settings.app.log_level, sys.stderr)
     with ExitStack() as stack:

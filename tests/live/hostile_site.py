@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ async def besieged(folder: Path) -> AsyncIterator[Site]:
         handshake_timeout_s=1, heartbeat_s=3600, max_message_bytes=MAX_MESSAGE_BYTES, max_requests_per_s=10_000
     )
     http = HttpServer(Gate(_page, ws_path="/tracking", loopback_only=False), folder / "http.sock")
+    gc.collect()  # files that earlier tests left open are not to be closed between two counts
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             await nursery.start(http.run)
