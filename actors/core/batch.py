@@ -13,8 +13,17 @@ import attrs
 from actors.messages import Parcel
 
 IDLE_S = 0.012
-"""No new parcel for this long: commit what is there. Longer than the pauses in which messages gather
-(drivers/mqtt_thread.py, GATHER_S): at a steady rate `batch_ms` decides."""
+"""No new parcel for this long: commit what is there."""
+
+PATIENT_IDLE_S = 0.025
+"""The same where company came before. Longer than the pauses in which messages gather (drivers/mqtt_thread.py), so that
+at a steady rate `batch_ms` decides."""
+
+COMPANY_S = 0.004
+"""Parcels of one wake-up of the reader arrive closer together than this: they are no company to each other."""
+
+TRY_EVERY = 8
+"""While no company comes, every so many batches wait the longer time, to find out whether it would."""
 
 
 class Trigger(Enum):
@@ -27,7 +36,11 @@ class Trigger(Enum):
 
 @attrs.define
 class Batcher:
-    """Collects parcels until one of the triggers fires. Times are seconds of any one monotonic clock."""
+    """Collects parcels until one of the triggers fires. Times are seconds of any one monotonic clock.
+
+    How long a batch is patient is learnt from the ones before: a broker whose window is full sends nothing, however
+    long we wait, while at a steady rate each commit that waits for company saves one.
+    """
 
     max_rows: int
     max_wait_s: float
@@ -35,6 +48,7 @@ class Batcher:
     rows: int = 0
     _first_at: float = 0.0
     _last_at: float = 0.0
+    _alone: int = 1  # batches in a row that no company came to
 
     def add(self, parcel: Parcel, now: float) -> None:
         """Take one more parcel. A parcel is never split, so a batch may exceed `max_rows` by one parcel."""
@@ -48,7 +62,7 @@ class Batcher:
         """When the batch has to be written at the latest; infinity while it is empty."""
         if not self.parcels:
             return float("inf")
-        return min(self._first_at + self.max_wait_s, self._last_at + IDLE_S)
+        return min(self._first_at + self.max_wait_s, self._last_at + self._idle_s)
 
     def trigger(self, now: float) -> Trigger | None:
         """The trigger that has fired by `now`, if any."""
@@ -58,9 +72,14 @@ class Batcher:
             return Trigger.SIZE
         if now >= self._first_at + self.max_wait_s:
             return Trigger.TIME
-        return Trigger.IDLE if now >= self._last_at + IDLE_S else None
+        return Trigger.IDLE if now >= self._last_at + self._idle_s else None
 
     def take(self) -> list[Parcel]:
         """Hand the batch over and start an empty one."""
+        self._alone = 0 if self._last_at - self._first_at > COMPANY_S else self._alone + 1
         parcels, self.parcels, self.rows = self.parcels, [], 0
         return parcels
+
+    @property
+    def _idle_s(self) -> float:
+        return IDLE_S if self._alone % TRY_EVERY else PATIENT_IDLE_S

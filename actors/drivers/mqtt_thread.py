@@ -28,10 +28,9 @@ from actors.settings import MqttSettings
 TURN_S = 0.2
 """The thread asks at least this often whether it is cancelled, and whether a PINGREQ is due."""
 
-GATHER_S = 0.008
-FEW_MESSAGES = 200
-"""After fewer than these the thread lets messages gather for so long, unless the bell rings: at 1,000 a second waking
-up costs several times as much as a message. Shorter than core/batch.py's IDLE_S, which must not fire in between."""
+GATHER_S = ((30, 0.020), (200, 0.008))
+"""After fewer messages than the first number the thread lets more gather for so many seconds, unless the bell rings: at
+1,000 a second waking up costs several times as much as a message. Shorter than core/batch.py's PATIENT_IDLE_S."""
 
 MAX_UNTAKEN = 8
 """MessagesArrived that the reader has not taken: beyond it nothing is read."""
@@ -129,8 +128,8 @@ class BrokerThread:
         self._post(news)
         if connection.ended:
             self._lost(connection)
-        elif 0 < sum(len(event.messages) for event in news if isinstance(event, MessagesArrived)) < FEW_MESSAGES:
-            self._wait(GATHER_S)
+        elif gather_s := _gather_s(sum(len(event.messages) for event in news if isinstance(event, MessagesArrived))):
+            self._wait(gather_s)
             self._rang = True
 
     def _may_read(self, connection: Connection) -> bool:
@@ -232,6 +231,10 @@ class BrokerThread:
         ready = self.orders.bell.wait(min(timeout_s, TURN_S), fd, events)
         trio.from_thread.check_cancelled()
         return ready
+
+
+def _gather_s(messages: int) -> float:
+    return next((seconds for few, seconds in GATHER_S if 0 < messages < few), 0.0)
 
 
 async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.core.batch import IDLE_S, Batcher, Trigger
+from actors.core.batch import COMPANY_S, IDLE_S, PATIENT_IDLE_S, TRY_EVERY, Batcher, Trigger
 from actors.core.fix import Rejection
 from actors.messages import Parcel
 from tests.making import make_fix
@@ -52,3 +52,28 @@ def test_rejections_count_as_rows() -> None:
     batcher = Batcher(max_rows=2, max_wait_s=0.1)
     batcher.add(Parcel((1, 0), "", (), (rejection, rejection)), 0.0)
     assert batcher.trigger(0.0) is Trigger.SIZE
+
+
+def idle_s(batcher: Batcher, *arrivals: float) -> float:
+    """How long the batch is patient after the last of these arrivals; it is taken then."""
+    for i, at in enumerate(arrivals):
+        batcher.add(parcel(i, 1), at)
+    waits = batcher.due_at() - arrivals[-1]
+    batcher.take()
+    return round(waits, 9)
+
+
+def test_where_company_came_the_next_batch_is_patient() -> None:
+    batcher = Batcher(max_rows=1000, max_wait_s=10)
+    assert idle_s(batcher, 0.0, COMPANY_S / 2) == IDLE_S, "one wake-up is no company"
+    assert idle_s(batcher, 1.0, 1.0 + 2 * COMPANY_S) == IDLE_S
+    assert idle_s(batcher, 2.0, 2.0 + 2 * COMPANY_S) == PATIENT_IDLE_S
+    assert idle_s(batcher, 3.0) == PATIENT_IDLE_S
+    assert idle_s(batcher, 4.0) == IDLE_S
+
+
+def test_a_full_window_of_the_broker_is_seldom_waited_for() -> None:
+    batcher = Batcher(max_rows=1000, max_wait_s=10)
+    waits = [idle_s(batcher, float(i)) for i in range(4 * TRY_EVERY)]
+    assert waits.count(PATIENT_IDLE_S) == 4
+    assert waits.count(IDLE_S) == 4 * (TRY_EVERY - 1)
