@@ -255,12 +255,12 @@ class Races:
         self._wake.set()
 
     def _evict_quietest(self) -> None:
-        """max_races bounds live state: the races that were quiet longest go."""
+        """max_races bounds live state: the races that were quiet longest go, those that somebody watches last."""
         count = max(1, self.max_races // EVICTED_PART)
-        quietest = heapq.nsmallest(count, self.children, key=lambda race_id: self.cells[race_id].quiet_since)
+        live = [self.cells[race_id] for race_id in self.children]
         log.warning("max_races reached, quietest races evicted", races=count, max_races=self.max_races)
-        for race_id in quietest:
-            self._evict(self.cells[race_id])
+        for cell in heapq.nsmallest(count, live, key=lambda cell: (bool(cell.outboxes), cell.quiet_since)):
+            self._evict(cell)
 
     def _evict(self, cell: RaceCell) -> None:
         """Its dashboards stay subscribed."""

@@ -209,10 +209,10 @@ async def test_beyond_max_races_the_quietest_goes_and_history_goes_on(autojump_c
         watcher = w.watch("R1")
         await wait_all_tasks_blocked()
         w.route(make_fix(race_id="R1"))
-        await trio.sleep(1)
-        w.route(make_fix(race_id="R2"))
-        await trio.sleep(1)
-        w.route(make_fix(race_id="R3"))
+        for race_id in ("R2", "R3"):
+            await trio.sleep(1)
+            w.route(make_fix(race_id=race_id))
+            w.watch(race_id)
         await trio.sleep(1)
         assert set(w.races.children) == {"R2", "R3"}
         later = make_fix(race_id="R1", at_s=3)
@@ -226,6 +226,16 @@ async def test_beyond_max_races_the_quietest_goes_and_history_goes_on(autojump_c
         (position,) = watcher.named("race_snapshot")[-1]["positions"]
         assert position["timestamp"] == format_ms(later.timestamp_ms)
         assert len(w.handed_over()) == 4
+
+
+async def test_a_race_that_somebody_watches_goes_last(autojump_clock: MockClock) -> None:
+    async with world(max_races=2) as w:
+        w.watch("R1")
+        for race_id in ("R1", "R2", "R3"):
+            await trio.sleep(1)
+            w.route(make_fix(race_id=race_id))
+        await trio.sleep(1)
+        assert set(w.races.children) == {"R1", "R3"}
 
 
 async def test_what_is_asked_of_a_race_in_the_moment_it_is_evicted_is_answered(autojump_clock: MockClock) -> None:
