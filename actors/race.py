@@ -132,7 +132,8 @@ class Race:
                 self._flush_window()
                 frame = snapshot_frame(self.cell, self.clock(), message)
                 self.cell.outboxes[outbox] = None
-                outbox.snapshot(self.cell.race_id, frame, resync=message.resync)
+                resync_s = trio.current_time() if message.resync else None
+                outbox.snapshot(self.cell.race_id, frame, resync_s=resync_s)
             case Unsubscribe(outbox=outbox):
                 self.cell.outboxes.pop(outbox, None)
             case _:

@@ -127,7 +127,7 @@ class Races:
         elif child is None and cell.restored and not cell.standing.newest:
             cell.outboxes[outbox] = None
             event = wire.snapshot_event(race_id, b"", self.clock(), request_id, resync)
-            outbox.snapshot(race_id, wire.text_frame(event), resync=resync)
+            outbox.snapshot(race_id, wire.text_frame(event), resync_s=trio.current_time() if resync else None)
         else:
             if child is None:
                 self._want(cell)

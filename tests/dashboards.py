@@ -72,7 +72,7 @@ class FakeRaces:
         elif not self.silent:
             self.outboxes.setdefault(race_id, {})[outbox] = None
             event = wire.snapshot_event(race_id, self.positions, NOW_MS, request_id, resync)
-            outbox.snapshot(race_id, wire.text_frame(event), resync=resync)
+            outbox.snapshot(race_id, wire.text_frame(event), resync_s=trio.current_time() if resync else None)
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
         self.calls.append(("unsubscribe", race_id))

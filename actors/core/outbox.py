@@ -25,7 +25,7 @@ class _Stream:
     def __init__(self) -> None:
         self.live = False  # its first snapshot has come
         self.expected = False  # a request waits for a snapshot or a refusal
-        self.resync_asked_s = -math.inf
+        self.resync_asked_s = -math.inf  # or answered, which is later
 
 
 class Outbox:
@@ -85,15 +85,20 @@ class Outbox:
         self._behind.clear()
         return races
 
-    def snapshot(self, race_id: str, frame: bytes, *, resync: bool = False) -> None:
-        """From the race: the snapshot; a reply, so never dropped. Opens the stream of updates."""
+    def snapshot(self, race_id: str, frame: bytes, *, resync_s: float | None = None) -> None:
+        """From the race: the snapshot; a reply, so never dropped. Opens the stream of updates.
+
+        `resync_s`: of a resync, when it was made, on the clock of `behind_due`: the next one counts from there.
+        """
         stream = self._streams.get(race_id)
         if stream is None:
             return
-        if resync and race_id not in self._behind:  # the snapshot of a request was faster
-            return
-        if not resync:
+        if resync_s is None:
             stream.expected = False
+        elif race_id not in self._behind:  # the snapshot of a request was faster
+            return
+        else:
+            stream.resync_asked_s = max(stream.resync_asked_s, resync_s)
         stream.live = True
         self._behind.pop(race_id, None)
         self.reply(frame)

@@ -19,7 +19,7 @@ def test_a_resync_replaces_what_was_dropped() -> None:
     assert outbox.next_due_s() == -math.inf
     assert outbox.behind_due(100.0) == ["R"]
     outbox.update("R", b"between asking and getting: in the snapshot")
-    outbox.snapshot("R", b"resync", resync=True)
+    outbox.snapshot("R", b"resync", resync_s=0.0)
     outbox.update("R", b"1")
     assert outbox.take(EVERYTHING) == [b"resync", b"1"]
     assert outbox.behind_due(200.0) == []
@@ -52,7 +52,7 @@ def test_the_snapshot_of_a_request_is_as_good_as_a_resync() -> None:
     assert outbox.behind_due(0.0) == ["R"]
     outbox.expect("R")
     outbox.snapshot("R", b"asked for")
-    outbox.snapshot("R", b"resync, not needed any more", resync=True)
+    outbox.snapshot("R", b"resync, not needed any more", resync_s=0.0)
     outbox.update("R", b"1")
     assert outbox.take(EVERYTHING) == [b"asked for", b"1"]
 
@@ -63,7 +63,7 @@ def test_a_resync_snapshot_does_not_answer_a_request() -> None:
     overflow(outbox, "R")
     outbox.behind_due(0.0)
     outbox.expect("R")
-    outbox.snapshot("R", b"resync", resync=True)
+    outbox.snapshot("R", b"resync", resync_s=0.0)
     assert outbox.expecting("R")
     outbox.snapshot("R", b"asked for")
     assert outbox.take(EVERYTHING) == [b"resync", b"asked for"]
@@ -74,7 +74,7 @@ def test_a_race_is_resynced_at_most_once_in_the_interval() -> None:
     live(outbox, "R")
     overflow(outbox, "R")
     assert outbox.behind_due(10.0) == ["R"]
-    outbox.snapshot("R", b"resync", resync=True)
+    outbox.snapshot("R", b"resync", resync_s=0.0)
     outbox.take(EVERYTHING)
     overflow(outbox, "R")
     assert outbox.next_due_s() == 10.0 + RESYNC_INTERVAL_S
@@ -87,7 +87,7 @@ def test_another_race_need_not_wait_for_that_interval() -> None:
     live(outbox, "R", "S")
     overflow(outbox, "R")
     outbox.behind_due(10.0)
-    outbox.snapshot("R", b"resync", resync=True)
+    outbox.snapshot("R", b"resync", resync_s=0.0)
     outbox.take(EVERYTHING)
     overflow(outbox, "R")
     overflow(outbox, "S")
@@ -105,12 +105,24 @@ def test_a_resync_that_is_not_answered_is_asked_for_again() -> None:
     assert outbox.behind_due(5.0) == ["R"]
 
 
+def test_the_next_resync_of_a_race_counts_from_the_answer() -> None:
+    outbox, _ = make()
+    live(outbox, "R")
+    overflow(outbox, "R")
+    assert outbox.behind_due(0.0) == ["R"]
+    outbox.snapshot("R", b"late", resync_s=0.7)
+    outbox.take(EVERYTHING)
+    overflow(outbox, "R")
+    assert outbox.behind_due(5.6) == []
+    assert outbox.behind_due(5.7) == ["R"]
+
+
 def test_a_race_forgotten_while_behind_is_not_resynced() -> None:
     outbox, _ = make()
     live(outbox, "R")
     overflow(outbox, "R")
     outbox.forget("R")
-    outbox.snapshot("R", b"resync", resync=True)
+    outbox.snapshot("R", b"resync", resync_s=0.0)
     assert outbox.next_due_s() == math.inf
     assert outbox.take(EVERYTHING) == []
 
@@ -128,7 +140,7 @@ def test_a_race_that_lost_changes_is_resynced() -> None:
     assert outbox.take(EVERYTHING) == [b"1"]
     assert outbox.behind_due(0.0) == ["R"]
     outbox.lose("R")
-    outbox.snapshot("R", b"resync", resync=True)
+    outbox.snapshot("R", b"resync", resync_s=0.0)
     outbox.update("R", b"2")
     assert outbox.take(EVERYTHING) == [b"resync", b"2"]
 

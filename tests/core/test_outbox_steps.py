@@ -68,7 +68,7 @@ def test_a_dashboard_never_misses_a_change_without_a_snapshot_after_it(steps: li
 
     def resync_due() -> None:
         for due in outbox.behind_due(now_s):
-            outbox.snapshot(due, Frame("snapshot", due, versions[due]).encode(0), resync=True)
+            outbox.snapshot(due, Frame("snapshot", due, versions[due]).encode(0), resync_s=0.0)
 
     def subscribe(race: str, size: int) -> None:
         outbox.expect(race)
