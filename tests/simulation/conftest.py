@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.chaos import repeatable
 
-SEEDS = {"test_faults": range(110), "test_faults_without_spool": range(1000, 1090)}
+SEEDS = {"test_faults": range(100), "test_faults_without_spool": range(1000, 1100)}
 SOAK_FACTOR = 15
 
 
