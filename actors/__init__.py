@@ -36,7 +36,9 @@ Actors, and what they share:
   outside.py                       the drivers that the tree is given; a simulation brings its own
   persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
   race.py                          ACTOR: one race, its live positions and who watches them
+  race_alarm.py                    when a race has to look up by itself
   race_cell.py                     what a race is made of between crashes
+  race_mailbox.py                  the messages for one race, in order
   races.py                         ACTOR: the directory of races; starts and retires them
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
   reader_desk.py                   what outlives a crash of the reader

@@ -75,9 +75,10 @@ class Persistence:
 
     def _take_waiting(self, rows: int) -> None:
         batcher = self.desk.batcher
+        now = trio.current_time()
         while batcher.rows < rows:
             try:
-                batcher.add(self.inbox.receive_nowait(), trio.current_time())
+                batcher.add(self.inbox.receive_nowait(), now)
             except trio.WouldBlock:
                 return
 

@@ -9,7 +9,6 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
@@ -33,13 +32,11 @@ from actors.messages import (
     Unsubscribe,
 )
 from actors.metrics import Metrics
+from actors.race_alarm import RaceAlarm
 from actors.race_cell import RaceCell, snapshot_frame
 from actors.restore import Found
 
 log = structlog.get_logger("race")
-
-LOOK_S = 30.0
-"""The wall clock may be set while somebody is about to become stale: it is looked at again after this long at most."""
 
 RESTORE_RETRY_S = 5.0
 """While PostgreSQL is away: how often a race that started without it asks again for older positions. And how long after
@@ -77,7 +74,11 @@ class Race:
     clock: Clock
     window_s: float  # [ws] batch_window_ms
     idle_s: float  # [app] race_idle_ms
+    _alarm: RaceAlarm = attrs.field(init=False)
     _doubted: trio.Event = attrs.field(factory=trio.Event)  # a live position may be one that PostgreSQL refused
+
+    def __attrs_post_init__(self) -> None:
+        self._alarm = RaceAlarm(self.cell, self.clock, self.idle_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until idle (returns) or cancelled."""
@@ -89,7 +90,7 @@ class Race:
                 if self.cell.refused:
                     self._doubted.set()
                 nursery.start_soon(self._keep_restoring)
-                while not self._idle():
+                while not self._alarm.idle():
                     await self._work()
                     self._on_time()
                 nursery.cancel_scope.cancel()
@@ -97,23 +98,28 @@ class Race:
             self._flush_window()
 
     async def _work(self) -> None:
-        """Do messages as they come, until the time has come for something else, or nobody is live.
-
-        One alarm for many messages, which is only ever set earlier: setting it for each one costs as much as the rest.
-        """
-        cell = self.cell
-        with trio.CancelScope(deadline=self._wake_at()) as alarm:
+        """Do messages as they come, until the time has come for something else, or nobody is live."""
+        mailbox = self.cell.mailbox
+        with self._alarm.wound():
             while True:
-                await cell.mailbox.wait()
-                while (message := cell.mailbox.take()) is not None:
-                    cell.held = message
-                    self.handle(message)
-                    cell.next_message(None)
-                    cell.handled += 1
-                if not cell.standing.newest:
+                await mailbox.sleep(self._do)
+                while (message := mailbox.take()) is not None:
+                    self._do(message)
+                if not self.cell.standing.newest:
                     return
-                if (wake := self._wake_at()) < alarm.deadline:
-                    alarm.deadline = wake
+
+    def _do(self, message: RaceMessage) -> bool:
+        """Do one message, also in the turn of the task that hands it over. False when nobody is live."""
+        cell = self.cell
+        cell.held = message
+        self.handle(message)
+        cell.next_message(None)
+        cell.handled += 1
+        if type(message) is FixesArrived:
+            self._alarm.after_fixes()
+        else:
+            self._alarm.after_message()
+        return bool(cell.standing.newest)
 
     def handle(self, message: RaceMessage) -> None:
         """Do one message. Everything that can fail comes before the first effect."""
@@ -161,7 +167,8 @@ class Race:
         newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
         cell.standing.accept(changes)
         self.live_state.post(newest)
-        self._show(shown)
+        if shown:
+            self._show(shown)
 
     def _show(self, changes: list[tuple[int, bytes]]) -> None:
         window = self.cell.window
@@ -263,30 +270,6 @@ class Race:
             elif cell.complete:
                 cell.mailbox.post(PositionsReadAgain(found.fixes))
                 cell.complete = False  # once more, for what is on its way to PostgreSQL now
-
-    def _wake_at(self) -> float:
-        cell = self.cell
-        wake = min(cell.window.due, self._retires_at())
-        due_ms = cell.standing.next_due_ms()
-        if due_ms is not None:
-            wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
-        return wake
-
-    def _retires_at(self) -> float:
-        """When nobody watches, no fix came for long, and no refused one is live."""
-        cell = self.cell
-        if cell.outboxes or cell.standing.live_among(cell.refused):
-            return math.inf
-        return cell.quiet_since + self.idle_s
-
-    def _idle(self) -> bool:
-        """Nothing to keep alive for, or no fix ever seen in any store."""
-        cell = self.cell
-        if cell.mailbox or cell.held is not None:
-            return False
-        if not cell.standing.newest and cell.complete:
-            return True
-        return trio.current_time() >= self._retires_at()
 
 
 def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:

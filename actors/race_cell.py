@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import attrs
 import structlog
-import trio
 
 from actors.core import wire
 from actors.core.fix import Fix
@@ -14,51 +11,9 @@ from actors.core.outbox import Outbox
 from actors.core.standing import Standing
 from actors.core.window import Window
 from actors.messages import RaceMessage, Subscribe
+from actors.race_mailbox import Mailbox
 
 log = structlog.get_logger("race")
-
-
-class Mailbox:
-    """The messages for one race, in order.
-
-    A message is taken and done in one step, so it is either here or done. A channel would hand it to the waiting task
-    first, which may have been cancelled by the time it runs. One task waits, which costs half of a ParkingLot: with
-    1,000 races each message is a wake-up of its own.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[RaceMessage] = deque()
-        self._reader: trio.lowlevel.Task | None = None  # asleep in `wait`
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def post(self, message: RaceMessage) -> None:
-        """Never blocks."""
-        self._waiting.append(message)
-        if self._reader is not None:
-            trio.lowlevel.reschedule(self._reader)
-            self._reader = None
-
-    async def wait(self) -> None:
-        """Until there is something to take. For one task at a time."""
-        if not self._waiting:
-            self._reader = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
-
-    def take(self) -> RaceMessage | None:
-        """The oldest message."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def take_all(self) -> list[RaceMessage]:
-        """Every message, the oldest first."""
-        messages = list(self._waiting)
-        self._waiting.clear()
-        return messages
-
-    def _stop_waiting(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._reader = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @attrs.define(eq=False)

@@ -91,7 +91,7 @@ class Races:
             self._want(cell)
             cell.mailbox.post(FixesArrived(parcel))
         elif child.state in _LIVE:
-            cell.mailbox.post(FixesArrived(parcel))
+            cell.mailbox.hand(FixesArrived(parcel))
         else:
             self.to_persistence.send_nowait(parcel)
             if child.state is not State.PARKED:

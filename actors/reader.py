@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Protocol, assert_never
 
 import attrs
@@ -38,7 +39,7 @@ from actors.messages import (
 )
 from actors.metrics import Metrics
 from actors.race import Clock
-from actors.reader_desk import ReaderDesk
+from actors.reader_desk import ReaderDesk, Shown
 
 log = structlog.get_logger("reader")
 
@@ -121,9 +122,7 @@ class Reader:
                 self._take(message)
                 self.link.taken()
             case Settled(parcels=parcels, tally=tally):
-                ledger.settle(parcels)
-                for parcel_id in parcels:
-                    self.desk.settled(parcel_id)
+                self.desk.settled(parcels)
                 self.metrics.count(tally)
             case Tell(receipts=receipts):
                 for topic, payload in receipts:
@@ -165,21 +164,26 @@ class Reader:
             good, bad = decode(topic, payload, now_ms, self.rules)
             fixes += good
             rejections += bad
-        parcels = self._parcels(fixes, rejections)
-        parts = {parcel.id[1]: len(parcel.fixes) + len(parcel.rejections) for parcel in parcels}
+        shown, refused = self._parcels(fixes, rejections)
+        parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
+        parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
         ledger = self.desk.ledger
-        ledger.open(batch.epoch, batch.packet_ids, parts, batch.payload_bytes, trio.current_time())
+        entry = ledger.open(batch.epoch, batch.packet_ids, parts, batch.payload_bytes, trio.current_time())
         self.desk.held = None
         self._count(batch, fixes, rejections, now_ms)
-        for parcel in parcels:
-            if parcel.fixes:
-                self.desk.took(parcel)
+        if shown:
+            self.desk.took(entry, shown)
+        for group in shown.values():
+            for parcel in group:
                 self.router.route(parcel)
-            else:
-                self.to_persistence.send_nowait(parcel)
+        for parcel in refused:
+            self.to_persistence.send_nowait(parcel)
 
-    def _parcels(self, fixes: list[Fix], rejections: list[Rejection]) -> list[Parcel]:
+    def _parcels(self, fixes: list[Fix], rejections: list[Rejection]) -> tuple[Shown, list[Parcel]]:
+        """Those for races, and those that hold rejections."""
         number = self.desk.ledger.next_number()
+        size = self.parcel_rows
+        part = count()
         by_race: dict[str, list[Fix]] = {}
         for fix in fixes:
             group = by_race.get(fix.race_id)
@@ -187,13 +191,16 @@ class Reader:
                 by_race[fix.race_id] = [fix]
             else:
                 group.append(fix)
-        parcels: list[Parcel] = []
-        for race_id, group in by_race.items():
-            for i in range(0, len(group), self.parcel_rows):
-                parcels.append(Parcel((number, len(parcels)), race_id, tuple(group[i : i + self.parcel_rows])))
-        for i in range(0, len(rejections), self.parcel_rows):
-            parcels.append(Parcel((number, len(parcels)), "", (), tuple(rejections[i : i + self.parcel_rows])))
-        return parcels
+        shown = {
+            race_id: [
+                Parcel((number, next(part)), race_id, tuple(group[i : i + size])) for i in range(0, len(group), size)
+            ]
+            for race_id, group in by_race.items()
+        }
+        return shown, [
+            Parcel((number, next(part)), "", (), tuple(rejections[i : i + size]))
+            for i in range(0, len(rejections), size)
+        ]
 
     def _count(self, batch: MessagesArrived, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
         metrics = self.metrics

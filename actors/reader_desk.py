@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 
 from actors.core.fix import Fix
 from actors.core.ledger import Ledger
 from actors.messages import MessagesArrived, Parcel, ParcelId
+
+Shown: TypeAlias = Mapping[str, Sequence[Parcel]]
+"""The parcels with fixes of one entry of the ledger, by race."""
 
 
 @attrs.define(eq=False)
@@ -21,28 +25,23 @@ class ReaderDesk:
     tried: bool = False  # `held` crashed the reader before
     poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
     had_session: bool = False
-    _race_of: dict[ParcelId, str] = attrs.field(factory=dict)  # parcels with fixes, until they are settled
-    _in_flight: dict[str, dict[ParcelId, Parcel]] = attrs.field(factory=dict)  # the same, by race: thousands may ask
+    _shown: dict[int, Shown] = attrs.field(factory=dict)  # by ledger entry, until all of it is settled
 
-    def took(self, parcel: Parcel) -> None:
-        """It is on its way to the stores."""
-        self._race_of[parcel.id] = parcel.race_id
-        self._in_flight.setdefault(parcel.race_id, {})[parcel.id] = parcel
+    def took(self, entry: int, shown: Shown) -> None:
+        """They are on their way to the stores."""
+        self._shown[entry] = shown
 
-    def settled(self, parcel_id: ParcelId) -> None:
-        """It is durable. One that is unknown is a no-op."""
-        race_id = self._race_of.pop(parcel_id, None)
-        if race_id is None:
-            return
-        parcels = self._in_flight[race_id]
-        del parcels[parcel_id]
-        if not parcels:
-            del self._in_flight[race_id]
+    def settled(self, parcels: Iterable[ParcelId]) -> None:
+        """They are durable. One that is unknown is a no-op."""
+        for entry in self.ledger.settle(parcels):
+            self._shown.pop(entry, None)
 
     def fixes_in_flight(self, race_id: str) -> Iterator[Fix]:
-        """What the race has been shown perhaps, and no store may know yet."""
-        for parcel in self._in_flight.get(race_id, {}).values():
-            yield from parcel.fixes
+        """What the race has been shown perhaps, and no store may know yet. Thousands of races may ask at once."""
+        for shown in self._shown.values():
+            for parcel in shown.get(race_id, ()):
+                if self.ledger.is_open(parcel.id):
+                    yield from parcel.fixes
 
     def excused(self) -> bool:
         """A payload is to blame, or may be: finding the one that is must not spend the restart budget."""

@@ -62,8 +62,12 @@ class Ledger:
             self.messages_unacked += len(packet_ids)
         return entry.number
 
-    def settle(self, parcels: Iterable[ParcelId]) -> None:
-        """These parcels are durable. One that is unknown or settled already is a no-op."""
+    def settle(self, parcels: Iterable[ParcelId]) -> list[int]:
+        """These parcels are durable. One that is unknown or settled already is a no-op.
+
+        Returns the numbers of the entries that are complete now.
+        """
+        complete: list[int] = []
         for number, part in parcels:
             entry = self._entries.get(number)
             if entry is None:
@@ -72,6 +76,14 @@ class Ledger:
             if not entry.open_parts:
                 del self._entries[number]
                 self.bytes_in_flight -= entry.payload_bytes
+                complete.append(number)
+        return complete
+
+    def is_open(self, parcel: ParcelId) -> bool:
+        """It was taken and is not durable yet."""
+        number, part = parcel
+        entry = self._entries.get(number)
+        return entry is not None and part in entry.open_parts
 
     def take_acks(self) -> tuple[int, ...]:
         """Packet ids that may be acknowledged now, in order; each is handed out once."""

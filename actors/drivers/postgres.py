@@ -120,7 +120,8 @@ class PostgresWriter:
         if not fixes:
             return Stored(0, 0)
         # Sorted: two writers with the same rows in different orders deadlock.
-        rows = sorted({fix.id: fix for fix in fixes}.values(), key=lambda fix: fix.id)
+        by_id = {fix.id: fix for fix in fixes}
+        rows = [by_id[each] for each in sorted(by_id)]
         values = (
             pgbinary.uuid_array([fix.id for fix in rows]),
             pgbinary.text_array([fix.participant_id for fix in rows]),

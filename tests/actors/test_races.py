@@ -261,6 +261,7 @@ async def test_what_waited_when_a_race_was_evicted_is_in_redis_and_shown_later(a
         await trio.sleep(1)
         w.live.take(9)
         unseen, ahead = make_fix(race_id="R1", at_s=2), make_fix(race_id="R1", at_s=9999, arrived_s=2)
+        w.watch("R1")  # in front of them in the mailbox: they wait
         w.route(unseen, ahead)
         w.route(make_fix(race_id="R2"))
         await trio.sleep(1)

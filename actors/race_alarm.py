@@ -1,0 +1,73 @@
+"""When a race has to look up by itself: its window is due, somebody turns stale, or nobody needs it any more.
+
+One cancel scope for many messages, whose deadline is only ever set earlier: to set it for each message costs as much
+as the rest of the message. A race that looks up too early finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from actors.race_cell import RaceCell
+
+LOOK_S = 30.0
+"""The wall clock may be set while somebody is about to become stale: it is looked at again after this long at most."""
+
+
+@attrs.define(eq=False)
+class RaceAlarm:
+    """Of one race actor."""
+
+    cell: RaceCell
+    clock: Callable[[], int]  # Unix ms
+    idle_s: float  # [app] race_idle_ms
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _rings_at: float = math.inf  # the deadline of the scope
+    _due_ms: float = math.inf  # the earliest that was going to be stale when it was set
+
+    def wound(self) -> trio.CancelScope:
+        """A new scope, which ends in time."""
+        self._rings_at = self._wake_at()
+        self._scope = trio.CancelScope(deadline=self._rings_at)
+        return self._scope
+
+    def after_fixes(self) -> None:
+        """Set it earlier where fixes opened a window, or where somebody will be stale earlier than all others."""
+        due_ms = self.cell.standing.next_due_ms()
+        if self.cell.window.due < self._rings_at or (due_ms is not None and due_ms < self._due_ms) or self.cell.refused:
+            self.after_message()
+
+    def after_message(self) -> None:
+        """Set it earlier if need be."""
+        wake = self._wake_at()
+        if wake < self._rings_at:
+            self._rings_at = self._scope.deadline = wake
+
+    def idle(self) -> bool:
+        """Nothing to keep alive for, or no fix ever seen in any store."""
+        cell = self.cell
+        if cell.mailbox or cell.held is not None:
+            return False
+        if not cell.standing.newest and cell.complete:
+            return True
+        return trio.current_time() >= self._retires_at()
+
+    def _wake_at(self) -> float:
+        cell = self.cell
+        wake = min(cell.window.due, self._retires_at())
+        due_ms = cell.standing.next_due_ms()
+        self._due_ms = math.inf if due_ms is None else due_ms
+        if due_ms is not None:
+            wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
+        return wake
+
+    def _retires_at(self) -> float:
+        """When nobody watches, no fix came for long, and no refused one is live."""
+        cell = self.cell
+        if cell.outboxes or cell.standing.live_among(cell.refused):
+            return math.inf
+        return cell.quiet_since + self.idle_s
