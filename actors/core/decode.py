@@ -12,7 +12,7 @@ import msgspec
 
 from actors.core.fix import STATUSES, Fix, Rejection
 from actors.core.identity import fix_id
-from actors.core.judge import E7, MAX_AHEAD_MS, STATUS_INDEX, Rules, judge, normal_id, rejection, to_e7
+from actors.core.judge import E7, MAX_AHEAD_MS, STATUS_INDEX, Rules, is_usual, judge, normal_id, rejection, to_e7
 from actors.core.timestamps import format_ms, parse_ms
 from actors.errors import RejectionCode
 
@@ -68,7 +68,8 @@ def quick(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> list[F
 
 
 def _checked(sent: _Sent, topic: bytes, arrived_ms: int, rules: Rules) -> Fix | None:
-    participant_id, race_id = normal_id(sent.participant_id), normal_id(sent.race_id)
+    participant_id = sent.participant_id if is_usual(sent.participant_id) else normal_id(sent.participant_id)
+    race_id = normal_id(sent.race_id)
     latitude, longitude = sent.latitude, sent.longitude
     timestamp_ms = parse_ms(sent.timestamp)
     status = STATUS_INDEX.get(sent.status)

@@ -35,7 +35,8 @@ STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 # A character of NFC decomposes into at most 4 (U+1F82), so what is longer than this cannot shrink to MAX_ID.
 _MAX_RAW_ID = 4 * MAX_ID
 _MARKS_ALLOWED = "._-@"
-_USUAL_ID = re.compile(f"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_ID - 1}}}")  # needs no closer look, and is NFC
+is_usual = re.compile(f"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_ID - 1}}}").fullmatch
+"""Whether an id needs no closer look, and is NFC. 0.3 µs: looking into a cache of 60,000 participants takes longer."""
 
 _whole = msgspec.json.Decoder(msgspec.Raw)
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
@@ -80,7 +81,7 @@ def _pattern(topic_filter: str) -> re.Pattern[bytes]:
 
 @lru_cache(maxsize=32_768)  # keys of at most _MAX_RAW_ID characters: under 40 MB at the very worst
 def _normal_id(text: str) -> str | None:
-    if _USUAL_ID.fullmatch(text):
+    if is_usual(text):
         return text
     normal = unicodedata.normalize("NFC", text)
     if not 1 <= len(normal) <= MAX_ID:
