@@ -47,7 +47,7 @@ class Mailbox:
         except Exception as crash:  # noqa: BLE001  # the race's, not the caller's: its supervisor decides
             self._wake(outcome.Error(crash))
             return
-        if stays and not self._waiting:
+        if stays and not self._waiting and self._sleeper is not None:  # not cancelled by what it did
             self._do = do
         else:
             self._wake(outcome.Value(None))

@@ -135,3 +135,21 @@ async def test_nothing_is_done_by_one_that_is_being_cancelled(mailbox: Mailbox, 
         mailbox.hand(late)
     assert sleeper.done == []
     assert mailbox.take_all() == [late]
+
+
+async def test_one_that_was_cancelled_by_what_it_did_does_no_more(mailbox: Mailbox, autojump_clock: MockClock) -> None:
+    fatal, late = message(), message()
+    done: list[object] = []
+    async with trio.open_nursery() as nursery:
+
+        def do(each: object) -> bool:
+            done.append(each)
+            nursery.cancel_scope.cancel()
+            return True
+
+        nursery.start_soon(mailbox.sleep, do)
+        await wait_all_tasks_blocked()
+        mailbox.hand(fatal)
+        mailbox.hand(late)
+    assert done == [fatal]
+    assert mailbox.take_all() == [late]
