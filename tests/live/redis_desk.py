@@ -38,7 +38,7 @@ class Raw:
 
     async def until_closed(self, *ids: str) -> None:
         """The server learns a little later that these, or all when none is named, are closed."""
-        with trio.fail_after(1):
+        with trio.fail_after(30):
             while (left := self.clients()) and (not ids or set(ids) & set(left)):
                 await trio.sleep(0.01)
 
