@@ -140,7 +140,8 @@ async def test_a_reader_that_takes_nothing_is_not_flooded(tmp_path: Path) -> Non
         await broker.publish("t/a", [payload] * 9000)
         async with running(link, takes=False, acks=True) as desk:
             await desk.connected()
-            await trio.sleep(1)
+            await desk.first(MessagesArrived, 9)
+            await trio.sleep(0.5)
             assert len(desk.all(MessagesArrived)) == 9  # more than 8 are not waiting for
             assert len(desk.messages) < 9000
             desk.takes = True

@@ -12,7 +12,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from actors.drivers import mqtt_connection, mqtt_thread
+from actors.drivers import mqtt_connection, mqtt_socket, mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.errors import NotStarted
 from actors.messages import Connected, Disconnected, SubscriptionRefused, TakenOver
@@ -44,16 +44,17 @@ def link_to(port: int, folder: Path, protocol: int = 5, settings: MqttSettings =
 async def test_refused_connection(tmp_path: Path, protocol: int, code: int, reason: str | None) -> None:
     async with scripted_broker(protocol=protocol) as broker:
         broker.accept(code=code)
+        started = time.monotonic()
         async with running(link_to(broker.port, tmp_path, protocol)) as desk:
             await broker.connected()
+            broker.accept(session_present=True)
             lost = await desk.disconnected()
             assert lost.epoch == 0
             if reason is not None:
                 assert lost.reason == f"the broker refused us: {reason}"
-            await trio.sleep(0.6)
-            assert broker.attempts_waiting == 0  # comes back later than after a lost connection
-            broker.accept(session_present=True)
             assert await desk.connected() == Connected(1, session_present=True)
+        first, _ = mqtt_thread.UNWANTED_RETRY_S
+        assert time.monotonic() - started >= first, "it comes back later than after a lost connection"
 
 
 async def test_server_disconnect(tmp_path: Path) -> None:
@@ -197,7 +198,9 @@ async def test_a_message_before_connack(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["connack", "up", "held"])
-async def test_cancelling_is_quick(tmp_path: Path, step: str) -> None:
+async def test_cancelling_is_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    for patience in ("CONNACK_TIMEOUT_S", "FLUSH_TIMEOUT_S", "LINGER_S"):
+        monkeypatch.setattr(mqtt_connection, patience, 60.0)
     async with scripted_broker() as broker:
         if step == "connack":
             broker.connack = None
@@ -209,12 +212,13 @@ async def test_cancelling_is_quick(tmp_path: Path, step: str) -> None:
                 await desk.connected()
                 link.hold(step == "held")
             started = time.monotonic()
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_server_that_does_not_answer(tmp_path: Path, tls: bool) -> None:
+async def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
     """Nobody accepts: TCP gets no answer when the backlog is full, TLS none anyway."""
+    monkeypatch.setattr(mqtt_socket, "CONNECT_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as others:
         port = server.getsockname()[1]
         for _ in range(0 if tls else 4):
@@ -223,23 +227,26 @@ async def test_a_server_that_does_not_answer(tmp_path: Path, tls: bool) -> None:
             sock.connect_ex(("127.0.0.1", port))
         async with running(MqttLink(SETTINGS, BrokerAddress("127.0.0.1", port, tls=tls), tmp_path)) as desk:
             assert await desk.disconnected() == Disconnected(0, "cannot connect: no answer in time")
-            await trio.sleep(0.5)  # it is trying again
+            monkeypatch.setattr(mqtt_socket, "CONNECT_TIMEOUT_S", 60.0)
+            await trio.sleep(1.5)  # it is trying again, with all that time
             started = time.monotonic()
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 10
 
 
-async def test_disconnect_during_a_retry_and_before_connack(tmp_path: Path) -> None:
+async def test_disconnect_during_a_retry_and_before_connack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_thread, "RETRY_S", (60.0, 60.0))
+    monkeypatch.setattr(mqtt_connection, "CONNACK_TIMEOUT_S", 60.0)
     link = link_to(free_port(), tmp_path)
     async with running(link) as desk:
         await desk.disconnected()
-        with trio.fail_after(1):
+        with trio.fail_after(10):
             await link.disconnect()
     async with scripted_broker() as broker:
         broker.connack = None
         link = link_to(broker.port, tmp_path)
         async with running(link):
             side = await broker.connected()
-            with trio.fail_after(3):
+            with trio.fail_after(10):
                 await link.disconnect()
             assert not side.said_goodbye
 
