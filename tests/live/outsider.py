@@ -30,6 +30,7 @@ from tests.servers import Server
 
 SECRET = "the outsiders' secret, of more than 32 bytes"
 LISTED = "https://one.example"
+WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 Json = dict[str, Any]
 
 
@@ -127,7 +128,7 @@ class Place:
             fields["Authorization"] = f"Bearer {token}"
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         stream = await self.open(port)
-        with trio.fail_after(20):
+        with trio.fail_after(WITHIN_S):
             await stream.send_all(("\r\n".join(lines) + "\r\n\r\n").encode())
             received = bytearray()
             upgrading = "Upgrade" in fields
@@ -171,7 +172,7 @@ class Place:
         try:
             async with trio.open_nursery() as nursery:
                 host, target = f"127.0.0.1:{port or self.port}", f"/tracking?token={access or token(races)}"
-                with trio.fail_after(10):
+                with trio.fail_after(WITHIN_S):
                     socket = await wrap_client_stream(nursery, stream, host, target, max_message_size=1 << 25)
                 yield Client(socket)
                 nursery.cancel_scope.cancel()
@@ -212,7 +213,7 @@ class Place:
         )
 
     async def until_metric(
-        self, name: str, holds: Callable[[float], bool], within_s: float = 10, **labels: str
+        self, name: str, holds: Callable[[float], bool], within_s: float = WITHIN_S, **labels: str
     ) -> None:
         """Poll: nothing else tells it to the outside."""
         with trio.fail_after(within_s):
@@ -238,7 +239,7 @@ class Client:
     async def send(self, message: object) -> None:
         await self.socket.send_message(message if isinstance(message, str | bytes) else json.dumps(message))
 
-    async def receive(self, within_s: float = 10) -> Json:
+    async def receive(self, within_s: float = WITHIN_S) -> Json:
         with trio.fail_after(within_s):
             return check_frame(await self.socket.get_message())
 

@@ -175,7 +175,7 @@ async def test_exports(listed: Place) -> None:
 async def test_rejections(listed: Place) -> None:
     who = listed.race()
     await listed.publish({"participant_id": who, "race_id": "R1"})
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while who not in str(found := await ask(listed, "/api/rejections")):
             await trio.sleep(0.05)
     assert list(found) == ["rejections"]

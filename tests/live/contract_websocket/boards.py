@@ -24,7 +24,7 @@ async def close_code(board: Client, events: list[str] | None = None) -> int | No
     """Read to the end; `events` takes the names of what still came."""
     try:
         while True:
-            message = await board.receive(20)
+            message = await board.receive()
             if events is not None:
                 events.append(message["event"])
     except ConnectionClosed as closed:

@@ -25,7 +25,7 @@ def eventful(world: World) -> Place:
 async def until(board: Client, event: str, kinds: set[str]) -> Json:
     """Read to the first of this event; `kinds` takes what came, errors by their code."""
     while True:
-        message = await board.receive(20)
+        message = await board.receive()
         kinds.add(message["data"]["code"] if message["event"] == "error" else message["event"])
         if message["event"] == event:
             return message
@@ -64,7 +64,7 @@ async def _changes(place: Place, kinds: set[str]) -> None:
         await place.publish([fix(race, "Zoë", start + 1, latitude=85), fix(race, "P9", start + 1)])
         corrected: list[Json] = []
         while not corrected:  # alone, or in the same window
-            data = (await board.receive(20))["data"]
+            data = (await board.receive())["data"]
             corrected = [one for one in data.get("positions", [data]) if one.get("corrected")]
         assert [one["latitude"] < 80 for one in corrected] == [True]
         await board.say("list_races", id=-(10**63))
