@@ -156,8 +156,8 @@ async def test_a_crowd_that_vanishes_at_once_and_comes_back(place: Place) -> Non
         return place.memory_mb
 
     async with race_day(place, "crowd", participants=5) as day:
-        while not day.live:
-            await trio.sleep(0.02)
+        # Everybody is live: from now on each snapshot has them all.
+        await trio.to_thread.run_sync(until, lambda: len(place.running.live("crowd")) == day.participants)
         first = await wave()
         second = await wave()
     assert second - first < GROWTH_MB
