@@ -84,7 +84,7 @@ async def place(tmp_path: Path, database: Database, redis_process: tuple[RedisAd
 async def subscribed(broker: ScriptedBroker) -> BrokerSide:
     """The next connection, when it has asked for its topics."""
     side = await broker.connected()
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         await side.subscribed.wait()
     return side
 

@@ -17,7 +17,7 @@ from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrive
 from actors.settings import MqttSettings
 
 E = TypeVar("E")
-
+START_S = 60.0
 
 SETTINGS = attrs.evolve(MqttSettings(), topics=("t/#",))
 
@@ -100,7 +100,7 @@ class Mosquitto:
             self._process = await trio.lowlevel.open_process(
                 ["mosquitto", "-v", "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
             )
-        with trio.fail_after(10):
+        with trio.fail_after(START_S):
             while True:
                 try:
                     await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()

@@ -16,7 +16,9 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from actors.settings import Settings
-from tests.live.mqtt_desk import free_port
+from tests.live.mqtt_desk import START_S, free_port
+
+WITHIN_S = 30.0
 
 
 def settings_for(port: int) -> Settings:
@@ -34,7 +36,7 @@ def plain_mosquitto(folder: Path, *extra: str) -> Iterator[int]:
     with (folder / "m.log").open("wb") as log:
         process = subprocess.Popen(["mosquitto", "-c", str(folder / "m.conf")], stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + START_S
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -63,7 +65,7 @@ class Listener:
         self._client.connect("127.0.0.1", port)
         self._client.subscribe(topic_filter, qos=1)
         self._client.loop_start()
-        assert self._is_subscribed.wait(10)
+        assert self._is_subscribed.wait(WITHIN_S)
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         with self._changed:
@@ -73,7 +75,9 @@ class Listener:
     def wait_for(self, count: int) -> list[tuple[str, bytes]]:
         """The first `count` messages, once they are there."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.messages) >= count, 20), f"only {len(self.messages)} came"
+            assert self._changed.wait_for(lambda: len(self.messages) >= count, WITHIN_S), (
+                f"only {len(self.messages)} came"
+            )
             return list(self.messages)
 
     def close(self) -> None:

@@ -179,7 +179,7 @@ async def test_a_valkey_that_cannot_serve_yet_says_so(tmp_path: Path, said: byte
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, serve, [trio.SocketListener(listening)])
-            with trio.fail_after(5), pytest.raises(CacheUnavailable, match=told):
+            with trio.fail_after(30), pytest.raises(CacheUnavailable, match=told):
                 await embedded_valkey.answers(RedisAddress(socket_path=str(path)))
             nursery.cancel_scope.cancel()
 

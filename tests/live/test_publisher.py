@@ -45,7 +45,7 @@ async def publish_all(settings: MqttSettings, *messages: tuple[str, bytes]) -> P
 @asynccontextmanager
 async def subscribed(broker: Mosquitto, folder: Path) -> AsyncIterator[Desk]:
     async with running(MqttLink(SETTINGS, broker.address, folder), acks=True) as desk:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while "Sending SUBACK" not in broker.log():
                 await trio.sleep(0.01)
         yield desk

@@ -94,7 +94,7 @@ async def test_demo_can_run_it_beside_itself_and_end_it(tmp_path: Path) -> None:
                 await simulate.simulate(settings, participants=3, rate_hz=10.0, duration_s=None, race_id="R", seed=1)
 
             nursery.start_soon(endless)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while broker.log().count("Received PUBLISH") < 15:
                     await trio.sleep(0.02)
             nursery.cancel_scope.cancel()

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed
 
-from tests.dashboards import closed_code, make_token, running_site, until, ws_settings
+from tests.dashboards import WITHIN_S, closed_code, make_token, running_site, until, ws_settings
 
 pytestmark = pytest.mark.live
 
@@ -40,13 +40,13 @@ async def test_a_flood_is_closed_with_1008(tmp_path: Path) -> None:
         nursery.start_soon(flood)
         started = trio.current_time()
         assert await closed_code(dashboard) == 1008
-        assert 2.5 < trio.current_time() - started < 6
+        assert 2.5 < trio.current_time() - started < 12
         nursery.cancel_scope.cancel()
         await site.until_dropped("flooding")
 
 
 async def test_an_expired_token_closes_with_4401(tmp_path: Path) -> None:
-    token = make_token(ttl_s=1)
+    token = make_token(ttl_s=3)  # long enough to connect with on a busy machine
     async with running_site(tmp_path) as site, site.dashboard(token=token) as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
         assert await closed_code(dashboard) == 4401
@@ -65,7 +65,7 @@ async def test_a_slow_dashboard_is_resynced_and_others_are_not_delayed(tmp_path:
                 site.races.change("R1", padding=8_000)
             sent += 5
             for _ in range(5):
-                with trio.fail_after(1):
+                with trio.fail_after(5):  # half of what the slow one is given
                     assert (await fast.receive())["event"] == "position_update"
             assert sent < 10_000
             # The slow one's client takes one message and its kernel what fits; it drains once, below, to be resynced.
@@ -101,7 +101,7 @@ async def test_a_stop_flushes_and_closes_with_1001(tmp_path: Path) -> None:
         for dashboard in (one, two):
             assert (await dashboard.receive())["event"] == "position_update"
             assert await closed_code(dashboard) == 1001
-        with trio.fail_after(3):
+        with trio.fail_after(WITHIN_S):
             await site.stopped.wait()
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio_websocket import wrap_client_stream
 
-from tests.dashboards import make_token, running_site, until, ws_settings
+from tests.dashboards import WITHIN_S, make_token, running_site, until, ws_settings
 from tests.live.certificate import contexts
 from tests.live.hostile import HANDSHAKES
 from tests.live.hostile_autobahn import AUTOBAHN
@@ -27,7 +27,7 @@ async def test_a_dashboard_over_tls(tmp_path: Path) -> None:
             path = f"/tracking?token={make_token()}"
             connection = await wrap_client_stream(nursery, stream, "127.0.0.1", path)
             await connection.send_message('{"event": "subscribe_race", "data": {"raceId": "R1"}}')
-            with trio.fail_after(5):
+            with trio.fail_after(WITHIN_S):
                 snapshot = json.loads(await connection.get_message())
                 assert len(snapshot["data"]["positions"][0]) == 300_000
                 site.races.change("R1")
@@ -42,7 +42,7 @@ async def test_a_refusal_over_tls(tmp_path: Path) -> None:
         raw = await site.raw()
         async with trio.SSLStream(raw, client, server_hostname="127.0.0.1", https_compatible=True) as stream:
             await stream.send_all(b"GET /tracking HTTP/1.1\r\nHost: a\r\n\r\n")
-            with trio.fail_after(5):
+            with trio.fail_after(WITHIN_S):
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 426 ")
 
 
@@ -59,7 +59,7 @@ async def test_who_does_not_speak_tls_ends_only_itself(tmp_path: Path, ending: s
         await until(lambda: tasks() == before)
         assert site.dropped("crash") == 0
         async with trio.SSLStream(await site.raw(), client, server_hostname="127.0.0.1") as good:
-            with trio.fail_after(5):
+            with trio.fail_after(WITHIN_S):
                 await good.do_handshake()
 
 
