@@ -38,7 +38,7 @@ class RaceAlarm:
     def after_fixes(self) -> None:
         """Set it earlier where fixes opened a window, or where somebody will be stale earlier than all others."""
         due_ms = self.cell.standing.next_due_ms()
-        if self.cell.window.due < self._rings_at or (due_ms is not None and due_ms < self._due_ms) or self.cell.refused:
+        if self.cell.window.due < self._rings_at or (due_ms is not None and due_ms < self._due_ms):
             self.after_message()
 
     def after_message(self) -> None:

@@ -1,0 +1,60 @@
+"""A race looks up in time though its alarm is not set for each message."""
+
+from __future__ import annotations
+
+import json
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from actors.core.fix import FINISHED
+from actors.supervision import State
+from tests.actors.race_world import IDLE_S, STALE_MS, World, world
+from tests.making import make_fix
+
+STALE_S = STALE_MS / 1000
+
+
+async def stale(w: World) -> dict[str, bool]:
+    """By participant, as HTTP tells it."""
+    told = json.loads(b"[" + b",".join(await w.races.positions("R1")) + b"]")
+    return {position["participantId"]: position["stale"] for position in told}
+
+
+async def test_somebody_who_will_be_stale_before_all_others_is_so_in_time(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.route(make_fix("P1"))
+        await wait_all_tasks_blocked()
+        w.route(make_fix("P2", at_s=-STALE_S + 5, arrived_s=0))
+        await trio.sleep(4)
+        assert await stale(w) == {"P1": False, "P2": False}
+        await trio.sleep(2)
+        assert await stale(w) == {"P1": False, "P2": True}
+        await trio.sleep(STALE_S - 5)
+        assert await stale(w) == {"P1": True, "P2": True}
+
+
+async def test_a_race_may_retire_once_a_refused_position_is_overtaken(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        refused = make_fix(status=FINISHED)  # nobody can become stale, so nothing else makes it look up
+        w.route(refused)
+        await trio.sleep(1)
+        w.history.down = True  # it cannot be corrected
+        w.races.rows_refused([refused])
+        await trio.sleep(2 * IDLE_S)
+        assert w.state() is State.RUNNING
+        w.route(make_fix(at_s=2 * IDLE_S, status=FINISHED))
+        await trio.sleep(IDLE_S + 1)
+        assert w.state() is None
+
+
+async def test_the_window_of_a_race_that_somebody_watches_is_sent_in_time(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        w.route(make_fix("P1"))
+        viewer = w.watch()
+        await trio.sleep(1)
+        w.route(make_fix("P1", at_s=1))
+        await trio.sleep(0.09)
+        assert not viewer.named("position_update")
+        await trio.sleep(0.02)
+        assert len(viewer.named("position_update")) == 1
