@@ -45,6 +45,9 @@ DOWN_LIMIT_MESSAGES = 1_000
 EVICTED_PART = 100
 """Of max_races, the hundredth part is evicted at once: to find the quietest every race has to be looked at."""
 
+STARTS = 50
+"""Races that are started in one go, some 10 ms: everybody else has a turn between them."""
+
 STOPPED = "the live view is stopped"
 """What dashboards are told of a race that is parked."""
 
@@ -75,22 +78,23 @@ class Races:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                wanted, self._wanted = self._wanted, []
-                for child, cell in wanted:
-                    nursery.start_soon(self._keep_race, child, cell)
                 self._wake = trio.Event()
+                wanted, self._wanted = self._wanted, []
+                for count, (child, cell) in enumerate(wanted, 1):
+                    nursery.start_soon(self._keep_race, child, cell)
+                    if count % STARTS == 0:
+                        await trio.lowlevel.checkpoint()
                 await self._wake.wait()
 
-    # --- posted by the reader ---
+    # --- posted by the reader, and by persistence ---
 
     def route(self, parcel: Parcel) -> None:
         """Give a parcel to its race; start the race when this is its first fix."""
         cell = self.cells.get(parcel.race_id) or self._new_cell(parcel.race_id)
         child = self.children.get(parcel.race_id)
         if child is None:
-            self._want(cell)
-            cell.mailbox.post(FixesArrived(parcel))
-        elif child.state in _LIVE:
+            child = self._want(cell)
+        if child.state in _LIVE:
             cell.mailbox.hand(FixesArrived(parcel))
         else:
             self.to_persistence.send_nowait(parcel)
@@ -98,8 +102,6 @@ class Races:
                 cell.mailbox.post(FixesArrived(parcel, stored=True))
                 if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
                     self._shorten(cell)
-
-    # --- posted by persistence ---
 
     def rows_refused(self, fixes: Sequence[Fix]) -> None:
         """PostgreSQL refused them for good: the races take them back where they are live. One that is not live now
@@ -238,14 +240,10 @@ class Races:
         del self.children[cell.race_id]
         if cell.mailbox:
             self._want(cell)
-        elif cell.standing.newest:
-            # Nobody watches: the next fix or dashboard restores it from the stores.
-            if not cell.outboxes:
-                del self.cells[cell.race_id]
         else:
-            self._drop_if_unused(cell)
+            self._drop_if_unused(cell)  # the next fix or dashboard restores it from the stores
 
-    def _want(self, cell: RaceCell) -> None:
+    def _want(self, cell: RaceCell) -> Child:
         if not cell.restored:  # evicted before: what its dashboards show may not be what the stores know
             for outbox in cell.outboxes:
                 outbox.lose(cell.race_id)
@@ -253,6 +251,7 @@ class Races:
             self._evict_quietest()
         self._wanted.append(self._new_child(cell))
         self._wake.set()
+        return self.children[cell.race_id]
 
     def _evict_quietest(self) -> None:
         """max_races bounds live state: the races that were quiet longest go, those that somebody watches last."""
