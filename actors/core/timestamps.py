@@ -84,6 +84,13 @@ def format_ms(ms: int) -> str:
     return f"{_second_text(second)}{milli:03d}Z"
 
 
+def text_of(ms: int, sent: str) -> str:
+    """`format_ms(ms)`, which `sent` usually is already: the text that `parse_ms` made `ms` of, or empty."""
+    if len(sent) == 24 and sent[10] == "T" and sent[23] == "Z":
+        return sent
+    return format_ms(ms)
+
+
 @lru_cache(maxsize=4096)
 def _second_text(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from actors.core.fix import STATUSES, Fix
-from actors.core.timestamps import format_ms
+from actors.core.timestamps import format_ms, text_of
 
 RequestId = str | int | None
 
@@ -50,7 +50,7 @@ def position_json(fix: Fix, stale: bool | None, corrected: bool = False) -> byte
             # An int divided by 1e7 is the double nearest to it, so it prints with at most 7 decimals.
             fix.lat_e7 / E7,
             fix.lon_e7 / E7,
-            format_ms(fix.timestamp_ms),
+            text_of(fix.timestamp_ms, fix.sent_timestamp),
             _arrival_text(fix.arrived_ms),
             STATUSES[fix.status],
             msgspec.UNSET if stale is None else stale,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.timestamps import EARLIEST_MS, format_ms, parse_ms
+from actors.core.timestamps import EARLIEST_MS, format_ms, parse_ms, text_of
 
 BASE_MS = 1_751_357_730_000  # 2025-07-01T08:15:30Z
 
@@ -140,3 +140,12 @@ def test_writes_milliseconds_always() -> None:
 def test_does_not_write_the_year_10000() -> None:
     with pytest.raises((OverflowError, ValueError)):
         format_ms(253_402_300_800_000)
+
+
+@pytest.mark.parametrize("tail", ["30.123Z", "30.123z", "30.12Z", "30.1234Z", "30Z", "30+07:00", "30.1-01:00"])
+@pytest.mark.parametrize("letter", "Tt")
+def test_the_text_as_sent_is_used_only_where_it_is_the_usual_one(letter: str, tail: str) -> None:
+    sent = f"2025-07-01{letter}08:15:{tail}"
+    ms = parse_ms(sent)
+    assert ms is not None
+    assert text_of(ms, sent) == format_ms(ms) == text_of(ms, "")
