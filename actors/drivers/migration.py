@@ -28,7 +28,7 @@ CATALOG = {
     "index": "select to_regclass($1) is not null",
     "function": "select to_regprocedure($1) is not null",
     "trigger": "select exists (select from pg_trigger"
-    " where tgname = $1 and tgrelid = to_regclass('tracking_positions'))",
+    " where tgname = $1 and tgrelid in (to_regclass('tracking_positions'), to_regclass('tracking_participants')))",
 }
 
 _MARK = re.compile(r"^-- (?:object: (?P<kind>[a-z]+) (?P<name>\S+)|setting)$", re.MULTILINE)
@@ -73,8 +73,10 @@ async def apply(connection: Connection) -> list[str]:
     log.info("schema is incomplete; large tables take about a second a million rows", objects_missing=len(missing))
     try:
         with within(APPLY_S):
+            # Read committed, whatever the default is: a fill must see what was committed while it waited for its lock.
             await connection.script(
-                f"begin; set local statement_timeout = 0; set local lock_timeout = '{WAIT_FOR_LOCK}'"
+                "begin isolation level read committed; set local statement_timeout = 0;"
+                f" set local lock_timeout = '{WAIT_FOR_LOCK}'"
             )
             await connection.query("select pg_advisory_xact_lock($1)", [pgbinary.int8(LOCK)], [pgbinary.INT8])
             for item in parse(SCHEMA.read_text(encoding="utf-8")):
