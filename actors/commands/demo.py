@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
+from pathlib import Path
 
 from actors.access import Access, load_secret
 from actors.commands.run import serve
-from actors.commands.simulate import simulate
+from actors.commands.simulate import participant_count, simulate, wall_ms
+from actors.data_dir import write_private
 from actors.settings import Settings
 from supervisor import Daemon
 
@@ -16,13 +19,20 @@ PARTICIPANTS = 200
 RATE_HZ = 0.5
 """Fixes a second of each participant."""
 TOKEN_TTL_S = 24 * 3600
+GOES_ON_MS = 180_000
+"""After a shorter pause the race goes on. The page draws a trail across as much silence (GAP_MS in trails.js): were
+everybody back at the start, their trails would all lead there, straight across the map."""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = subparsers.add_parser("demo", help="run, plus a simulated race to look at")
-    parser.add_argument("--participants", type=int, default=PARTICIPANTS, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="another number, another race; default: %(default)s")
+    parser.add_argument(
+        "--participants", type=participant_count, default=PARTICIPANTS, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="another number, another race; default: %(default)s"
+    )
     parser.set_defaults(run=run)
 
 
@@ -33,16 +43,36 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     async def race(daemon: Daemon) -> None:
         print(f"\nDashboard: {dashboard_url(settings)}\n\nStop with Ctrl-C.\n", flush=True)
-        await simulate(
-            settings,
-            participants=args.participants,
-            rate_hz=RATE_HZ,
-            duration_s=float("inf"),
-            race_id=RACE,
-            seed=args.seed,
-        )
+        note = settings.app.data_dir / "demo"
+        started_ms = start_of_race(note, args.seed, wall_ms())
+        with contextlib.suppress(OSError):
+            write_private(note, f"{started_ms} {args.seed}\n")
+        try:
+            await simulate(
+                settings,
+                participants=args.participants,
+                rate_hz=RATE_HZ,
+                duration_s=None,
+                race_id=RACE,
+                seed=args.seed,
+                started_ms=started_ms,
+            )
+        finally:
+            with contextlib.suppress(OSError):
+                note.touch()
 
     return serve(settings, beside=race)
+
+
+def start_of_race(note: Path, seed: int, now_ms: int) -> int:
+    """Unix ms. `note` holds the start and the seed of the last demo, and was touched when that ended."""
+    try:
+        started_ms, last_seed = map(int, note.read_text("utf-8").split())
+        ended_ms = note.stat().st_mtime_ns // 1_000_000
+    except (OSError, ValueError):
+        return now_ms
+    goes_on = last_seed == seed and started_ms <= ended_ms <= now_ms < ended_ms + GOES_ON_MS
+    return started_ms if goes_on else now_ms
 
 
 def dashboard_url(settings: Settings) -> str:

@@ -44,11 +44,11 @@ class Race:
     duration_s: float | None  # None: without end
     seed: int
 
-    def schedule(self) -> Iterator[tuple[float, int]]:
+    def schedule(self, from_s: float = 0.0) -> Iterator[tuple[float, int]]:
         """(seconds since the start, participant from 0), in order; the participants take turns within each period."""
         period_s = 1 / self.rate_hz
         step_s = period_s / self.participants
-        turn = 0
+        turn = math.ceil(from_s / period_s)
         while True:
             start_s = turn * period_s
             if self.duration_s is not None and start_s >= self.duration_s:
@@ -66,7 +66,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         description="Publishes a made-up race at QoS 1: participants on a closed course, each at a speed of its own; "
         "some rest, some give up, most finish. Ends when the broker has acknowledged all of it; Ctrl-C ends it early.",
     )
-    parser.add_argument("--participants", type=_participants, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument("--participants", type=participant_count, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--rate-hz", type=_rate, default=1.0, metavar="HZ", help="fixes a second of each participant (default: 1)"
     )
@@ -121,15 +121,17 @@ async def simulate(
     race_id: str,
     seed: int,
     clock: Callable[[], int] = wall_ms,
+    started_ms: int | None = None,
 ) -> None:
     """Publish a made-up race until it is over and acknowledged, or until cancelled. For `demo`.
 
+    One that started before now (Unix ms) goes on from where it would be.
     Waits for a broker that is not up yet, for some seconds, and for one that goes away, without end.
     Raises PublishFailed.
     """
     race = Race(race_id, participants, rate_hz, duration_s, seed)
     async with open_publisher(settings.mqtt) as publisher:
-        await running(race, Topics.of(settings.mqtt), clock)(publisher)
+        await running(race, Topics.of(settings.mqtt), clock, started_ms=started_ms)(publisher)
         await publisher.drain()
 
 
@@ -164,13 +166,22 @@ class Keeper:
             await outlet.publish(topic, payload)
 
 
-def running(race: Race, topics: Topics, clock: Callable[[], int], keeper: Keeper | None = None) -> Produce:
+def running(
+    race: Race,
+    topics: Topics,
+    clock: Callable[[], int],
+    keeper: Keeper | None = None,
+    started_ms: int | None = None,  # Unix ms, not after now; None: now
+) -> Produce:
     """The work of `publish`: each fix when it is due, stamped with the time it was due at, as a phone would."""
 
     async def produce(outlet: Outlet) -> None:
         course = Course(race.seed, race.participants, race.duration_s)
-        started, started_ms = trio.current_time(), clock()
-        for at_s, number in race.schedule():
+        now_ms = clock()
+        began_ms = now_ms if started_ms is None else started_ms
+        under_way_s = (now_ms - began_ms) / 1000
+        started = trio.current_time() - under_way_s
+        for at_s, number in race.schedule(under_way_s):
             if started + at_s > trio.current_time():
                 if keeper is None:
                     await trio.sleep_until(started + at_s)
@@ -185,7 +196,7 @@ def running(race: Race, topics: Topics, clock: Callable[[], int], keeper: Keeper
                 "race_id": race.race_id,
                 "latitude": sighting.latitude,
                 "longitude": sighting.longitude,
-                "timestamp": format_ms(started_ms + round(at_s * 1000)),
+                "timestamp": format_ms(began_ms + round(at_s * 1000)),
                 "status": STATUSES[sighting.status],
             }
             topic, encoded = topics.topic(participant_id, race.race_id), _encoder.encode(payload)
@@ -209,7 +220,8 @@ def _number(text: str, low: float, high: float, allowed: str) -> float:
     return value
 
 
-def _participants(text: str) -> int:
+def participant_count(text: str) -> int:
+    """Of an option. Raises ArgumentTypeError."""
     value = _number(text, 1, MAX_PARTICIPANTS, allowed := f"a whole number from 1 to {MAX_PARTICIPANTS}")
     if value != int(value):
         raise argparse.ArgumentTypeError(f"'{text}': allowed is {allowed}")

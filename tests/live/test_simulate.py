@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ import trio
 import trio.testing
 
 from actors.commands import simulate
+from actors.commands.demo import GOES_ON_MS, start_of_race
+from actors.commands.parser import main
 from actors.commands.publisher import Topics
 from actors.commands.simulate import Keeper, Race, running
 from actors.core.decode import Rules, decode
@@ -124,6 +127,40 @@ async def test_each_fix_is_sent_when_it_is_due(autojump_clock: trio.testing.Mock
         assert at_s - started == pytest.approx(turn * 0.5)
         assert parse_ms(fix["timestamp"]) == BASE_MS + turn * 500
         assert fix["participant_id"] == f"P{turn % 4 + 1:03d}"
+
+
+async def test_a_race_that_started_before_goes_on(autojump_clock: trio.testing.MockClock) -> None:
+    whole, rest = Recorder(), Recorder()
+    race = Race("R", participants=4, rate_hz=0.5, duration_s=60.0, seed=1)
+    topics = Topics(("t", "+"), by_race=True)
+    await running(race, topics, lambda: BASE_MS)(whole)
+    started = trio.current_time()
+    await running(race, topics, lambda: BASE_MS + 30_500, started_ms=BASE_MS)(rest)
+    assert [payload for _, _, payload in rest.messages] == [payload for _, _, payload in whole.messages[64:]]
+    assert rest.messages[0][0] - started == pytest.approx(1.5)  # with the first whole turn
+
+
+def test_demo_goes_on_after_a_short_pause(tmp_path: Path) -> None:
+    note = tmp_path / "demo"
+    assert start_of_race(note, 1, BASE_MS) == BASE_MS
+    note.write_text(f"{BASE_MS} 1\n")
+    ended_ms = BASE_MS + 60_000
+    os.utime(note, (ended_ms / 1000, ended_ms / 1000))
+    soon, late = ended_ms + 5000, ended_ms + GOES_ON_MS
+    assert start_of_race(note, 1, soon) == BASE_MS
+    assert start_of_race(note, 1, late) == late
+    assert start_of_race(note, 2, soon) == soon
+    assert start_of_race(note, 1, BASE_MS) == BASE_MS  # the clock went back
+    for text in ("", "x 1", f"{BASE_MS}"):
+        note.write_text(text)
+        assert start_of_race(note, 1, soon) == soon
+
+
+def test_demo_takes_no_less_than_one_participant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--participants", "0"])
+    assert ended.value.code == 2
+    assert "allowed is a whole number from 1 to" in capsys.readouterr().err
 
 
 async def test_trackers_that_are_switched_off_send_nothing(autojump_clock: trio.testing.MockClock) -> None:
