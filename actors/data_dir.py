@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -42,7 +43,10 @@ def open_data_dir(folder: Path) -> Iterator[DataDir]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise NotStarted(f"[app] data_dir {folder} cannot be used: {error.strerror}") from error
+        reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+        raise NotStarted(
+            f"[app] data_dir {folder} cannot be used ({reason}): set it to a folder that this user may write to"
+        ) from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -42,6 +42,10 @@ ACCEPT_PAUSE_S = 0.1  # after running out of file descriptors or memory
 HEARTBEAT_SLOTS = 20  # dashboards are pinged in this many groups, so that 10,000 pings do not go out at once
 MAX_REFUSALS = 100  # refused connections that still linger; beyond it the close may overtake the answer
 
+ADVICE = {
+    errno.EADDRINUSE: "stop what uses it, or set other ports, [app] port and [ws] port (PORT=3001 WS_PORT=3001)",
+    errno.EACCES: "set [app] port and [ws] port to 1024 or above (PORT=3001 WS_PORT=3001)",
+}
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _LEFT = (trio.BrokenResourceError, trio.ClosedResourceError, websocket.Closed)
 
@@ -96,7 +100,8 @@ class Listener:
         try:
             return await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
-            raise NotStarted(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+            advice = ADVICE.get(error.errno or 0, "set another [ws] host")
+            raise NotStarted(f"cannot listen on {host} port {port} ({error.strerror or error}): {advice}") from error
 
     async def _hold_connections(
         self, over: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED

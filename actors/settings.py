@@ -5,6 +5,7 @@ actors/settings_table.py has the keys, actors/core/settings_rules.py the rules b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from actors.settings_table import TlsSettings as TlsSettings
 from actors.settings_table import WsSettings as WsSettings
 
 SECRET_FILE_BYTES = 65_536  # a larger file is not a secret but a mistake
+
+_COMMENT = re.compile(r"\s[#;]")  # behind a value
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -173,6 +176,8 @@ class _Reading:
     def _complain(self, section: str, given: _Given, text: str) -> None:
         value = HIDDEN if given.hidden and given.text else given.text
         source = f"(environment variable {given.variable}) " if given.variable else ""
+        if not given.variable and not given.hidden and _COMMENT.search(given.text):
+            text += "; a comment needs a line of its own"
         self.problems.append(problem(f"{self.path.name} [{section}] {given.name}", value, source + text))
 
 

@@ -60,7 +60,8 @@ class Recording:
             else:
                 yield from self._lines(shift_ms)
         except (OSError, EOFError, zlib.error) as error:  # gzip.BadGzipFile is an OSError
-            raise UnreadableRecording(f"{self.path}: cannot be read: {error}") from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise UnreadableRecording(f"{self.path}: cannot be read: {reason}") from error
 
     def _lines(self, shift_ms: int) -> Iterator[Recorded]:
         with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as lines:

@@ -156,7 +156,7 @@ def _of(recording: Recording) -> str:
         return " with a time"
     wanted = [f"race {recording.race}"] if recording.race else []
     wanted += [f"participant {recording.participant}"] if recording.participant else []
-    return f" of {', '.join(wanted)}" if wanted else ""
+    return f" of {', '.join(wanted)}: of JSON lines --race and --participant only choose" if wanted else ""
 
 
 def _speed(text: str) -> float:

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         status = json.loads(ask(os.fspath(path)))
     except (FileNotFoundError, ConnectionRefusedError):
-        return _failed(f"no daemon is running with data_dir {data_dir}")
+        return _failed(
+            f"no daemon is running with data_dir {data_dir}: start it, or name its settings: --settings PATH"
+        )
     except (OSError, ValueError) as error:
         return _failed(f"the daemon with data_dir {data_dir} gave no usable answer on {path}: {error}")
     if args.json:

@@ -9,6 +9,8 @@ import attrs
 
 MAX_FAULTS = 20  # of form; a file with more is not a settings file, and each costs one more pass over it
 
+NEITHER = "is neither [section] nor key = value"
+
 _NOWHERE = "\n"  # no header can have this name: so no section passes its keys on to the others
 
 
@@ -36,13 +38,19 @@ def parse_ini(text: str) -> Ini:
     lines = text.split("\n")
     faults: list[FormFault] = []
     twins: dict[str, str] = {}  # the name that a second [section] got -> its real one
+    lost: set[str] = set()  # names that broken headers got: what follows one is not the section's before it
     while len(faults) <= MAX_FAULTS:
         parser = configparser.ConfigParser(interpolation=None, default_section=_NOWHERE)
         try:
             parser.read_string("\n".join(lines))
         except configparser.MissingSectionHeaderError as error:
-            faults.append(FormFault(error.lineno, "stands before the first [section]"))
-            _blank(lines, error.lineno)
+            number = error.lineno
+            if lines[number - 1].startswith("["):
+                faults.append(FormFault(number, NEITHER))
+                lost.add(_headed(lines, number))
+            else:
+                faults.append(FormFault(number, "stands before the first [section]"))
+                _blank(lines, number)
         except configparser.DuplicateSectionError as error:
             number, name = error.lineno or 0, str(error.section)
             faults.append(FormFault(number, f"section [{twins.get(name, name)}] stands twice; allowed is once"))
@@ -58,20 +66,32 @@ def parse_ini(text: str) -> Ini:
         except configparser.ParsingError as error:
             for number, _ in error.errors:
                 # The line is not quoted: it may hold half of a password.
-                faults.append(FormFault(number, "is neither [section] nor key = value"))
-                _blank(lines, number)
+                faults.append(FormFault(number, NEITHER))
+                if lines[number - 1].startswith("["):
+                    lost.add(_headed(lines, number))
+                else:
+                    _blank(lines, number)
         else:
             break
     else:
         return Ini({}, _in_order(faults))
     sections: dict[str, dict[str, str]] = {}
     for name in parser.sections():
+        if name in lost:
+            continue
         sections.setdefault(twins.get(name, name), {}).update(parser.items(name))
     return Ini(sections, _in_order(faults))
 
 
 def _in_order(faults: list[FormFault]) -> tuple[FormFault, ...]:
     return tuple(sorted(faults, key=lambda fault: fault.line))
+
+
+def _headed(lines: list[str], number: int) -> str:
+    """Make a header of a line, with a name that no other has."""
+    name = f"\t{number}"
+    lines[number - 1] = f"[{name}]"
+    return name
 
 
 def _blank(lines: list[str], number: int) -> None:

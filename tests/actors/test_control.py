@@ -141,7 +141,8 @@ def test_status_as_json_is_the_whole_document(settings: Settings, capsys: pytest
 
 def test_status_without_a_daemon_is_one_line_and_1(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask_status(settings) == 1
-    assert capsys.readouterr().err == f"status: no daemon is running with data_dir {settings.app.data_dir}\n"
+    advice = "start it, or name its settings: --settings PATH"
+    assert capsys.readouterr().err == f"status: no daemon is running with data_dir {settings.app.data_dir}: {advice}\n"
 
 
 def test_status_after_kill_9_is_one_line_and_1(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

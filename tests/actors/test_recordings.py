@@ -122,7 +122,7 @@ def test_a_broken_gzip_is_told(tmp_path: Path, content: bytes) -> None:
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     for name in ("none.jsonl", "none.jsonl.gz", "none.gpx"):
-        with pytest.raises(UnreadableRecording, match=r"cannot be read: .*No such file"):
+        with pytest.raises(UnreadableRecording, match=r"cannot be read: No such file or directory$"):
             list(Recording(tmp_path / name).read())
 
 

@@ -216,6 +216,21 @@ def test_faults_of_form_are_problems_without_the_line(files: Files) -> None:
     assert problems[6].startswith("settings.ini [mqtt] keepalive_s: value 'y': ")
 
 
+def test_a_broken_header_is_one_problem(files: Files) -> None:
+    said = "is neither [section] nor key = value"
+    assert files.problem("[app]\nport = 1\n[mqtt\nqos = 1\n[ws]\nport = 1") == f"settings.ini line 3: {said}"
+    assert files.problem("[app\nport = 1\nlog_level = x\n[ws]\nport = 1") == f"settings.ini line 1: {said}"
+    first, second = files.problems("[app\nport = 1\n[mqtt\nqos = 7\n")
+    assert (first, second) == (f"settings.ini line 1: {said}", f"settings.ini line 3: {said}")
+
+
+def test_a_comment_behind_a_value(files: Files) -> None:
+    assert files.problem("[app]\nstale_data_threshold_ms = 1000 ; a second").endswith(
+        "; a comment needs a line of its own"
+    )
+    assert "comment" not in files.problem("[app]\nlog_level = x")
+
+
 def test_what_continues_a_faulty_line_goes_with_it(files: Files) -> None:
     assert files.problem("[mqtt]\nusername = a\nusername = b\n  c") == (
         "settings.ini [mqtt] username: value 'b': (line 3) stands twice in its section; allowed is once"

@@ -190,7 +190,7 @@ def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFix
 
 def test_nothing_to_publish_is_1(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(Settings.default(), recording, "--race", "C", "--participant", "P1") == 1
-    assert "holds no fixes of race C, participant P1" in capsys.readouterr().err
+    assert "holds no fixes of race C, participant P1: of JSON lines --race and" in capsys.readouterr().err
     (tmp_path / "empty.jsonl").write_text("")
     assert run(Settings.default(), tmp_path / "empty.jsonl") == 1
     assert "empty.jsonl: holds no fixes\n" in capsys.readouterr().err
