@@ -94,7 +94,7 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -
             await nursery.start(run_daemon)
             if not daemon.stop_asked.is_set():
                 log.info("ready", http=f"{settings.ws.host}:{settings.app.port}", websocket=settings.ws.path)
-            if beside is not None:
+            if beside is not None and not daemon.stop_asked.is_set():
                 async with trio.open_nursery() as guests:
                     guests.start_soon(beside, daemon)
                     await daemon.stop_asked.wait()
