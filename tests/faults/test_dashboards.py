@@ -24,10 +24,11 @@ pytestmark = pytest.mark.live
 HALF_OPEN = 600
 MAX_HANDSHAKES = 500
 CROWD = 1000
+WAVES = 5  # at most
 FILES = 3 * CROWD  # of this process and of the daemon: at least
 PINGS = 10_000
 GROWTH_MB = 10.0  # noise of the allocator; 1,000 dashboards take 50 to 100 MB
-WITHIN_S = 180.0
+WITHIN_S = 300.0
 ROUND_S = 0.1
 LONG = "long"  # a race of 1,000 participants: a snapshot of it is 200 kB
 
@@ -158,9 +159,11 @@ async def test_a_crowd_that_vanishes_at_once_and_comes_back(place: Place) -> Non
     async with race_day(place, "crowd", participants=5) as day:
         # Everybody is live: from now on each snapshot has them all.
         await trio.to_thread.run_sync(until, lambda: len(place.running.live("crowd")) == day.participants)
-        first = await wave()
-        second = await wave()
-    assert second - first < GROWTH_MB
+        memory_mb = [await wave(), await wave()]
+        # On a busy machine more of a wave may be there at once than of the one before; a leak shows each time.
+        while memory_mb[-1] - memory_mb[-2] >= GROWTH_MB and len(memory_mb) < WAVES:
+            memory_mb.append(await wave())
+    assert memory_mb[-1] - memory_mb[-2] < GROWTH_MB, memory_mb
 
 
 async def ask_for_much(viewer: Viewer) -> None:

@@ -19,7 +19,7 @@ def test_15_000_races_in_15_messages(own: Own) -> None:
         start_ms = now_ms()
         own.at.send(*([fix(f"race-{m}-{n}", at=start_ms - n) for n in range(RACES)] for m in range(MESSAGES)))
         stored = "select count(*) from tracking_positions where race_id like 'race-%'"
-        until(lambda: own.sql(stored) == [(MESSAGES * RACES,)], "all are stored", 60)
+        until(lambda: own.sql(stored) == [(MESSAGES * RACES,)], "all are stored", 180)
         day.dashboards_follow()
         day.check()
         assert day.spectator.connected == 1

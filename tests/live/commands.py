@@ -13,6 +13,8 @@ from unittest import mock
 
 from tests.live.daemon import ROOT, SUPERVISOR
 
+WITHIN_S = 300.0  # a replay of 75,000 messages takes 10 s on an idle machine
+
 
 def run_commands(
     commands: Sequence[Sequence[str]], *, check: int | None = 0, **environment: str
@@ -33,12 +35,12 @@ def run_commands(
     done = []
     try:
         for process in processes:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=WITHIN_S)
             done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
     finally:
         for process in processes:
-            process.kill()
-            process.wait()
+            with process:  # its pipes too: left open, they would fail a later test
+                process.kill()
     for one in done:
         assert check is None or one.returncode == check, (one.args[2:], one.returncode, one.stdout, one.stderr)
     return done

@@ -87,10 +87,15 @@ class Running:
         return found
 
     def settled(self, messages: float) -> dict[str, float]:
-        """The metrics once that many messages arrived and none of them is waiting for anything."""
-        deadline = time.monotonic() + WITHIN_S
+        """The metrics once that many messages arrived and none of them is waiting for anything.
+
+        However long it takes, as long as it goes on.
+        """
+        before: tuple[float, float] | None = None
         while True:
             seen = self.metrics()
+            if (now := (seen["tracking_messages_received_total"], seen["tracking_acks_total"])) != before:
+                before, deadline = now, time.monotonic() + WITHIN_S
             if (
                 seen["tracking_messages_received_total"] >= messages
                 and seen["tracking_fixes_in_flight"] == seen["tracking_messages_unacked"] == 0

@@ -55,7 +55,7 @@ def test_redis_away_nothing_else_cares_and_it_is_filled_when_it_is_back(at: Stat
             at.redis.sigcont()
         else:
             at.redis.start()
-        until(lambda: set(seen(at, race)) == {"before", *(f"P{n}" for n in range(50))}, "filled again", 15)
+        until(lambda: set(seen(at, race)) == {"before", *(f"P{n}" for n in range(50))}, "filled again")
         until(lambda: set(seen(at, f"new-{race}")) == {"P1"})
         assert cached(at, race, "before")
         assert cached(at, race, "P49")["timestamp"] == sent[49]["timestamp"]
