@@ -6,6 +6,8 @@ with `--hypothesis-profile explore`. A deadline would time the machine, not the 
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
 import structlog
@@ -17,6 +19,15 @@ hypothesis.settings.load_profile("steady")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="run the random simulations with this seed only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Coverage is measured where tests run, and not in the daemons and commands that they start.
+
+    Those would take twice the time for all they do. Of what only they run there is little: `run` and `demo`.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # the others start the workers
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @pytest.fixture(autouse=True)
