@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import redis
 
+from actors.commands import check_servers
 from actors.commands.check_servers import Finding
 from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.settings import Secret, Settings
@@ -25,6 +26,13 @@ from tests.live.mqtt_desk import free_port
 from tests.live.mqtt_listener import plain_mosquitto
 
 pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is found out soon."""
+    monkeypatch.setattr(check_servers, "ANSWER_S", 1)
+    monkeypatch.setattr(check_servers, "CONNECT_S", 2)  # libpq takes nothing shorter
 
 
 # --- broker ----------------------------------------------------------------------------------------------------
@@ -96,6 +104,7 @@ def test_a_broker_with_tls(settings: Settings, tmp_path: Path) -> None:
             assert "cannot be reached: " in found.text
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_silent_and_an_absent_broker(settings: Settings) -> None:
     with scripted(until_closed) as port:
         [found] = about(with_mqtt(settings, port), "broker")
@@ -191,6 +200,7 @@ def test_weak_spots_of_redis(settings: Settings, redis_process: tuple[RedisAddre
             client.acl_deluser("poor")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_silent_redis(settings: Settings) -> None:
     with scripted(until_closed) as port:
         assert levels(with_redis(settings, RedisAddress(port=port)), "redis") == ["FAILED"]
@@ -247,6 +257,7 @@ def test_weak_spots_of_a_database(settings: Settings, postgres_server: PostgresA
         assert [text for text in texts if text.startswith(wanted)], texts
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_silent_postgres(settings: Settings) -> None:
     with scripted(until_closed) as port:
         address = PostgresAddress("127.0.0.1", port)

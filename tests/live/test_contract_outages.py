@@ -70,7 +70,7 @@ def test_a_flushed_cache_is_filled_again(site: tuple[Station, Running]) -> None:
     until(lambda: len(seen(at, "flushed")) == 2)
     at.cache.flushall()
     at.send(fix("flushed", "P2", now_ms() + 1000), fix("unrelated"))
-    until(lambda: cached(at, "flushed", "P1"), "P1 did not move, and is in the cache again", 15)
+    until(lambda: cached(at, "flushed", "P1"), "P1 did not move, and is in the cache again")
     assert conserved(running.settled(at.published))
 
 

@@ -53,7 +53,7 @@ def test_who_is_silent_fades(at: Station, visit: Visit) -> None:
     race = "R-fade"
     with visit(race) as tab:
         wait_for_text(tab, "#empty", "Nobody has been seen")
-        at.send(fix(race, "P1", now_ms() - STALE_MS + 6000))
+        at.send(fix(race, "P1", now_ms() - STALE_MS + 10_000))
         shows(tab, ["P1"])
         assert rows(tab) == {"P1": "moving"}
         assert settled_spot(tab, MOVING)
