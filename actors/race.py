@@ -9,6 +9,7 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
@@ -75,6 +76,7 @@ class Race:
     window_s: float  # [ws] batch_window_ms
     idle_s: float  # [app] race_idle_ms
     _alarm: RaceAlarm = attrs.field(init=False)
+    _sooner: bool = False  # what was done may be due before the alarm rings
     _doubted: trio.Event = attrs.field(factory=trio.Event)  # a live position may be one that PostgreSQL refused
 
     def __attrs_post_init__(self) -> None:
@@ -115,17 +117,17 @@ class Race:
         self.handle(message)
         cell.next_message(None)
         cell.handled += 1
-        if type(message) is FixesArrived:
-            self._alarm.after_fixes()
-        else:
-            self._alarm.after_message()
+        if self._sooner or type(message) is not FixesArrived:
+            self._sooner = False
+            self._alarm.set_earlier()
         return bool(cell.standing.newest)
 
     def handle(self, message: RaceMessage) -> None:
         """Do one message. Everything that can fail comes before the first effect."""
         match message:
-            case FixesArrived(parcel=parcel, stored=stored):
+            case FixesArrived(parcel=parcel, taken_at=taken_at, stored=stored):
                 self._take_fixes(parcel, stored=stored)
+                self.cell.quiet_since = taken_at
             case PositionsFound(fixes=fixes):
                 self._go_live(self.cell.without_poison(fixes))
             case RowsRefused(fixes=fixes):
@@ -152,7 +154,6 @@ class Race:
             log.error("fix is poison", race=cell.race_id, fixes=len(bad))
             parcel = Parcel(parcel.id, parcel.race_id, cell.without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
-        cell.quiet_since = trio.current_time()
         if not stored:
             self.to_persistence.send_nowait(parcel)
 
@@ -165,13 +166,16 @@ class Race:
             return
         shown = [(c.fix.arrived_ms, cell.encode(c.fix, c.stale)) for c in changes] if cell.outboxes else []
         newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
-        cell.standing.accept(changes)
+        if cell.standing.accept(changes):
+            self._sooner = True
         self.live_state.post(newest)
         if shown:
             self._show(shown)
 
     def _show(self, changes: list[tuple[int, bytes]]) -> None:
         window = self.cell.window
+        if window.due == math.inf:
+            self._sooner = True
         window.add(changes, trio.current_time() + self.window_s)
         if window.full:
             self._flush_window()

@@ -27,7 +27,6 @@ class RaceAlarm:
     idle_s: float  # [app] race_idle_ms
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _rings_at: float = math.inf  # the deadline of the scope
-    _due_ms: float = math.inf  # the earliest that was going to be stale when it was set
 
     def wound(self) -> trio.CancelScope:
         """A new scope, which ends in time."""
@@ -35,14 +34,8 @@ class RaceAlarm:
         self._scope = trio.CancelScope(deadline=self._rings_at)
         return self._scope
 
-    def after_fixes(self) -> None:
-        """Set it earlier where fixes opened a window, or where somebody will be stale earlier than all others."""
-        due_ms = self.cell.standing.next_due_ms()
-        if self.cell.window.due < self._rings_at or (due_ms is not None and due_ms < self._due_ms):
-            self.after_message()
-
-    def after_message(self) -> None:
-        """Set it earlier if need be."""
+    def set_earlier(self) -> None:
+        """If something will be due before it rings."""
         wake = self._wake_at()
         if wake < self._rings_at:
             self._rings_at = self._scope.deadline = wake
@@ -60,7 +53,6 @@ class RaceAlarm:
         cell = self.cell
         wake = min(cell.window.due, self._retires_at())
         due_ms = cell.standing.next_due_ms()
-        self._due_ms = math.inf if due_ms is None else due_ms
         if due_ms is not None:
             wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
         return wake

@@ -35,22 +35,22 @@ class Mailbox:
         self._waiting.append(message)
         self._wake(outcome.Value(None))
 
-    def hand(self, message: RaceMessage) -> None:
-        """Have it done at once if the race sleeps, else like `post`. Never blocks, never raises."""
+    def hand(self, message: RaceMessage) -> bool:
+        """Have it done at once; False when the race does not sleep: then `post` it. Never blocks, never raises."""
         do = self._do
         if do is None:
-            self._waiting.append(message)
-            return
+            return False
         self._do = None
         try:
             stays = do(message)
         except Exception as crash:  # noqa: BLE001  # the race's, not the caller's: its supervisor decides
             self._wake(outcome.Error(crash))
-            return
+            return True
         if stays and not self._waiting and self._sleeper is not None:  # not cancelled by what it did
             self._do = do
         else:
             self._wake(outcome.Value(None))
+        return True
 
     async def sleep(self, do: Callable[[RaceMessage], bool]) -> None:
         """Until there is something to take, or `do` returned False. Raises what `do` raised. For one task at a time.

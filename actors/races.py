@@ -88,18 +88,20 @@ class Races:
 
     # --- posted by the reader, and by persistence ---
 
-    def route(self, parcel: Parcel) -> None:
-        """Give a parcel to its race; start the race when this is its first fix."""
-        cell = self.cells.get(parcel.race_id) or self._new_cell(parcel.race_id)
-        child = self.children.get(parcel.race_id)
-        if child is None:
-            child = self._want(cell)
+    def route(self, parcel: Parcel, now: float) -> None:
+        """Give a parcel, taken `now` by trio's clock, to its race; start the race when this is its first fix."""
+        message = FixesArrived(parcel, now)
+        cell = self.cells.get(parcel.race_id)
+        if cell is not None and cell.mailbox.hand(message):
+            return
+        cell = cell or self._new_cell(parcel.race_id)
+        child = self.children.get(parcel.race_id) or self._want(cell)
         if child.state in _LIVE:
-            cell.mailbox.hand(FixesArrived(parcel))
+            cell.mailbox.post(message)
         else:
             self.to_persistence.send_nowait(parcel)
             if child.state is not State.PARKED:
-                cell.mailbox.post(FixesArrived(parcel, stored=True))
+                cell.mailbox.post(FixesArrived(parcel, now, stored=True))
                 if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
                     self._shorten(cell)
 
@@ -209,7 +211,7 @@ class Races:
         if not isinstance(message, FixesArrived) or message.stored:
             return message
         self.to_persistence.send_nowait(message.parcel)
-        return FixesArrived(message.parcel, stored=True)
+        return FixesArrived(message.parcel, message.taken_at, stored=True)
 
     def _shorten(self, cell: RaceCell) -> None:
         """Of a race that is down for long, what the newest positions need; its dashboards get a resync."""
@@ -217,7 +219,7 @@ class Races:
         skew_ms = cell.standing.max_skew_ms
         fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
         newest = newest_of(fix for fix in fixes if fix.timestamp_ms - fix.arrived_ms <= skew_ms)
-        cell.mailbox.post(FixesArrived(Parcel((0, 0), cell.race_id, tuple(newest)), stored=True))
+        cell.mailbox.post(FixesArrived(Parcel((0, 0), cell.race_id, tuple(newest)), trio.current_time(), stored=True))
         for message in waiting:
             if not isinstance(message, FixesArrived):
                 cell.mailbox.post(message)

@@ -72,7 +72,7 @@ class Link(Protocol):
 class Router(Protocol):
     """The directory of races."""
 
-    def route(self, parcel: Parcel) -> None: ...
+    def route(self, parcel: Parcel, now: float) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -168,14 +168,15 @@ class Reader:
         parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
         parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
         ledger = self.desk.ledger
-        entry = ledger.open(batch.epoch, batch.packet_ids, parts, batch.payload_bytes, trio.current_time())
+        now = trio.current_time()
+        entry = ledger.open(batch.epoch, batch.packet_ids, parts, batch.payload_bytes, now)
         self.desk.held = None
         self._count(batch, fixes, rejections, now_ms)
         if shown:
             self.desk.took(entry, shown)
         for group in shown.values():
             for parcel in group:
-                self.router.route(parcel)
+                self.router.route(parcel, now)
         for parcel in refused:
             self.to_persistence.send_nowait(parcel)
 

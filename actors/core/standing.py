@@ -53,8 +53,9 @@ class Standing:
             found.append(Change(fix, self._is_old(fix, now_ms)))
         return found
 
-    def accept(self, changes: Sequence[Change]) -> None:
-        """Make the changes true. Does nothing that can fail half way."""
+    def accept(self, changes: Sequence[Change]) -> bool:
+        """Make the changes true; True when `next_due_ms` may be earlier now. Does nothing that can fail half way."""
+        sooner = False
         for change in changes:
             participant = change.fix.participant_id
             self.newest[participant] = change.fix
@@ -63,9 +64,11 @@ class Standing:
             else:
                 self.stale.discard(participant)
                 if change.fix.status <= STOPPED and participant not in self._watched:
+                    sooner = True
                     self._watched.add(participant)
                     heapq.heappush(self._due, (self._due_ms(change.fix), participant))
         self.version += len(changes)
+        return sooner
 
     def live_among(self, ids: Collection[bytes]) -> list[Fix]:
         """The live positions that are one of these fixes."""

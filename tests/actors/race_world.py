@@ -51,7 +51,7 @@ class World:
             by_race.setdefault(fix.race_id, []).append(fix)
         for race_id, group in by_race.items():
             self.parcels += 1
-            self.races.route(Parcel((self.parcels, 0), race_id, tuple(group)))
+            self.races.route(Parcel((self.parcels, 0), race_id, tuple(group)), trio.current_time())
 
     def watch(self, race_id: str = "R1") -> Viewer:
         viewer = Viewer()

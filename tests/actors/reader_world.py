@@ -37,7 +37,7 @@ class Routed:
 
     parcels: list[Parcel] = attrs.field(factory=list)
 
-    def route(self, parcel: Parcel) -> None:
+    def route(self, parcel: Parcel, now: float) -> None:
         self.parcels.append(parcel)
 
 
