@@ -34,6 +34,7 @@ from actors.races import Races
 from actors.reader import Reader
 from actors.reader_desk import ReaderDesk
 from actors.restore import Restorer
+from actors.rows import Rows
 from actors.settings import Settings
 from actors.spooling import Spooling
 from actors.supervision import Child, ChildSpec, Restart, Start, State, keep_running
@@ -91,7 +92,8 @@ class Daemon:
     def _table(self) -> list[ChildSpec]:
         """The tree, in start order, with the mailboxes between its actors."""
         cfg, metrics, health = self.settings, self.metrics, self.health
-        to_persistence, from_races = trio.open_memory_channel[PersistenceMessage](math.inf)
+        to_persistence, parcels = trio.open_memory_channel[PersistenceMessage](math.inf)
+        rows = Rows(to_persistence)
         to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
@@ -104,7 +106,7 @@ class Daemon:
             return Race(
                 cell,
                 restore,
-                to_persistence,
+                rows,
                 live_mailbox,
                 metrics,
                 self.clock,
@@ -116,7 +118,7 @@ class Daemon:
             make_race,
             lambda: Standing(cfg.app.stale_data_threshold_ms, cfg.app.max_clock_skew_ms),
             restore,
-            to_persistence,
+            rows,
             live_mailbox,
             metrics,
             self.clock,
@@ -130,7 +132,7 @@ class Daemon:
                 Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections)))
             )
         spooling = Spooling(self.outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
-        persistence = Persistence(Desk(batcher), from_races, _poster(to_reader), committer, spooling, health)
+        persistence = Persistence(Desk(batcher), parcels, _poster(to_reader), committer, spooling, health)
         live_state = LiveStateActor(
             live_mailbox, self.outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live
         )
@@ -140,7 +142,7 @@ class Daemon:
             reader_inbox,
             _poster(to_reader),
             self.races,
-            to_persistence,
+            rows,
             Rules(cfg.mqtt.max_payload_bytes, topic_identity=cfg.mqtt.topic_identity, topics=cfg.mqtt.topics),
             metrics,
             health,
@@ -159,7 +161,7 @@ class Daemon:
             self._spec(
                 "persistence",
                 persistence.run,
-                depth=lambda: from_races.statistics().current_buffer_used,
+                depth=lambda: parcels.statistics().current_buffer_used,
                 handled=lambda: persistence.handled,
             ),
             self._spec(

@@ -43,6 +43,7 @@ Actors, and what they share:
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
   reader_desk.py                   what outlives a crash of the reader
   restore.py                       what a race knows when it starts
+  rows.py                          what races and the reader hand to persistence
   settings.py                      settings.ini and environment -> frozen Settings, or every problem at once
   settings_table.py                one row a key: default, parser, range
   spooling.py                      while PostgreSQL is away: rows to the spool, and from there to PostgreSQL afterwards

@@ -177,7 +177,8 @@ RaceMessage: TypeAlias = FixesArrived | PositionsFound | RowsRefused | Positions
 # --- to persistence --------------------------------------------------------------------------------------------
 
 
-PersistenceMessage: TypeAlias = Parcel
+PersistenceMessage: TypeAlias = tuple[Parcel, ...]
+"""What came about in one turn of the reader or of a race."""
 
 # --- to live state ---------------------------------------------------------------------------------------------
 

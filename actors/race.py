@@ -24,7 +24,6 @@ from actors.messages import (
     FixesArrived,
     LivePosition,
     Parcel,
-    PersistenceMessage,
     PositionsFound,
     PositionsReadAgain,
     RaceMessage,
@@ -36,6 +35,7 @@ from actors.metrics import Metrics
 from actors.race_alarm import RaceAlarm
 from actors.race_cell import RaceCell, snapshot_frame
 from actors.restore import Found
+from actors.rows import Rows
 
 log = structlog.get_logger("race")
 
@@ -69,7 +69,7 @@ class Race:
 
     cell: RaceCell
     restore: Restore
-    to_persistence: trio.MemorySendChannel[PersistenceMessage]
+    rows: Rows
     live_state: LiveState
     metrics: Metrics
     clock: Clock
@@ -155,7 +155,7 @@ class Race:
             parcel = Parcel(parcel.id, parcel.race_id, cell.without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
         if not stored:
-            self.to_persistence.send_nowait(parcel)
+            self.rows.send(parcel)
 
     def _go_live(self, fixes: Sequence[Fix]) -> None:
         cell = self.cell

@@ -26,7 +26,6 @@ from actors.messages import (
     FixesArrived,
     LivePosition,
     Parcel,
-    PersistenceMessage,
     RaceMessage,
     RowsRefused,
     Subscribe,
@@ -35,6 +34,7 @@ from actors.messages import (
 from actors.metrics import Metrics
 from actors.race import Clock, LiveState, Race, Restore
 from actors.race_cell import RaceCell, joined_positions
+from actors.rows import Rows
 from actors.supervision import Child, ChildSpec, Restart, State, WhenSpent, keep_running
 
 log = structlog.get_logger("races")
@@ -61,7 +61,7 @@ class Races:
     make_race: Callable[[RaceCell], Race]
     make_standing: Callable[[], Standing]
     restore: Restore
-    to_persistence: trio.MemorySendChannel[PersistenceMessage]
+    rows: Rows
     live_state: LiveState
     metrics: Metrics
     clock: Clock
@@ -99,7 +99,7 @@ class Races:
         if child.state in _LIVE:
             cell.mailbox.post(message)
         else:
-            self.to_persistence.send_nowait(parcel)
+            self.rows.send(parcel)
             if child.state is not State.PARKED:
                 cell.mailbox.post(FixesArrived(parcel, now, stored=True))
                 if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
@@ -210,7 +210,7 @@ class Races:
         """Its fixes to persistence, if they were not sent there yet; the message as it is then."""
         if not isinstance(message, FixesArrived) or message.stored:
             return message
-        self.to_persistence.send_nowait(message.parcel)
+        self.rows.send(message.parcel)
         return FixesArrived(message.parcel, message.taken_at, stored=True)
 
     def _shorten(self, cell: RaceCell) -> None:

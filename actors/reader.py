@@ -29,7 +29,6 @@ from actors.messages import (
     Disconnected,
     MessagesArrived,
     Parcel,
-    PersistenceMessage,
     ReaderMessage,
     Settled,
     StopTaking,
@@ -40,6 +39,7 @@ from actors.messages import (
 from actors.metrics import Metrics
 from actors.race import Clock
 from actors.reader_desk import ReaderDesk, Shown
+from actors.rows import Rows
 
 log = structlog.get_logger("reader")
 
@@ -84,7 +84,7 @@ class Reader:
     inbox: trio.MemoryReceiveChannel[ReaderMessage]
     post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
     router: Router
-    to_persistence: trio.MemorySendChannel[PersistenceMessage]
+    rows: Rows
     rules: Rules
     metrics: Metrics
     health: Health
@@ -174,11 +174,12 @@ class Reader:
         self._count(batch, fixes, rejections, now_ms)
         if shown:
             self.desk.took(entry, shown)
-        for group in shown.values():
-            for parcel in group:
-                self.router.route(parcel, now)
-        for parcel in refused:
-            self.to_persistence.send_nowait(parcel)
+        with self.rows.together():
+            for group in shown.values():
+                for parcel in group:
+                    self.router.route(parcel, now)
+            for parcel in refused:
+                self.rows.send(parcel)
 
     def _parcels(self, fixes: list[Fix], rejections: list[Rejection]) -> tuple[Shown, list[Parcel]]:
         """Those for races, and those that hold rejections."""

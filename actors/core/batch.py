@@ -6,6 +6,7 @@ and then waits for their acknowledgements, so every pause here would be a pause 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import attrs
@@ -50,13 +51,13 @@ class Batcher:
     _last_at: float = 0.0
     _alone: int = 1  # batches in a row that no company came to
 
-    def add(self, parcel: Parcel, now: float) -> None:
-        """Take one more parcel. A parcel is never split, so a batch may exceed `max_rows` by one parcel."""
+    def add(self, parcels: Sequence[Parcel], now: float) -> None:
+        """Take what came at once."""
         if not self.parcels:
             self._first_at = now
         self._last_at = now
-        self.parcels.append(parcel)
-        self.rows += len(parcel.fixes) + len(parcel.rejections)
+        self.parcels += parcels
+        self.rows += sum(map(_rows, parcels))
 
     def due_at(self) -> float:
         """When the batch has to be written at the latest; infinity while it is empty."""
@@ -75,11 +76,23 @@ class Batcher:
         return Trigger.IDLE if now >= self._last_at + self._idle_s else None
 
     def take(self) -> list[Parcel]:
-        """Hand the batch over and start an empty one."""
+        """Hand a batch over. What is too much for it stays for the next one, as old as it is.
+
+        A parcel is never split, so a batch may exceed `max_rows` by one parcel.
+        """
         self._alone = 0 if self._last_at - self._first_at > COMPANY_S else self._alone + 1
-        parcels, self.parcels, self.rows = self.parcels, [], 0
-        return parcels
+        parcels, fits, rows = self.parcels, 0, 0
+        while fits < len(parcels) and rows < self.max_rows:
+            rows += _rows(parcels[fits])
+            fits += 1
+        self.parcels = parcels[fits:]
+        self.rows -= rows
+        return parcels[:fits]
 
     @property
     def _idle_s(self) -> float:
         return IDLE_S if self._alone % TRY_EVERY else PATIENT_IDLE_S
+
+
+def _rows(parcel: Parcel) -> int:
+    return len(parcel.fixes) + len(parcel.rejections)

@@ -33,7 +33,7 @@ class World:
     health: Health
 
     def put(self, part: int, *fixes: Fix, rejections: tuple[Rejection, ...] = ()) -> None:
-        self.send.send_nowait(Parcel((1, part), "R1" if fixes else "", fixes, rejections))
+        self.send.send_nowait((Parcel((1, part), "R1" if fixes else "", fixes, rejections),))
 
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"tracking_{name}", labels) or 0.0

@@ -19,6 +19,7 @@ from actors.race import Race
 from actors.race_cell import RaceCell
 from actors.races import Races
 from actors.restore import Restorer
+from actors.rows import Rows
 from actors.supervision import State
 from tests.actors.fakes import FakeCache, FakeHistory, FakeStore, Viewer
 from tests.making import BASE_MS
@@ -62,7 +63,7 @@ class World:
     def handed_over(self) -> list[Parcel]:
         found: list[Parcel] = []
         while self.persistence.statistics().current_buffer_used:
-            found.append(self.persistence.receive_nowait())
+            found += self.persistence.receive_nowait()
         return found
 
     def state(self, race_id: str = "R1") -> State | None:
@@ -81,6 +82,7 @@ async def world(
     history, cache, live, metrics = FakeHistory(store), FakeCache(), LiveMailbox(), Metrics()
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
     restore = Restorer(history, cache, 300_000)
+    rows = Rows(send)
     standings: list[Standing] = []
 
     def standing() -> Standing:
@@ -88,10 +90,10 @@ async def world(
         return standings[-1]
 
     def race(cell: RaceCell) -> Race:
-        return Race(cell, restore, send, live, metrics, now_ms, window_s, IDLE_S)
+        return Race(cell, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
 
     budget = Budget(max_restarts, 30, 1, 4)
-    races = Races(race, standing, restore, send, live, metrics, now_ms, budget, max_races)
+    races = Races(race, standing, restore, rows, live, metrics, now_ms, budget, max_races)
     async with trio.open_nursery() as nursery:
         await nursery.start(races.run)
         yield World(races, receive, live, store, history, cache, standings)

@@ -17,6 +17,7 @@ from actors.messages import Parcel, PersistenceMessage, ReaderMessage, Settled
 from actors.metrics import Metrics
 from actors.reader import Reader
 from actors.reader_desk import ReaderDesk
+from actors.rows import Rows
 from tests.actors.fake_broker import FakeBroker, FakeLink
 from tests.making import BASE_MS
 
@@ -78,7 +79,7 @@ def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
         inbox,
         send.send_nowait,
         routed,
-        to_persistence,
+        Rows(to_persistence),
         Rules(262_144, topic_identity="none", topics=("tracking/+/position",)),
         metrics,
         health,

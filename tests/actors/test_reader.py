@@ -35,7 +35,7 @@ async def test_one_message_of_many_races_is_one_acknowledgement(autojump_clock: 
         w.broker.publish([payload(at_s=i, race=f"R{i % 2}") for i in range(30)] + [{"race_id": 7}])
         await wait_all_tasks_blocked()
         assert [(p.race_id, len(p.fixes)) for p in w.routed.parcels] == [("R0", 10), ("R0", 5), ("R1", 10), ("R1", 5)]
-        refusal = w.refused.receive_nowait()
+        (refusal,) = w.refused.receive_nowait()
         assert [r.code for r in refusal.rejections] == ["missing_field"]
         assert w.count("fixes_received_total") == 31
         assert w.count("fixes_late_total") == 30
@@ -130,7 +130,7 @@ async def test_a_payload_that_crashes_the_reader_twice_is_poison(
     async with running(w):
         (parcel,) = w.routed.parcels
         assert [fix.participant_id for fix in parcel.fixes] == ["P001"]
-        refusal = w.refused.receive_nowait()
+        (refusal,) = w.refused.receive_nowait()
         assert [r.code for r in refusal.rejections] == ["poison"]
         await w.settle(parcel, refusal)
         assert w.broker.acknowledged == [1, 2]

@@ -21,18 +21,28 @@ def test_empty_is_never_due() -> None:
 
 def test_size_fires_at_once_and_keeps_parcels_whole() -> None:
     batcher = Batcher(max_rows=10, max_wait_s=0.1)
-    batcher.add(parcel(0, 6), 0.0)
+    batcher.add([parcel(0, 6)], 0.0)
     assert batcher.trigger(0.0) is None
-    batcher.add(parcel(1, 7), 0.0)
+    batcher.add([parcel(1, 7)], 0.0)
     assert batcher.trigger(0.0) is Trigger.SIZE
     assert [p.id for p in batcher.take()] == [(1, 0), (1, 1)]
     assert batcher.rows == 0
     assert batcher.trigger(1.0) is None
 
 
+def test_what_is_too_much_for_one_batch_waits_for_the_next_as_old_as_it_is() -> None:
+    batcher = Batcher(max_rows=10, max_wait_s=0.1)
+    batcher.add([parcel(i, 4) for i in range(7)], 0.0)
+    assert [len(batcher.take()) for _ in range(2)] == [3, 3]
+    assert (batcher.rows, batcher.due_at()) == (4, IDLE_S)
+    assert batcher.trigger(IDLE_S) is Trigger.IDLE
+    assert [p.id for p in batcher.take()] == [(1, 6)]
+    assert (batcher.rows, batcher.take()) == (0, [])
+
+
 def test_idle_fires_when_no_company_comes() -> None:
     batcher = Batcher(max_rows=10, max_wait_s=0.1)
-    batcher.add(parcel(0, 1), 5.0)
+    batcher.add([parcel(0, 1)], 5.0)
     assert batcher.due_at() == 5.0 + IDLE_S
     assert batcher.trigger(5.0 + IDLE_S / 2) is None
     assert batcher.trigger(5.0 + IDLE_S) is Trigger.IDLE
@@ -41,7 +51,7 @@ def test_idle_fires_when_no_company_comes() -> None:
 def test_time_fires_for_the_oldest_however_steady_the_company() -> None:
     batcher = Batcher(max_rows=1000, max_wait_s=0.1)
     for i in range(25):
-        batcher.add(parcel(i, 1), i * 0.004)
+        batcher.add([parcel(i, 1)], i * 0.004)
     assert batcher.due_at() == 0.1
     assert batcher.trigger(0.0999) is None
     assert batcher.trigger(0.1) is Trigger.TIME
@@ -50,14 +60,14 @@ def test_time_fires_for_the_oldest_however_steady_the_company() -> None:
 def test_rejections_count_as_rows() -> None:
     rejection = Rejection(b"0" * 16, 0, "t", b"", "bad_json", "")
     batcher = Batcher(max_rows=2, max_wait_s=0.1)
-    batcher.add(Parcel((1, 0), "", (), (rejection, rejection)), 0.0)
+    batcher.add([Parcel((1, 0), "", (), (rejection, rejection))], 0.0)
     assert batcher.trigger(0.0) is Trigger.SIZE
 
 
 def idle_s(batcher: Batcher, *arrivals: float) -> float:
     """How long the batch is patient after the last of these arrivals; it is taken then."""
     for i, at in enumerate(arrivals):
-        batcher.add(parcel(i, 1), at)
+        batcher.add([parcel(i, 1)], at)
     waits = batcher.due_at() - arrivals[-1]
     batcher.take()
     return round(waits, 9)

@@ -1,0 +1,40 @@
+"""What races and the reader hand to persistence: the parcels of one turn of the reader as one message.
+
+With a thousand races each fix is a parcel of its own; sent one by one, they cost more in the channel than in the race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+import trio
+
+from actors.messages import Parcel, PersistenceMessage
+
+
+@attrs.define(eq=False)
+class Rows:
+    """The way to persistence. Owned by the supervisor."""
+
+    channel: trio.MemorySendChannel[PersistenceMessage]
+    _gathered: list[Parcel] | None = None  # while somebody has a turn
+
+    def send(self, parcel: Parcel) -> None:
+        """Never blocks."""
+        if self._gathered is None:
+            self.channel.send_nowait((parcel,))
+        else:
+            self._gathered.append(parcel)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent meanwhile goes as one message, also when it ends in a crash. Not to be waited in."""
+        self._gathered = []
+        try:
+            yield
+        finally:
+            gathered, self._gathered = tuple(self._gathered), None
+            if gathered:
+                self.channel.send_nowait(gathered)
