@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.simulation.chaos import repeatable
 SEEDS = {"test_faults": range(100), "test_faults_without_spool": range(1000, 1100)}
 SOAK_FACTOR = 15
 TRACED = 10
-"""Of a hundred seeds, whose lines count for coverage: the others would add none, and take three times as long."""
+"""Of a hundred seeds, whose lines count for coverage."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,12 +28,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", [chosen] if chosen is not None else many)
 
 
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Without coverage, which takes two thirds of the time and learns no line that shorter tests do not show it."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
+
+
+@pytest.fixture
+def at_full_speed() -> Iterator[None]:
+    """For long simulations."""
+    with untraced():
+        yield
+
+
 @pytest.fixture
 def scheduler(seed: int) -> Iterator[None]:
     """Chooses by the seed, from before trio runs."""
-    tracer = sys.gettrace()
-    if seed % 100 >= TRACED:
-        sys.settrace(None)
-    with repeatable(seed):
+    with repeatable(seed), nullcontext() if seed % 100 < TRACED else untraced():
         yield
-    sys.settrace(tracer)

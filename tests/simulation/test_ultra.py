@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -61,6 +62,7 @@ def told_stale(viewer: Viewer) -> set[str]:
     return stale
 
 
+@pytest.mark.usefixtures("at_full_speed")
 async def test_thirty_hours(autojump_clock: MockClock) -> None:
     defaults = Settings.default()
     settings = attrs.evolve(defaults, app=attrs.evolve(defaults.app, stale_data_threshold_ms=600_000))
