@@ -19,7 +19,7 @@ from tests.benchmarks.subject import daemon_place
 
 BASE = (1, 1_000)
 STEPS = ((1, 200), BASE, (100, 1_000), (1_000, 1_000), (10_000, 10_000), (1, 10_000), (1, 60_000), (1, 100_000))
-"""(races, participants in all of them); what BASE costs is subtracted from the others."""
+"""(races, participants in all of them); what BASE costs, measured right before, is subtracted from the others."""
 
 COLUMNS = {
     "burst_cpu_us": "burst: µs/message",
@@ -66,20 +66,17 @@ def measure_step(site: Site, folder: Path, races: int, participants: int, args: 
 
 
 def measure_steps(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
-    """All sizes once, and how they differ from the base."""
-    found = {}
-    for races, participants in (
-        BASE,
-        *(step for step in STEPS if step != BASE and max(step) <= args.largest and max(step) >= args.smallest),
-    ):
-        own = folder / f"daemon-{races}-{participants}"
-        found[races, participants] = measure_step(site, own, races, participants, args)
-    base = found[BASE]
+    """All sizes once, each right after the base, from which it differs: in minutes the machine changes by as much."""
     rows: Rows = {}
-    for (races, participants), result in found.items():
+    steps = [step for step in STEPS if step != BASE and args.smallest <= max(step) <= args.largest]
+    for races, participants in steps:
+        own = folder / f"daemon-{races}-{participants}"
+        base = measure_step(site, own.with_name(f"{own.name}-base"), *BASE, args)
+        result = measure_step(site, own, races, participants, args)
         more = {f"{kind}_more_us": result[f"{kind}_cpu_us"] - base[f"{kind}_cpu_us"] for kind in ("burst", "paced")}
         if races == 1 and participants > BASE[1]:
             more["kb_each"] = (result["rss_mib"] - base["rss_mib"]) * 1024 / (participants - BASE[1])
+        add(rows, name_of(*BASE), base)
         add(rows, name_of(races, participants), result | more)
     return rows
 
