@@ -9,7 +9,7 @@ from typing import Any
 from tests.live.expected import fix
 from tests.page.browser import Tab
 
-MOVING, STOPPED, FINISHED, ACCENT = "--moving", "--stopped", "--finished", "--accent"
+MOVING, FINISHED, ACCENT = "--moving", "--finished", "--accent"
 HOME = (47.5, 8.25)
 
 
