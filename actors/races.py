@@ -1,10 +1,10 @@
 """The directory of races: which race has an actor, and where a message for a race goes.
 
 Owns: the cells (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
-Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that post and never block.
-A crash of a race is its own; a crash of the directory restarts all races from their cells.
-While a race is down its fixes go straight to persistence; when it is parked only its live view stops.
-Stops when cancelled; each race flushes its window.
+Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that never block. A race that sleeps
+does its parcel within such a call (race_mailbox.py); a crash of it is its own all the same. A crash of the directory
+restarts all races from their cells. While a race is down its fixes go straight to persistence; when it is parked only
+its live view stops. Stops when cancelled; each race flushes its window.
 """
 
 from __future__ import annotations

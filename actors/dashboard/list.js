@@ -83,7 +83,8 @@ export class List {
     const entries = this.#race?.entries;
     const now = performance.now();
     const came = this.#race && this.#members !== this.#race.members;
-    if ((came || this.#order !== "name") && now - this.#sortedAt > SORT_MS) {
+    const long = now - this.#sortedAt > SORT_MS || !this.#sorted.length; // who comes first is shown at once
+    if ((came || this.#order !== "name") && long) {
       this.#sorted = [...entries?.values() ?? []].sort(ORDERS[this.#order]);
       this.#members = this.#race?.members ?? -1;
       this.#sortedAt = now;

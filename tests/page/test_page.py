@@ -27,15 +27,23 @@ from tests.page.looking import (
 pytestmark = pytest.mark.live
 
 
+NOTES_WHAT_AN_EMPTY_LIST_SAYS = """addEventListener("DOMContentLoaded", () => {
+  const empty = document.getElementById("empty"), all = { attributes: true, childList: true, subtree: true };
+  window.said = [];
+  new MutationObserver(() => { if (!empty.hidden) said.push(empty.textContent); }).observe(empty, all);
+});"""
+
+
 def test_first_paint_has_the_snapshot_and_markers_move_when_fixes_arrive(
     at: Station, running: Running, visit: Visit
 ) -> None:
     race, start = "R-paint", now_ms()
     at.send(fix(race, "P1", start), fix(race, "P2", start, latitude=47.52, longitude=8.3, status="finished"))
     until(lambda: len(running.live(race)) == 2)
-    with visit(race) as tab:
+    with visit(race, before=NOTES_WHAT_AN_EMPTY_LIST_SAYS) as tab:
         shows(tab, ["P1", "P2"])
         assert rows(tab) == {"P1": "moving", "P2": "finished"}
+        assert set(tab.run("said")) <= {"Loading …"}, "nobody is missed while the snapshot is drawn"
         assert text(tab, "#race option:checked").startswith("R-paint · 2")
         assert text(tab, "#summary").startswith("2 participants · newest ")
         assert text(tab, "#connection") == "Live"
