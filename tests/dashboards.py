@@ -221,7 +221,7 @@ class Dashboard:
 
 async def closed_code(dashboard: Dashboard) -> int | None:
     """Read until the server closes; its close code, None without a close frame."""
-    with trio.fail_after(15):
+    with trio.fail_after(WITHIN_S):
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await dashboard.connection.get_message()

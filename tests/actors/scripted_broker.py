@@ -67,7 +67,7 @@ class BrokerSide:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something received makes it true."""
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             while not condition():
                 await self._changed.wait()
 
@@ -216,7 +216,7 @@ class ScriptedBroker:
 
     async def connected(self) -> BrokerSide:
         """The next connection that has sent CONNECT."""
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             while not self._waiting:
                 await self._came.wait()
         return self._waiting.pop(0)

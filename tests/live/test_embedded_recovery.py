@@ -147,7 +147,7 @@ async def test_only_servers_of_this_data_dir_are_ended(tmp_path: Path) -> None:
         pretend("mosquitto", f"/chroot{data_dir}/broker/mosquitto.conf"),
     ]
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await process.end_leftovers(data_dir)
         assert [mine.poll() for mine in ours] == [-signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM]
         assert [other.poll() for other in others] == [None] * 3
@@ -189,7 +189,7 @@ async def test_a_postgres_that_refuses_our_password_is_not_waited_for(place: Pla
     async with embedded(place):
         pass
     (place.data_dir / "postgres_password").write_text("another")
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         with pytest.RaisesGroup(
             pytest.RaisesExc(NotStarted, match="password authentication failed"), flatten_subgroups=True
         ):

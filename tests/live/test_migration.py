@@ -141,7 +141,7 @@ async def test_a_busy_table_is_given_up_after_a_while(database: Database, monkey
     await database.run(PEER)
     busy = await connect(database.address, "test", 10)
     await busy.script("begin; delete from tracking_positions")
-    with pytest.raises(StoreUnavailable, match="lock timeout"), trio.fail_after(20):
+    with pytest.raises(StoreUnavailable, match="lock timeout"), trio.fail_after(60):
         await migration.apply(database.connection)
     busy.close()
 

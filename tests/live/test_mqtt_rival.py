@@ -85,7 +85,7 @@ async def test_disconnect_returns_after_it_has_given_up_and_a_second_run_does_no
     async with in_trouble(tmp_path) as (broker, desk):
         await end_next(broker, said, times=3)
         await desk.first(TakenOver)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await desk.link.disconnect()
         async with running(desk.link) as again:
             assert await again.first(TakenOver) == GIVEN_UP

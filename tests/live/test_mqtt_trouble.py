@@ -239,14 +239,14 @@ async def test_disconnect_during_a_retry_and_before_connack(tmp_path: Path, monk
     link = link_to(free_port(), tmp_path)
     async with running(link) as desk:
         await desk.disconnected()
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.disconnect()
     async with scripted_broker() as broker:
         broker.connack = None
         link = link_to(broker.port, tmp_path)
         async with running(link):
             side = await broker.connected()
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await link.disconnect()
             assert not side.said_goodbye
 

@@ -79,7 +79,7 @@ async def others(database: Database) -> AsyncIterator[list[Connection]]:
 
 async def somebody_waits(database: Database) -> None:
     """Until a session waits for a lock."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while await database.rows(WAITS.format(database.address.database)) == [["0"]]:
             await trio.sleep(0.01)
 

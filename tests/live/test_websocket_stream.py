@@ -120,6 +120,14 @@ async def test_a_client_that_takes_nothing_breaks_the_stream() -> None:
         assert not received.strip(b"\0")  # half a frame, and nothing after it
 
 
+async def test_a_client_that_takes_no_small_frame_either_is_too_slow() -> None:
+    async with connected() as (stream, _client):
+        with trio.fail_after(WITHIN_S), pytest.raises(trio.TooSlowError):
+            while True:
+                await stream.send_prebuilt([bytes(20_000)], 0.1)
+        assert stream.broken
+
+
 class Parted:
     """The library's connection after both said goodbye."""
 

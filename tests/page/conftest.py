@@ -15,7 +15,7 @@ from tests.live.station import Running, Station, station, token
 from tests.live.stores import postgres_server as postgres_server
 from tests.page.browser import Browser, Tab, browser, chromium
 
-STALE_MS = 20_000  # long enough for a page to be opened and looked at on a slow machine
+STALE_MS = 60_000  # long enough for a page to be opened and looked at on a slow machine
 
 
 class Visit(Protocol):
