@@ -35,7 +35,7 @@ from actors.metrics import Metrics
 from actors.race import Clock, LiveState, Race, Restore
 from actors.race_cell import RaceCell, joined_positions
 from actors.rows import Rows
-from actors.supervision import Child, ChildSpec, Restart, State, WhenSpent, keep_running
+from actors.supervision import Child, ChildSpec, Restart, State, keep_running
 
 log = structlog.get_logger("races")
 
@@ -181,7 +181,6 @@ class Races:
             start=self.make_race(cell).run,
             budget=self.budget,
             restart=Restart.TRANSIENT,
-            when_spent=WhenSpent.PARK,
             first_start_must_succeed=False,
             on_crash=lambda _crash: self._race_crashed(cell),
             on_spent=lambda: self._race_parked(cell),

@@ -31,13 +31,6 @@ class Restart(Enum):
     TEMPORARY = "temporary"  # never
 
 
-class WhenSpent(Enum):
-    """What happens when the restart budget is spent."""
-
-    ESCALATE = "escalate"  # the whole daemon drains and exits 1
-    PARK = "park"  # this child alone stays down
-
-
 class State(Enum):
     """Of a child, as `status` shows it."""
 
@@ -68,11 +61,10 @@ class ChildSpec:
     start: Start
     budget: Budget
     restart: Restart = Restart.PERMANENT
-    when_spent: WhenSpent = WhenSpent.ESCALATE
     first_start_must_succeed: bool = True  # a crash before the first started() is a failed boot: raise
     shutdown_s: float = 5.0  # cancelled after this long when asked to stop
     on_crash: Callable[[BaseException | None], None] = _nothing  # before the wait; may mark what was at fault
-    on_spent: Callable[[], None] = lambda: None
+    on_spent: Callable[[], None] = lambda: None  # the budget is spent, so this child stays down; what else follows
     excused: Callable[[], bool] = lambda: False  # True: this crash does not count against the budget
     depth: Callable[[], int] = lambda: 0  # messages waiting in its mailbox
     handled: Callable[[], int] = lambda: 0  # messages done since the daemon started
@@ -138,7 +130,7 @@ async def keep_running(
                 wait_s = wait_before_restart(child.crashes, trio.current_time(), spec.budget, random.random())
                 if wait_s is None:
                     child.state = State.PARKED
-                    log.error("restart budget spent", actor=spec.name, then=spec.when_spent.value)
+                    log.error("restart budget spent", actor=spec.name)
                     spec.on_spent()
                     await trio.sleep_forever()
                     raise AssertionError("unreachable")

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.core.restart import Budget
 from actors.metrics import Metrics
-from actors.supervision import Child, ChildSpec, Restart, State, WhenSpent, keep_running
+from actors.supervision import Child, ChildSpec, Restart, State, keep_running
 
 BUDGET = Budget(max_restarts=2, window_s=10, backoff_initial_s=1, backoff_max_s=4)
 
@@ -90,7 +90,7 @@ async def test_backoff_doubles(autojump_clock: MockClock) -> None:
 async def test_spent_budget_tells_once_and_stays_down(autojump_clock: MockClock) -> None:
     actor = Actor("crash", "crash", "crash", "crash")
     told: list[str] = []
-    child = child_of(actor, on_spent=lambda: told.append("spent"), when_spent=WhenSpent.PARK)
+    child = child_of(actor, on_spent=lambda: told.append("spent"))
 
     async def check() -> None:
         assert child.state is State.PARKED
