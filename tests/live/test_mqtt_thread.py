@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from actors.drivers import mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_connection import Connection
 from tests.actors.scripted_broker import scripted_broker
 from tests.live.mqtt_desk import SETTINGS, running
 
@@ -40,3 +43,30 @@ async def test_it_is_woken_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                         await side.publish(b"t/a", b"held", qos=1, packet_id=2)
                         link.hold(False)
                         await desk.until(lambda: len(desk.messages) == 2)
+
+
+async def test_nobody_else_touches_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DESIGN rule 3: an acknowledgement from a second thread corrupts what the first one writes."""
+    users: set[int] = set()
+
+    def watched(self: object, name: str) -> Any:
+        users.add(threading.get_ident())
+        return object.__getattribute__(self, name)
+
+    monkeypatch.setattr(Connection, "__getattribute__", watched)
+    async with scripted_broker() as broker:
+        link = MqttLink(SETTINGS, BrokerAddress("127.0.0.1", broker.port), tmp_path)
+        async with running(link) as desk:
+            side = await broker.connected()
+            await side.publish(b"t/a", b"x", qos=1, packet_id=1)
+            await desk.until(lambda: len(desk.messages) == 1)
+            link.hold(True)
+            link.acknowledge(1, (1,))
+            link.publish("r", b"y")
+            link.hold(False)
+            await side.until(lambda: side.acks == [1] and side.published == [(b"r", b"y")])
+            link.reconnect()
+            await broker.connected()
+            await link.disconnect()
+    assert len(users) == 1
+    assert threading.get_ident() not in users
