@@ -127,7 +127,7 @@ async def test_disconnect_does_not_wait_for_a_broker_that_stops_reading(tmp_path
                 started = time.monotonic()
                 with trio.fail_after(30):
                     await link.disconnect()
-                assert 1.5 < time.monotonic() - started < 10
+                assert 1.5 < time.monotonic() - started < 30
 
 
 async def test_an_event_is_bounded_in_messages_and_bytes(tmp_path: Path) -> None:

@@ -145,10 +145,11 @@ async def test_a_stopped_postgres_is_given_up_and_works_again(database: Database
     pid = await writers_pid(database)
     os.kill(pid, signal.SIGSTOP)
     try:
-        began = trio.current_time()
-        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.3 s"):
+        with (
+            trio.fail_after(30),
+            pytest.raises(StoreUnavailable, match=r"did not answer within 0\.3 s"),
+        ):
             await writer.store([make_fix()], deadline_s=0.3)
-        assert trio.current_time() - began < 2
         # Another connection, while the old one still hangs.
         assert (await writer.store([make_fix(at_s=1)])).committed == 1
     finally:

@@ -53,20 +53,18 @@ async def test_what_fails_is_not_tried_again(redis_process: tuple[RedisAddress, 
 
 
 async def test_a_stopped_server_costs_a_second_and_then_nothing(
-    store: RedisStore, redis_process: tuple[RedisAddress, int]
+    store: RedisStore, redis_process: tuple[RedisAddress, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.ping()
     store._pause_s = 60.0  # of the breaker: the second call meets it, however late it comes
     os.kill(redis_process[1], signal.SIGSTOP)
     try:
-        began = trio.current_time()
-        with pytest.raises(CacheUnavailable, match="within 1 s"):
+        with trio.fail_after(20), pytest.raises(CacheUnavailable, match="within 1 s"):
             await store.ping()
-        failed = trio.current_time()
-        assert failed - began < 5
-        with pytest.raises(CacheUnavailable, match="within 1 s"):
-            await store.write(live(make_fix()))
-        assert trio.current_time() - failed < 1, "it was not tried"
+        with monkeypatch.context() as patch:
+            patch.setattr("actors.drivers.redis._Line.ask", lambda *_: pytest.fail("it was tried"))
+            with pytest.raises(CacheUnavailable, match="within 1 s"):
+                await store.write(live(make_fix()))
     finally:
         os.kill(redis_process[1], signal.SIGCONT)
     store._resting_until = 0

@@ -214,11 +214,11 @@ async def test_closing_waits_for_no_disk_that_hangs(spool: Spool, monkeypatch: p
     monkeypatch.setattr(spool_driver, "CLOSE_S", 0.05)
     started = trio.current_time()
     with monkeypatch.context() as patch:
-        patch.setattr(spool._file, "close", lambda: hanging.wait(10))
+        patch.setattr(spool._file, "close", lambda: hanging.wait(60))
         await spool.aclose()
         with trio.move_on_after(0.05) as waiting:
             await spool.put([make_fix()], [])
-        assert trio.current_time() - started < 5
+        assert trio.current_time() - started < 30
         hanging.set()
     assert waiting.cancelled_caught
     assert (await spool.oldest(1)).keys == ()

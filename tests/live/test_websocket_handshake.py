@@ -163,9 +163,7 @@ async def test_too_many_handshakes_and_one_that_takes_too_long(tmp_path: Path) -
             await idle.send_all(b"GET /tr")
             await until(lambda: site.listener.handshakes == 1)
             assert await status(site, request()) == 503
-            started = trio.current_time()
             assert (await answer_on(idle))[0] == 408
-            assert trio.current_time() - started < 10
         assert await status(site, request()) == 101
 
 

@@ -14,8 +14,9 @@ import trio.testing
 from trio_websocket import CloseReason, WebSocketConnection
 
 from actors.core import wire
+from actors.drivers import websocket
 from actors.drivers.stream import CLOSE_FRAME, ConnectionStream
-from actors.drivers.websocket import LINGER_S, WebSocket
+from actors.drivers.websocket import WebSocket
 from tests.dashboards import WITHIN_S, reset_on_close
 
 pytestmark = pytest.mark.live
@@ -139,14 +140,16 @@ class Parted:
 
 
 @pytest.mark.parametrize("broken", [True, False])
-async def test_half_a_frame_is_no_end_that_is_waited_for(broken: bool) -> None:
+async def test_half_a_frame_is_no_end_that_is_waited_for(broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    linger_s = 60.0 if broken else 0.3
+    monkeypatch.setattr(websocket, "LINGER_S", linger_s)
     async with connected() as (stream, client):
         if broken:
             with pytest.raises(trio.TooSlowError):
                 await stream.send_prebuilt([bytes(10_000_000)], 0.1)
         started = trio.current_time()
         await WebSocket(stream, cast(WebSocketConnection, Parted())).finish()
-        assert (trio.current_time() - started < LINGER_S) is broken
+        assert (trio.current_time() - started < linger_s) is broken
         if not broken:
             assert await read(client, 4) == bytes((CLOSE_FRAME, 2)) + (1000).to_bytes(2, "big")
 

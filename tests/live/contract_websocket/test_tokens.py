@@ -76,4 +76,4 @@ async def test_a_token_that_expires_closes_with_4401(usual: Place) -> None:
     start = time.monotonic()
     async with usual.dashboard(access=token(ttl_s=3)) as board:
         assert await close_code(board) == 4401
-    assert 1.5 < time.monotonic() - start < 10
+    assert time.monotonic() - start > 1.5
