@@ -47,7 +47,8 @@ BYTES_IN_FLIGHT = 64 * 1024 * 1024
 """CONTRACT section 4: beyond this much payload in flight the socket is not read."""
 
 STUCK_S = 30.0
-"""A message unacknowledged for longer, while PostgreSQL is well, got lost somewhere here: have it sent again."""
+"""When the oldest message without acknowledgement is the same for so long, while PostgreSQL is well, it got lost
+somewhere here: have it sent again. A backlog is older than that after each outage, but it moves."""
 
 MAX_UNACKED = 50_000
 """Messages. mosquitto 2.0 goes far beyond receive_maximum as long as it has a backlog; at 65,535 packet ids come twice,
@@ -252,16 +253,21 @@ class Reader:
             self.link.hold(False)
 
     async def _watch(self) -> None:
+        ledger = self.desk.ledger
+        oldest, since = 0, 0.0
         while True:
             began = trio.current_time()
             await trio.sleep(STUCK_S / 10)
-            if trio.current_time() - began > STUCK_S / 2:
-                continue  # we were stopped ourselves, or the machine slept: nothing has had its time
-            waited_s = self.desk.ledger.oldest_waited_s(trio.current_time())
-            if waited_s > STUCK_S and self.health.components["postgres"].up and not self._stopping:
-                log.error("a message is stuck, reconnecting to have it sent again", waited_s=round(waited_s))
+            now = trio.current_time()
+            well = self.health.components["postgres"].up and not self._stopping
+            # Or we were stopped ourselves, or the machine slept: nothing has had its time.
+            if not well or ledger.oldest != oldest or now - began > STUCK_S / 2:
+                oldest, since = ledger.oldest, now
+            elif oldest and now - since >= STUCK_S:
+                waited_s = round(ledger.oldest_waited_s(now))
+                log.error("a message is stuck, reconnecting to have it sent again", waited_s=waited_s)
                 self.link.reconnect()
-                await trio.sleep(STUCK_S)
+                since = now
 
     def _try_held(self) -> None:
         """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""

@@ -98,6 +98,11 @@ class Ledger:
         """Nothing is waiting to be settled, and every acknowledgement was handed out."""
         return not self._entries and not self._order
 
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest entry of the present epoch whose messages are not all acknowledged; 0: there is none."""
+        return self._order[0].number if self._order else 0
+
     def oldest_waited_s(self, now: float) -> float:
         """How long the oldest message of the present epoch that is not acknowledged waits; 0 when there is none."""
         return now - self._order[0].opened_at if self._order else 0.0

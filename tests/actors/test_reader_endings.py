@@ -88,13 +88,31 @@ async def test_a_stuck_message_is_sent_again_while_postgresql_is_well(autojump_c
         await trio.sleep(100)
         assert w.link.epoch == 1, "PostgreSQL is away: it has to wait"
         w.health.up("postgres")
-        await trio.sleep(5)
+        await trio.sleep(25)
+        assert w.link.epoch == 1, "PostgreSQL has only just come back"
+        await trio.sleep(10)
         assert w.link.epoch == 2
         assert len(w.routed.parcels) == 2
         await w.settle(w.routed.parcels[1])
         assert w.broker.acknowledged == [1]
         await trio.sleep(100)
         assert w.link.epoch == 2
+
+
+async def test_a_backlog_is_not_stuck_as_long_as_it_moves(autojump_clock: MockClock) -> None:
+    """Sent again it would be twice as long, and for ever older than what makes one stuck."""
+    w = world()
+    async with running(w):
+        for second in range(20):
+            w.broker.publish(payload(at_s=second))
+            await wait_all_tasks_blocked()
+        await trio.sleep(100)
+        w.health.up("postgres")
+        for parcel in list(w.routed.parcels):
+            await trio.sleep(20)
+            await w.settle(parcel)
+        assert w.link.epoch == 1
+        assert len(w.broker.acknowledged) == 20
 
 
 async def test_time_that_the_daemon_itself_was_stopped_makes_nothing_stuck(autojump_clock: MockClock) -> None:
