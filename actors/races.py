@@ -3,8 +3,8 @@
 Owns: the cells (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
 Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that never block. A race that sleeps
 does its parcel within such a call (race_mailbox.py); a crash of it is its own all the same. A crash of the directory
-restarts all races from their cells. While a race is down its fixes go straight to persistence; when it is parked only
-its live view stops. Stops when cancelled; each race flushes its window.
+restarts all races from their cells. Fixes of a race that is down, or not restored yet, go straight to persistence; of
+one that is parked only the live view stops. Stops when cancelled; each race flushes its window.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from actors.supervision import Child, ChildSpec, Restart, State, keep_running
 log = structlog.get_logger("races")
 
 DOWN_LIMIT_MESSAGES = 1_000
-"""Kept for a race that is down; beyond it only the newest fix of each participant, and its dashboards get a resync."""
+"""Kept for a race that is down or not restored; beyond it each participant's newest only: dashboards get a resync."""
 
 EVICTED_PART = 100
 """Of max_races, the hundredth part is evicted at once: to find the quietest every race has to be looked at."""
@@ -96,7 +96,7 @@ class Races:
             return
         cell = cell or self._new_cell(parcel.race_id)
         child = self.children.get(parcel.race_id) or self._want(cell)
-        if child.state in _LIVE:
+        if child.state in _LIVE and cell.restored:
             cell.mailbox.post(message)
         else:
             self.rows.send(parcel)

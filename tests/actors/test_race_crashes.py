@@ -32,6 +32,7 @@ class Touchy(Standing):
 async def test_poison_fix_crashes_twice_and_becomes_a_rejection(autojump_clock: MockClock) -> None:
     async with world(make_standing=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
         viewer = w.watch()
+        await wait_all_tasks_blocked()
         good = [make_fix(at_s=i) for i in range(3)]
         bad = make_fix(at_s=1.5, lat=13.0)
         w.route(good[0], bad, good[1])
