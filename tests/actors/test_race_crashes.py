@@ -48,6 +48,19 @@ async def test_poison_fix_crashes_twice_and_becomes_a_rejection(autojump_clock: 
         assert second.fixes == (good[2],)
 
 
+async def test_poison_that_was_stored_before_its_race_was_up_is_never_live(autojump_clock: MockClock) -> None:
+    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
+        good, bad = make_fix(at_s=1), make_fix(at_s=1.5, lat=13.0)
+        w.route(good, bad)
+        await trio.sleep(20)
+        assert w.state() is State.RUNNING
+        assert [parcel.fixes for parcel in w.handed_over()] == [(good, bad)]
+        viewer = w.watch()
+        await wait_all_tasks_blocked()
+        (snapshot,) = viewer.named("race_snapshot")
+        assert [position["timestamp"] for position in snapshot["positions"]] == [format_ms(good.timestamp_ms)]
+
+
 async def test_what_comes_while_a_race_is_down_is_stored_at_once_and_shown_later(autojump_clock: MockClock) -> None:
     async with world(make_standing=lambda: Touchy(STALE_MS, 300_000)) as w:
         viewer = w.watch()
