@@ -35,7 +35,7 @@ class Cache(Protocol):
     """What live state needs of the Redis driver."""
 
     async def write(self, changes: Sequence[LivePosition]) -> bool:
-        """True when Redis still held what earlier writes left; False when it had been emptied in between.
+        """True when Redis still held what earlier writes left; False when it may have been emptied in between.
 
         Without changes it only asks. Raises CacheUnavailable.
         """
@@ -130,7 +130,7 @@ class LiveStateActor:
                 self.mailbox.put_back(positions)
         self.health.up("redis")
         if not intact and self._known:
-            log.warning("redis had been emptied, filling it again")
+            log.warning("redis may have been emptied, filling it again")
             self.mailbox.post(self.everything())
         self._known = True
         self.handled += len(positions)
