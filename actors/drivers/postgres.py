@@ -119,8 +119,9 @@ class PostgresWriter:
         """Insert fixes that are not there yet, in one transaction, in any order and with repetitions."""
         if not fixes:
             return Stored(0, 0)
-        # Sorted: two writers with the same rows in different orders deadlock.
-        by_id = {fix.id: fix for fix in fixes}
+        # Of repetitions the first, which arrived first and is live. Sorted: two writers with the same rows in different
+        # orders deadlock.
+        by_id = {fix.id: fix for fix in reversed(fixes)}
         rows = [by_id[each] for each in sorted(by_id)]
         values = (
             pgbinary.uuid_array([fix.id for fix in rows]),

@@ -79,6 +79,14 @@ async def test_what_is_there_already_or_twice_is_duplicate(database: Database, w
     assert await database.rows(COUNT) == [["3"]]
 
 
+async def test_of_repetitions_in_one_call_the_first_arrival_counts(database: Database, writer: PostgresWriter) -> None:
+    first = make_fix()
+    again = msgspec.structs.replace(first, arrived_ms=first.arrived_ms + 1000)
+    await writer.store([first, make_fix(at_s=1), again])
+    arrived = "select (extract(epoch from server_received_at) * 1000)::bigint::text from tracking_positions"
+    assert (await database.rows(f"{arrived} order by client_timestamp"))[0] == [str(first.arrived_ms)]
+
+
 async def test_two_writers_with_the_same_rows_do_not_deadlock(database: Database, writer: PostgresWriter) -> None:
     fixes = [make_fix(f"P{n}", n / 7) for n in range(2000)]
     other = PostgresWriter(database.address)
@@ -179,7 +187,7 @@ async def test_a_lost_connection_is_said_once_and_made_anew(database: Database, 
 
 
 async def test_a_row_that_postgres_refuses_is_the_rows_fault(database: Database, writer: PostgresWriter) -> None:
-    too_long = msgspec.structs.replace(make_fix(), participant_id="P" * 51)
+    too_long = msgspec.structs.replace(make_fix(at_s=1), participant_id="P" * 51)
     with pytest.raises(RowRefused, match="value too long"):
         await writer.store([make_fix(), too_long])
     assert await database.rows(COUNT) == [["0"]]
