@@ -131,6 +131,7 @@ drivers: the only place with threads and client libraries.
 
 commands: one file a command of supervisor.py, and what they share.
 
+  commands/arguments.py            types of arguments that several take
   commands/check.py                validates, reaches, warns
   commands/check_servers.py        reaching external servers once
   commands/demo.py                 the daemon with a made-up race beside it

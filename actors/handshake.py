@@ -117,9 +117,15 @@ def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
     """Whether a request opens a WebSocket; None: it is ordinary HTTP. Raises Refused."""
     at_home = head.path == ws.path
     if not head.wants_websocket:
-        if at_home and head.method in ("GET", "HEAD"):
-            raise _upgrade_required("this address speaks WebSocket")
-        return None
+        _check_http(head)
+        if not at_home:
+            return None
+        if ws.auth == "off" and not loopback_request(head.only("host"), head.only("origin")):
+            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", "auth is off: only this machine is answered")
+        if head.method not in ("GET", "HEAD"):
+            message = "this address speaks WebSocket"
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, {"Allow": "GET, HEAD"})
+        raise _upgrade_required("this address speaks WebSocket")
     if not at_home:
         raise Refused(HTTPStatus.NOT_FOUND, "not_found", f"WebSockets are at {ws.path}")
     try:
@@ -139,6 +145,17 @@ def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
         challenge = {"WWW-Authenticate": "Bearer"}
         raise Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error), challenge) from None
     return Admitted(upgrade, grant)
+
+
+def _check_http(head: RequestHead) -> None:
+    """What h11 behind us would refuse without a word (RFC 9112 sections 3.2 and 6.3). Raises Refused."""
+    hosts = len(head.values("host"))
+    if hosts > 1 or (hosts == 0 and head.version == "1.1"):
+        raise bad_request("a request has one Host header")
+    if len(head.values("origin")) > 1:
+        raise bad_request("more than one origin header")
+    if not all(length.isdigit() for length in head.words("content-length")):
+        raise bad_request("Content-Length is malformed")
 
 
 def _welcome(ws: WsSettings, access: Access, host: str | None, origin: str | None, secure: bool) -> bool:

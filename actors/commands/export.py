@@ -12,6 +12,7 @@ import trio
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from actors.commands.arguments import race_id
 from actors.commands.export_files import FileEach, OneFile, made_folder, whole_file
 from actors.core.export import FORMATS
 from actors.core.queries import History, HistoryQuery
@@ -28,7 +29,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="write a race's history to a file",
         description="Writes a race's history. What it writes as jsonl, `replay` takes back.",
     )
-    parser.add_argument("race", metavar="RACE", help="race id")
+    parser.add_argument("race", type=race_id, metavar="RACE", help="race id")
     parser.add_argument("--format", choices=list(FORMATS), default="jsonl", help="default: %(default)s")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")

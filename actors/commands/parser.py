@@ -6,6 +6,7 @@ Exit codes of every command: 0 done, 1 failed while running, 2 bad settings or u
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,17 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         code: int = args.run(args, settings)
+        sys.stdout.flush()
     except TrackingError as failed:
         print(failed, file=sys.stderr)
-        return 1
-    return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"cannot write the output: {error.strerror}", file=sys.stderr)
+    else:
+        return code
+    return 1

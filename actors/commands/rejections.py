@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import unicodedata
+from uuid import UUID
 
 import msgspec
 import trio
@@ -60,7 +61,7 @@ def as_json(row: StoredRejection) -> bytes:
     """`id`, `receivedAt`, `topic`, `code`, `detail`, `payload`; bytes that are not UTF-8 as backslash escapes."""
     return msgspec.json.encode(
         {
-            "id": row.id.hex(),
+            "id": str(UUID(bytes=row.id)),
             "receivedAt": format_ms(row.received_ms),
             "topic": row.topic,
             "code": row.code,

@@ -176,7 +176,11 @@ async def _listen_for_signals(
             if number == signal.SIGHUP:
                 log.warning("settings are read at the start only: restart the daemon to apply them", signal=name)
             elif daemon.stop_asked.is_set():
-                log.error("second signal, ending at once: the broker keeps what is not acknowledged", signal=name)
+                log.error(
+                    "second signal, ending at once: the broker keeps what is not acknowledged",
+                    signal=name,
+                    messages_left=daemon.desk.ledger.messages_unacked,
+                )
                 if embedded is not None:
                     embedded.abandon()
                 os._exit(1)

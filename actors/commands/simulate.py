@@ -12,10 +12,10 @@ import attrs
 import msgspec
 import trio
 
+from actors.commands.arguments import race_id
 from actors.commands.publisher import Outlet, Produce, Topics, publish, say
 from actors.core.course import Course
 from actors.core.fix import STATUSES
-from actors.core.judge import normal_id
 from actors.core.kept import Kept
 from actors.core.timestamps import format_ms
 from actors.drivers.publisher import open_publisher
@@ -77,7 +77,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="S",
         help="seconds; most participants finish within it (default: without end, the race starts anew after a while)",
     )
-    parser.add_argument("--race", type=_race, default="R-simulated", metavar="R", help="default: %(default)s")
+    parser.add_argument("--race", type=race_id, default="R-simulated", metavar="R", help="default: %(default)s")
     parser.add_argument(
         "--seed", type=int, default=None, metavar="N", help="the same race again for the same seed (default: any)"
     )
@@ -238,11 +238,3 @@ def _duration(text: str) -> float:
 
 def _patience(text: str) -> float:
     return _number(text, 0.1, 86_400, "a number of seconds from 0.1 to 86400")
-
-
-def _race(text: str) -> str:
-    race_id = normal_id(text)
-    if race_id is None:
-        allowed = "1 to 50 letters, digits, . _ - @, the first a letter or digit"
-        raise argparse.ArgumentTypeError(f"'{text}': allowed are {allowed}")
-    return race_id

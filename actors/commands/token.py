@@ -7,7 +7,7 @@ import re
 import time
 
 from actors.access import Access, load_secret
-from actors.core.judge import normal_id
+from actors.commands.arguments import race_id
 from actors.settings import Settings
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -42,11 +42,3 @@ def ttl_s(text: str) -> int:
     if not 0 < seconds <= MAX_TTL_S:
         raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 90s, 30m, 8h or 7d, at most 3650d")
     return seconds
-
-
-def race_id(text: str) -> str:
-    """As it is written inside; a typing error would make a token that allows nothing."""
-    found = normal_id(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a race id: 1 to 50 letters, digits, '.', '_', '-', '@'")
-    return found

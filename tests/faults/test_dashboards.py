@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresAdd
     if hard != resource.RLIM_INFINITY and hard < FILES:
         pytest.skip(f"{FILES} file descriptors are needed, the hard limit is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))  # the daemon inherits it
-    ws: dict[str, object] = {"send_timeout_ms": 2000, "outbox_bytes": 65536, "max_handshakes": MAX_HANDSHAKES}
+    ws: dict[str, object] = {"send_timeout_ms": 5000, "outbox_bytes": 65536, "max_handshakes": MAX_HANDSHAKES}
     ws["max_requests_per_s"] = 10_000
     app: dict[str, object] = {"stale_data_threshold_ms": 3_600_000}  # nobody becomes stale here
     try:

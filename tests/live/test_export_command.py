@@ -204,8 +204,8 @@ def test_rejections_as_lines_of_json(command: Command, capfd: pytest.CaptureFixt
     assert command("rejections", "--json", "--code", "bad_json", "--limit", "2") == 0
     first, second = map(json.loads, capfd.readouterr().out.splitlines())
     assert first == {
-        "id": "08" * 16, "receivedAt": "2025-07-01T08:15:30.008Z", "topic": "t/8", "code": "bad_json",
-        "detail": "why", "payload": '{"race_id":"R8"}',
+        "id": "08080808-0808-0808-0808-080808080808", "receivedAt": "2025-07-01T08:15:30.008Z", "topic": "t/8",
+        "code": "bad_json", "detail": "why", "payload": '{"race_id":"R8"}',
     }  # fmt: skip
     assert second["topic"] == "t/6"
     assert command("rejections", "--json", "--race", "R3") == 0

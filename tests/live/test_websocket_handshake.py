@@ -148,6 +148,27 @@ async def test_without_tokens_only_this_machine(tmp_path: Path, host: str, origi
         assert await status(site, request(Authorization=None, Host=host, Origin=origin)) == code
 
 
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /tracking HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+        (b"POST /tracking HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 405),
+    ],
+)
+async def test_http_that_gets_no_further_is_told_why(tmp_path: Path, sent: bytes, code: int) -> None:
+    async with running_site(tmp_path) as site:
+        assert await status(site, sent) == code
+
+
+async def test_without_tokens_nobody_elsewhere_learns_where_the_websocket_is(tmp_path: Path) -> None:
+    async with running_site(tmp_path, ws_settings(auth="off")) as site:
+        assert await status(site, b"GET /tracking HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n") == 403
+        assert await status(site, b"GET /tracking HTTP/1.1\r\nHost: localhost\r\n\r\n") == 426
+
+
 async def test_too_many_dashboards(tmp_path: Path) -> None:
     async with running_site(tmp_path, ws_settings(max_connections=2)) as site:
         async with site.dashboard(), site.dashboard():

@@ -1,0 +1,74 @@
+"""How commands end that cannot be done: one line, and 1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.commands import run_here
+from tests.live.daemon import ROOT, SUPERVISOR
+
+pytestmark = pytest.mark.live
+
+WITHIN_S = 60.0
+
+
+@contextmanager
+def started(
+    folder: Path, *args: str, stdout: int = subprocess.PIPE, postgres_port: int = 1
+) -> Iterator[subprocess.Popen[str]]:
+    environment = {"DATA_DIR": str(folder), "POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(postgres_port)}
+    with subprocess.Popen(
+        [sys.executable, SUPERVISOR, *args],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("args", [("migrate",), ("rejections",), ("export", "R1"), ("check",)])
+def test_ctrl_c_while_a_server_does_not_answer(tmp_path: Path, args: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(WITHIN_S)
+        with started(tmp_path, *args, postgres_port=silent.getsockname()[1]) as process:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, told) == (1, "interrupted\n")
+
+
+def test_a_full_disk_under_the_output(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full, started(tmp_path, "token", stdout=full.fileno()) as process:
+        _, told = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, told) == (1, "cannot write the output: No space left on device\n")
+
+
+def test_nobody_reads_the_output(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with started(tmp_path, "token", stdout=writing) as process:
+        os.close(writing)
+        _, told = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, told) == (1, "cannot write the output: Broken pipe\n")
+
+
+def test_a_race_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (("export", "a b"), ("token", "--race", "a b"), ("simulate", "--race", "a b")):
+        (done,) = run_here([args], check=2)
+        assert "'a b' is not a race id: 1 to 50 letters" in done.stderr
