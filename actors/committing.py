@@ -61,7 +61,7 @@ class Committer:
         `begun`: `accepted` when this batch was first tried. Rows accepted since show that the set-up is right.
         """
         committed, duplicate, refused = await self._store(fixes, begun)
-        rejections = [*rejections, *(poison(fix, "") for fix in refused)]
+        rejections = [*rejections, *(poison(fix, "", f"refused by PostgreSQL: {why}") for fix, why in refused)]
         if rejections:
             try:
                 await self.store.reject(rejections)
@@ -70,21 +70,21 @@ class Committer:
         codes = Counter(rejection.code for rejection in rejections)
         taken = fixes
         if refused:
-            ids = {fix.id for fix in refused}
+            ids = {fix.id for fix, _ in refused}
             self._refusals |= dict.fromkeys(ids, trio.current_time())
-            self.refused(refused)
+            self.refused([fix for fix, _ in refused])
             taken = [fix for fix in fixes if fix.id not in ids]
             codes[RejectionCode.POISON] += len(fixes) - len(taken) - len(refused)
         self.told(taken, rejections)
         return Tally(committed, duplicate, codes)
 
-    async def _store(self, fixes: Sequence[Fix], begun: int) -> tuple[int, int, list[Fix]]:
-        """(committed, duplicate, refused): halves a batch with a refused row until the row is found. One that was sent
-        again while it waited is in the batch several times, and refused once."""
+    async def _store(self, fixes: Sequence[Fix], begun: int) -> tuple[int, int, list[tuple[Fix, str]]]:
+        """(committed, duplicate, refused and why): halves a batch with a refused row until the row is found. One that
+        was sent again while it waited is in the batch several times, and refused once."""
         if not fixes:
             return 0, 0, []
         started = trio.current_time()
-        refused: dict[bytes, Fix] = {}
+        refused: dict[bytes, tuple[Fix, str]] = {}
         reason = ""
         committed = duplicate = 0
         parts: list[Sequence[Fix]] = [fixes]
@@ -94,8 +94,8 @@ class Committer:
                 stored = await self.store.store(part)
             except RowRefused as refusal:
                 if len(part) == 1:
-                    refused[part[0].id] = part[0]
                     reason = str(refusal)
+                    refused[part[0].id] = part[0], reason
                     self._check_rare(refused, reason)
                 else:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]

@@ -117,9 +117,8 @@ def payload_of(fix: Fix) -> bytes:
     )
 
 
-def poison(fix: Fix, topic: str) -> Rejection:
+def poison(fix: Fix, topic: str, detail: str = "this fix could not be processed") -> Rejection:
     """For a fix that crashes us, or that PostgreSQL alone refuses. `topic` is empty where it is no longer known."""
-    detail = "this fix could not be processed"
     row = rejection(topic.encode(), payload_of(fix), fix.arrived_ms, RejectionCode.POISON, detail)
     return attrs.evolve(
         row,

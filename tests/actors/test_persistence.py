@@ -91,6 +91,7 @@ async def test_a_few_refused_rows_become_poison_and_the_rest_is_committed(autoju
         assert w.settled == [(1, 0)]
         assert len(w.store.rows) == 999
         assert [r.code for r in w.store.rejected.values()] == ["poison"]
+        assert [r.detail for r in w.store.rejected.values()] == ["refused by PostgreSQL: numeric field overflow"]
         assert w.count("fixes_committed_total") + w.count("fixes_rejected_total", code="poison") == 1000
 
 

@@ -131,3 +131,7 @@ async def _expires(folder: Path, language: str, running: DaemonProcess) -> None:
         await shown.says("the token has expired", within_s=SHORT_TTL_S + 30)
         with trio.fail_after(30):
             await shown.process.wait()
+    async with example(folder, language, running.port, token) as refused:
+        await refused.says({"javascript": "the token is refused", "python": "HTTP 401"}[language])
+        with trio.fail_after(30):
+            await refused.process.wait()
