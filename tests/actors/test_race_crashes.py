@@ -83,6 +83,23 @@ async def test_what_comes_while_a_race_is_down_is_stored_at_once_and_shown_later
         assert (poisoned.fixes, [r.code for r in poisoned.rejections]) == ((), ["poison"])
 
 
+async def test_no_fix_waits_for_what_the_stores_know(autojump_clock: MockClock) -> None:
+    """Thousands of races that start at once would hold up everybody's acknowledgements."""
+    async with world() as w:
+        w.history.delay_s = 2.0
+        viewer = w.watch()
+        w.route(make_fix(at_s=0))
+        w.route(make_fix(at_s=1))
+        await wait_all_tasks_blocked()
+        assert [len(parcel.fixes) for parcel in w.handed_over()] == [1, 1]
+        assert viewer.events == []
+        await trio.sleep(3)
+        (snapshot,) = viewer.named("race_snapshot")
+        shown = [*snapshot["positions"], *viewer.updates()]
+        assert shown[-1]["timestamp"] == format_ms(BASE_MS + 1000)
+        assert w.handed_over() == []
+
+
 async def test_a_long_queue_of_a_race_that_is_down_is_shortened(autojump_clock: MockClock) -> None:
     async with world(make_standing=lambda: Touchy(STALE_MS, 300_000)) as w:
         viewer = w.watch()

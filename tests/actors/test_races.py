@@ -131,23 +131,6 @@ async def test_restored_from_the_greater_of_both_stores(autojump_clock: MockCloc
         assert viewer.updates() == []
 
 
-async def test_no_fix_waits_for_what_the_stores_know(autojump_clock: MockClock) -> None:
-    """Thousands of races that start at once would hold up everybody's acknowledgements."""
-    async with world() as w:
-        w.history.delay_s = 2.0
-        viewer = w.watch()
-        w.route(make_fix(at_s=0))
-        w.route(make_fix(at_s=1))
-        await wait_all_tasks_blocked()
-        assert [len(parcel.fixes) for parcel in w.handed_over()] == [1, 1]
-        assert viewer.events == []
-        await trio.sleep(3)
-        (snapshot,) = viewer.named("race_snapshot")
-        shown = [*snapshot["positions"], *viewer.updates()]
-        assert shown[-1]["timestamp"] == format_ms(BASE_MS + 1000)
-        assert w.handed_over() == []
-
-
 async def test_live_without_postgresql_and_completed_when_it_is_back(autojump_clock: MockClock) -> None:
     async with world() as w:
         hidden = make_fix("P2", at_s=0)

@@ -13,11 +13,13 @@ import trio
 
 from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.drivers.libpq import Connection, connect
+from actors.drivers.postgres import PostgresWriter
 from actors.drivers.table_check import texts
 from actors.settings import Secret
 from tests.servers import start_postgres, start_redis
 
 PASSWORD = "not$a'secret\\ really"
+COUNT = "select count(*)::text from tracking_positions"
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +77,11 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Re
         server.argv = [*server.argv, "--unixsocket", str(Path(short) / "s")]
         server.start()
         yield RedisAddress(password=Secret(PASSWORD), port=server.port), server.pid
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[PostgresWriter]:
+    writer = PostgresWriter(database.address)
+    await writer.connect()
+    yield writer
+    await writer.aclose()
