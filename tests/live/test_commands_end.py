@@ -34,6 +34,8 @@ def started(
         text=True,
         cwd=ROOT,
         env=os.environ | environment,
+        # In the background of a shell it would be ignored, and so it would be by whoever is started.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             yield process
