@@ -1,6 +1,6 @@
 """Who may open a WebSocket: the request head is read and judged here, before any library sees it (DESIGN rules 11, 18).
 
-Refusals are plain HTTP responses (CONTRACT section 6): 400, 401, 403, 404, 408, 426, 431, 503.
+Refusals are plain HTTP responses (CONTRACT section 6): 400, 401, 403, 404, 405, 408, 426, 431, 503.
 """
 
 from __future__ import annotations

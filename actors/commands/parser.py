@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"cannot write the output: {error.strerror}", file=sys.stderr)
+        print(f"cannot write: {error.strerror}", file=sys.stderr)
     else:
         return code
     return 1

@@ -58,7 +58,7 @@ def test_ctrl_c_while_a_server_does_not_answer(tmp_path: Path, args: tuple[str, 
 def test_a_full_disk_under_the_output(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full, started(tmp_path, "token", stdout=full.fileno()) as process:
         _, told = process.communicate(timeout=WITHIN_S)
-    assert (process.returncode, told) == (1, "cannot write the output: No space left on device\n")
+    assert (process.returncode, told) == (1, "cannot write: No space left on device\n")
 
 
 def test_nobody_reads_the_output(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_nobody_reads_the_output(tmp_path: Path) -> None:
     with started(tmp_path, "token", stdout=writing) as process:
         os.close(writing)
         _, told = process.communicate(timeout=WITHIN_S)
-    assert (process.returncode, told) == (1, "cannot write the output: Broken pipe\n")
+    assert (process.returncode, told) == (1, "cannot write: Broken pipe\n")
 
 
 def test_a_race_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,14 +25,6 @@ SKEW_MS = 300_000
 
 
 @pytest.fixture
-async def writer(database: Database) -> AsyncIterator[PostgresWriter]:
-    writer = PostgresWriter(database.address)
-    await writer.connect()
-    yield writer
-    await writer.aclose()
-
-
-@pytest.fixture
 async def history(database: Database, writer: PostgresWriter) -> AsyncIterator[PostgresHistory]:
     history = PostgresHistory(database.address)
     yield history
