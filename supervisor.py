@@ -7,8 +7,14 @@ stays connected until all is committed and acknowledged; only then does everythi
 
 from __future__ import annotations
 
-import math
 import sys
+
+if __name__ == "__main__":  # before everything else is imported, which takes half a second
+    from actors.commands.early_stop import end_at_once
+
+    end_at_once(sys.argv[1:])
+
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -135,6 +135,7 @@ commands: one file a command of supervisor.py, and what they share.
   commands/check.py                validates, reaches, warns
   commands/check_servers.py        reaching external servers once
   commands/demo.py                 the daemon with a made-up race beside it
+  commands/early_stop.py           a signal in the first second, before anybody listens
   commands/export.py               history to a file
   commands/export_files.py         what it is written to: one file, or a file a participant
   commands/migrate.py              applies schema.sql

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.commands import check, demo, export, migrate, rejections, replay, run, simulate, status, token
+from actors.commands.early_stop import hand_over, is_daemon
 from actors.errors import SettingsError, TrackingError
 from actors.settings import load
 
@@ -34,6 +35,8 @@ def build() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
+    if not is_daemon(argv):  # which hands over when it has ended
+        hand_over()
     args = build().parse_args(argv)
     try:
         settings = load(args.settings, os.environ)

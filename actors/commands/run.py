@@ -18,6 +18,7 @@ import trio
 
 from actors import log as logging_setup
 from actors.access import Access, load_secret
+from actors.commands.early_stop import hand_over
 from actors.control import ControlSocket
 from actors.data_dir import DataDir, open_data_dir
 from actors.drivers.history import PostgresHistory
@@ -103,6 +104,8 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -
         for line in _messages(failed):
             print(line, file=sys.stderr)
         code = 1
+    finally:
+        hand_over()  # signals that come while Python ends are not told "stopped while starting"
     return code
 
 

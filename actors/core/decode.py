@@ -53,7 +53,7 @@ def quick(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> list[F
         sent = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if type(sent) is _Sent:
+    if isinstance(sent, _Sent):
         fix = _checked(sent, topic, arrived_ms, rules)
         return None if fix is None else [fix]
     fixes: list[Fix] = []

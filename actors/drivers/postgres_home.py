@@ -3,6 +3,8 @@
 PostgreSQL refuses to run as root, so a root daemon runs it as another user, who may be unable to reach data_dir or the
 virtual environment with its programs (0700 folders above). Then its data, or a copy of the programs, is put where that
 user can reach it. For that data_dir itself may be opened for passing through, no existing folder outside of it ever.
+The copy needs a plain path: initdb looks for `postgres` beside it with a shell, which takes quotes, backslashes and
+dollar signs in it for its own.
 """
 
 from __future__ import annotations
@@ -160,7 +162,8 @@ def _choose(data_dir: Path) -> Home:
     if os.geteuid() != 0:
         return Home(data_dir / "postgres")
     account = _service_account()
-    if may_enter(data_dir, account, but=data_dir):
+    reachable = may_enter(data_dir, account, but=data_dir)
+    if reachable and (PLAIN.fullmatch(str(data_dir)) or may_enter(find_binaries(), account)):
         return Home(data_dir / "postgres", account)
     own = Path(tempfile.mkdtemp(prefix="race-tracking-", dir=ELSEWHERE))
     own.chmod(0o711)
@@ -169,8 +172,11 @@ def _choose(data_dir: Path) -> Home:
     os.chown(folder, account.uid, account.gid)
     write_private(data_dir / RECORD, f"{folder}\n")
     log.warning(
-        "PostgreSQL runs as another user, who cannot reach data_dir: its data is elsewhere",
+        "PostgreSQL runs as another user, its data is elsewhere",
         user=account.name,
+        because="its initdb cannot be run from a path like data_dir"
+        if reachable
+        else "that user cannot reach data_dir",
         data=str(folder),
         data_dir=str(data_dir),
     )

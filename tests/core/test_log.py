@@ -167,21 +167,21 @@ def test_a_full_pipe_delays_nobody_and_is_told_when_it_flows_again() -> None:
         dropped = writer.dropped
         assert 0 < dropped < MAX_LINES * 2
         received: list[bytes] = []
-        said = threading.Event()
+        through = threading.Event()
 
         def read() -> None:
             for got in reader:
                 received.append(got)
-                if got.endswith(b" lost\n"):
-                    said.set()
+                if received.count(line.encode() + b"\n") == MAX_LINES * 2 - dropped:
+                    through.set()
 
         thread = threading.Thread(target=read)
         thread.start()
-        assert said.wait(10)
+        assert through.wait(30)  # a queue that is still full would drop the next one
         writer.write("after")
-        writer.close(10)
+        writer.close(30)
         stream.close()
-        thread.join(10)
+        thread.join(30)
     assert sum(int(got.split()[0]) for got in received if got.endswith(b" lost\n")) == dropped == writer.dropped
     assert received.count(line.encode() + b"\n") == MAX_LINES * 2 - dropped
     assert received[-1] == b"after\n"

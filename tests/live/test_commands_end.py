@@ -23,9 +23,14 @@ WITHIN_S = 60.0
 
 @contextmanager
 def started(
-    folder: Path, *args: str, stdout: int = subprocess.PIPE, postgres_port: int = 1
+    folder: Path, *args: str, stdout: int = subprocess.PIPE, postgres_port: int = 1, paths: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
-    environment = {"DATA_DIR": str(folder), "POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(postgres_port)}
+    environment = {
+        "DATA_DIR": str(folder),
+        "POSTGRES_HOST": "127.0.0.1",
+        "POSTGRES_PORT": str(postgres_port),
+        "PYTHONPATH": paths,
+    }
     with subprocess.Popen(
         [sys.executable, SUPERVISOR, *args],
         stdin=subprocess.DEVNULL,
@@ -74,3 +79,33 @@ def test_a_race_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     for args in (("export", "a b"), ("token", "--race", "a b"), ("simulate", "--race", "a b")):
         (done,) = run_here([args], check=2)
         assert "'a b' is not a race id: 1 to 50 letters" in done.stderr
+
+
+# The first import of supervisor.py, some on the way, and the last one.
+MOMENTS = ("math", "attrs", "trio", "actors.http_api", "actors.commands.token")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("args", "number", "end"),
+    [
+        ((), signal.SIGTERM, (0, "stopped while starting\n")),
+        (("--settings", "run.ini", "demo"), signal.SIGINT, (0, "stopped while starting\n")),
+        (("export", "R1"), signal.SIGINT, (1, "interrupted\n")),
+    ],
+)
+def test_a_signal_while_it_starts(
+    tmp_path: Path, args: tuple[str, ...], number: signal.Signals, end: tuple[int, str], moment: str
+) -> None:
+    """Sent from inside, at the import of a module: no clock can hit that moment."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {moment!r} and 'actors.commands.early_stop' in sys.modules:\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    with started(tmp_path, *args, paths=str(tmp_path)) as process:
+        _, told = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, told) == end

