@@ -123,7 +123,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
         if where.broker_kind == "amqtt":
             mqtt = attrs.evolve(mqtt, protocol="3.1.1")
         link = MqttLink(mqtt, where.broker, data_dir.folder)
-        history = PostgresHistory(where.postgres)
+        history = PostgresHistory(where.postgres, settings.app.max_clock_skew_ms)
         cache = RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id)
         pg = settings.postgres
         spool = Spool(data_dir.path("spool.sqlite"), pg.spool_max_mb * MIB) if pg.spool else None

@@ -17,7 +17,7 @@ class RaceSummary:
 
     race_id: str
     participants: int
-    last_timestamp_ms: int
+    last_timestamp_ms: int  # of its newest fix that may be live
 
 
 @attrs.frozen

@@ -26,7 +26,7 @@ SKEW_MS = 300_000
 
 @pytest.fixture
 async def history(database: Database, writer: PostgresWriter) -> AsyncIterator[PostgresHistory]:
-    history = PostgresHistory(database.address)
+    history = PostgresHistory(database.address, SKEW_MS)
     yield history
     await history.aclose()
 
@@ -80,6 +80,44 @@ async def test_races_newest_first_and_only_those_allowed(
     assert await history.races(["R0"]) == [attrs.evolve(races[2], participants=4)]  # not counted again
     await database.run("delete from tracking_participants where race_id = 'R2'")
     assert await history.races(["R2"]) == []
+
+
+async def test_a_fix_that_is_never_live_does_not_make_its_race_the_newest(
+    database: Database, history: PostgresHistory, writer: PostgresWriter
+) -> None:
+    day_s, limit_s = 86_400, SKEW_MS / 1000
+    await writer.store(
+        [
+            *(make_fix(f"P{n}", n, race_id="R-now") for n in range(3)),
+            *(make_fix("P9", 72_000 + n, race_id="R-old", arrived_s=n - day_s) for n in range(20)),
+            make_fix("P1", -day_s + limit_s + 5, race_id="R-old", arrived_s=-day_s + 5),
+            *(make_fix(f"P{n}", 72_000 + n, race_id="R-ahead", arrived_s=n - 100) for n in range(3)),
+        ]
+    )
+    listed = [(race.race_id, (race.last_timestamp_ms - BASE_MS) / 1000) for race in await history.races()]
+    # Of a race without a fix that could be live: when the newest came.
+    assert listed == [("R-now", 2), ("R-ahead", -98), ("R-old", -day_s + limit_s + 5)]
+    strict = PostgresHistory(database.address, max_clock_skew_ms=0)
+    assert [race.race_id for race in await strict.races(limit=1)] == ["R-now"]
+    assert [race.last_timestamp_ms - BASE_MS for race in await strict.races(["R-old"])] == [(19 - day_s) * 1000]
+    await strict.aclose()
+
+
+async def test_behind_very_many_fixes_that_are_ahead_nobody_looks_for_the_last_good_one(
+    database: Database, history: PostgresHistory, writer: PostgresWriter
+) -> None:
+    """All trackers of a race may stand in the wrong time zone: the list of races does not read its every row."""
+    await writer.store([make_fix("P1", -7200)])
+    await database.run(
+        "insert into tracking_positions"
+        " (race_id, participant_id, latitude, longitude, client_timestamp, server_received_at)"
+        " select 'R1', 'P1', 1, 2, moment + interval '2 hours', moment from"
+        f" (select '2025-07-01T08:15:30Z'::timestamptz + n * interval '1 ms' as moment"
+        f" from generate_series(1, {history_sql.LOOKED_AT + 1}) n) ahead"
+    )
+    assert [race.last_timestamp_ms for race in await history.races()] == [BASE_MS + history_sql.LOOKED_AT + 1]
+    await database.run("delete from tracking_positions where client_timestamp > '2025-07-01T10:15:30.001Z'")
+    assert [race.last_timestamp_ms for race in await history.races()] == [BASE_MS - 7_200_000]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
@@ -259,7 +297,7 @@ async def test_every_question_goes_along_an_index(database: Database) -> None:
     assert text.count("idx_tracking_race_participant_timestamp") == 3
     assert "Seq Scan" not in text
     params = history_sql.Params()
-    text = await plan(history_sql.races(params, None, 1000), params)
+    text = await plan(history_sql.races(params, None, SKEW_MS, 1000), params)
     assert "idx_tracking_race_timestamp" in text
     assert "on tracking_participant_counts" in text
     assert "on tracking_participants" not in text
