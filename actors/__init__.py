@@ -93,7 +93,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
 drivers: the only place with threads and client libraries.
 
-  drivers/addresses.py             where PostgreSQL and Redis listen, and how to log in
+  drivers/addresses.py             where the servers listen, and how to log in
   drivers/embedded_broker.py       mosquitto where it is installed, else amqtt
   drivers/embedded_postgres.py     initdb, start and database of an own PostgreSQL
   drivers/embedded_valkey.py       an own Valkey

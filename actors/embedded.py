@@ -18,8 +18,7 @@ import trio
 from actors.core import settings_values
 from actors.data_dir import DataDir
 from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey, postgres_home, process
-from actors.drivers.addresses import PostgresAddress, RedisAddress
-from actors.drivers.mqtt_connection import BrokerAddress
+from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.errors import CacheUnavailable, NotStarted, StoreMisconfigured, StoreUnavailable
 from actors.settings import Settings
 

@@ -1,10 +1,21 @@
-"""Where PostgreSQL and Redis listen, and how to log in: what the drivers need to know, and nothing else."""
+"""Where the servers listen, and how to log in: what the drivers need to know, and nothing else."""
 
 from __future__ import annotations
 
 import attrs
 
 from actors.settings import Secret
+
+
+@attrs.frozen
+class BrokerAddress:
+    """One MQTT broker."""
+
+    host: str
+    port: int = 1883
+    tls: bool = False
+    username: str = ""  # empty: anonymous
+    password: Secret = attrs.field(factory=Secret)
 
 
 @attrs.frozen

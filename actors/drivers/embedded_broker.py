@@ -16,7 +16,7 @@ from pathlib import Path
 
 from actors.core.settings_values import bind_address
 from actors.data_dir import write_private
-from actors.drivers.mqtt_connection import BrokerAddress
+from actors.drivers.addresses import BrokerAddress
 from actors.drivers.process import Plan
 from actors.errors import NotStarted
 from actors.settings import MqttSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from actors.drivers.mqtt_connection import BrokerAddress as BrokerAddress
+from actors.drivers.addresses import BrokerAddress as BrokerAddress
 from actors.drivers.mqtt_orders import MAX_PUBLISHES, Orders
 from actors.drivers.mqtt_rival import Rival
 from actors.drivers.mqtt_thread import BrokerThread

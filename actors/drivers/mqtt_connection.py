@@ -21,11 +21,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.core.mqtt_deliveries import EVENT_BYTES, EVENT_MESSAGES, Deliveries
 from actors.core.mqtt_split import Arrivals, Splitter
+from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt_paho import PAHO_ERRORS, Notes, PahoClient
 from actors.drivers.mqtt_socket import READ_BYTES, BufferedSocket, Wait
 from actors.drivers.mqtt_topics import Subscriptions
 from actors.messages import BrokerEvent, Connected
-from actors.settings import MqttSettings, Secret
+from actors.settings import MqttSettings
 
 log = structlog.get_logger("mqtt")
 
@@ -43,17 +44,6 @@ PUBLISH_WINDOW = 20
 """QoS 1 messages of ours without PUBACK; mosquitto takes this many, a broker that takes fewer says so in CONNACK."""
 
 SESSION_TAKEN_OVER = 0x8E  # MQTT 5 section 3.14.2.1
-
-
-@attrs.frozen
-class BrokerAddress:
-    """Where the broker listens and how to log in."""
-
-    host: str
-    port: int = 1883
-    tls: bool = False
-    username: str = ""  # empty: anonymous
-    password: Secret = attrs.field(factory=Secret)
 
 
 @attrs.define(eq=False)
@@ -243,13 +233,14 @@ class Connection:
         self._client.notes = None
         if notes.connack is not None:
             self._answered(*notes.connack)
-        for reasons in notes.subacks:
-            if len(reasons) != len(self.settings.topics):
-                self.end(f"protocol error: SUBACK with {len(reasons)} codes for {len(self.settings.topics)} topics")
+        for packet_id, reasons in notes.subacks:
+            try:
+                self._events.extend(self.subscriptions.granted(packet_id, reasons))
+            except ValueError as error:
+                self.end(f"protocol error: {error}")
                 return
-            self._events.extend(self.subscriptions.granted(reasons))
-        for _ in range(notes.unsubacks):
-            self.subscriptions.answered()
+        for packet_id in notes.unsubacks:
+            self.subscriptions.unsubscribed(packet_id)
         for packet_id, reason in notes.pubacks:
             topic, _payload = self._publishing.pop(packet_id)
             if reason.is_failure:

@@ -44,8 +44,8 @@ class Notes:
     """What paho's callbacks have seen and the owner has not looked at yet."""
 
     connack: tuple[bool, ReasonCode, Properties | None] | None = None  # session present, reason, properties
-    subacks: list[list[ReasonCode]] = attrs.field(factory=list)
-    unsubacks: int = 0
+    subacks: list[tuple[int, list[ReasonCode]]] = attrs.field(factory=list)  # packet id of SUBSCRIBE, a code a topic
+    unsubacks: list[int] = attrs.field(factory=list)  # packet ids of UNSUBSCRIBE
     pubacks: list[tuple[int, ReasonCode]] = attrs.field(factory=list)  # packet id of ours, reason
 
 
@@ -128,14 +128,14 @@ class PahoClient(mqtt.Client):
         self._noting().connack = (flags.session_present, reason, props)
 
     def _note_suback(
-        self, _: mqtt.Client, _data: object, _mid: int, reasons: list[ReasonCode], _props: Properties | None
+        self, _: mqtt.Client, _data: object, packet_id: int, reasons: list[ReasonCode], _props: Properties | None
     ) -> None:
-        self._noting().subacks.append(reasons)
+        self._noting().subacks.append((packet_id, reasons))
 
     def _note_unsuback(
-        self, _: mqtt.Client, _data: object, _mid: int, _reasons: list[ReasonCode], _props: Properties | None
+        self, _: mqtt.Client, _data: object, packet_id: int, _reasons: list[ReasonCode], _props: Properties | None
     ) -> None:
-        self._noting().unsubacks += 1
+        self._noting().unsubacks.append(packet_id)
 
     def _note_puback(
         self, _: mqtt.Client, _data: object, packet_id: int, reason: ReasonCode, _props: Properties

@@ -17,7 +17,8 @@ from itertools import count
 import attrs
 import trio
 
-from actors.drivers.mqtt_connection import BrokerAddress, Connection
+from actors.drivers.addresses import BrokerAddress
+from actors.drivers.mqtt_connection import Connection
 from actors.drivers.mqtt_orders import Orders
 from actors.drivers.mqtt_rival import TIMES, Rival
 from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial

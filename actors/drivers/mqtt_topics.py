@@ -65,7 +65,8 @@ class Subscriptions:
     topics: tuple[str, ...]
     qos: int
     remembered: RememberedTopics
-    _unanswered: int = 0
+    _asked: dict[int, tuple[str, ...]] = attrs.field(factory=dict)  # SUBSCRIBE without SUBACK: packet id -> filters
+    _unsubscribing: int = 0  # packet id of UNSUBSCRIBE without UNSUBACK
 
     @property
     def had_session(self) -> bool:
@@ -77,26 +78,37 @@ class Subscriptions:
         wanted = frozenset(self.topics)
         had = self.remembered.read() if session_present else frozenset()
         self.remembered.write(had | wanted)  # before: what the session may hold must never be forgotten
-        self._unanswered = 1
         if had - wanted:
             log.info("unsubscribing what was removed from the settings", topics=sorted(had - wanted))
-            client.unsubscribe(sorted(had - wanted))
-            self._unanswered += 1
-        client.subscribe([(topic, self.qos) for topic in self.topics])
+            self._unsubscribing = client.unsubscribe(sorted(had - wanted))[1] or 0
+        self._subscribe(client, self.topics)
 
-    def granted(self, reasons: list[ReasonCode]) -> list[SubscriptionRefused]:
-        """SUBACK has come, with a reason code a topic. Raises ValueError when their numbers differ."""
+    def granted(self, packet_id: int, reasons: list[ReasonCode]) -> list[SubscriptionRefused]:
+        """SUBACK has come, with a reason code a topic. Raises ValueError when it answers nothing that was asked."""
+        topics = self._asked.pop(packet_id, ())
+        if not topics or len(reasons) != len(topics):
+            raise ValueError(f"SUBACK with {len(reasons)} codes for {len(topics)} topics")
         refused = []
-        for topic, reason in zip(self.topics, reasons, strict=True):
+        for topic, reason in zip(topics, reasons, strict=True):
             if reason.is_failure:
                 refused.append(SubscriptionRefused(topic, str(reason)))
             elif reason.value < self.qos:
                 log.error("the broker grants less than asked: no promise", topic=topic, granted=str(reason))
-        self.answered()
+        self._remember()
         return refused
 
-    def answered(self) -> None:
-        """SUBACK or UNSUBACK has come."""
-        self._unanswered -= 1
-        if self._unanswered == 0:
+    def unsubscribed(self, packet_id: int) -> None:
+        """UNSUBACK has come."""
+        if packet_id == self._unsubscribing:
+            self._unsubscribing = 0
+            self._remember()
+
+    def _subscribe(self, client: PahoClient, topics: tuple[str, ...]) -> None:
+        _, packet_id = client.subscribe([(topic, self.qos) for topic in topics])
+        assert packet_id is not None  # the socket is open: CONNACK has just come through it
+        self._asked[packet_id] = topics
+
+    def _remember(self) -> None:
+        """When all is answered: what the session holds is known."""
+        if not self._asked and not self._unsubscribing:
             self.remembered.write(frozenset(self.topics))

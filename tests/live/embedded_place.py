@@ -16,8 +16,7 @@ import trio
 
 from actors.core.settings_values import Secret
 from actors.data_dir import digest, open_data_dir
-from actors.drivers.addresses import PostgresAddress, RedisAddress
-from actors.drivers.mqtt_connection import BrokerAddress
+from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.embedded import Addresses, EmbeddedServers
 from actors.settings import Settings
 from tests.servers import free_port

@@ -16,8 +16,7 @@ import trio
 
 from actors.core.settings_values import Secret
 from actors.data_dir import DataDir
-from actors.drivers.addresses import PostgresAddress, RedisAddress
-from actors.drivers.mqtt_connection import BrokerAddress
+from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.embedded import EmbeddedServers, addresses, broker_address, postgres_address, redis_address
 from actors.errors import NotStarted
 from actors.settings import Settings
