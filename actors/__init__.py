@@ -125,6 +125,7 @@ drivers: the only place with threads and client libraries.
   drivers/spool_sql.py             its tables and statements
   drivers/splice.py                bytes from one connection to another and back
   drivers/sqlstate.py              what an error of PostgreSQL means for us
+  drivers/standby.py               is a synchronous standby missing?
   drivers/stream.py                the bytes under one connection: put back, written whole
   drivers/table_check.py           can we write the table that this database has?
   drivers/websocket.py             one WebSocket: trio-websocket reads, prebuilt frames are written beside it

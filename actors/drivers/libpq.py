@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import Buffer, PGconn, PGresult
 
 from actors.drivers.addresses import PostgresAddress
-from actors.drivers.sqlstate import connect_error, statement_error
+from actors.drivers.sqlstate import connect_error, standby_was_not_waited_for, statement_error
 from actors.errors import StoreUnavailable
 
 GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY)
@@ -40,6 +40,8 @@ class Connection:
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
         self._open = True
+        self._cut_short = False  # what was committed may be on this server alone
+        pgconn.notice_handler = self._noticed
 
     @property
     def usable(self) -> bool:
@@ -97,7 +99,13 @@ class Connection:
                 if isinstance(error, StoreUnavailable):
                     self.close()
                 raise error
+        if self._cut_short:
+            self.close()
+            raise StoreUnavailable("the wait for a synchronous standby was cut short: it may lack what was committed")
         return results[-1]
+
+    def _noticed(self, notice: PGresult) -> None:
+        self._cut_short |= standby_was_not_waited_for(notice)
 
     @contextmanager
     def _closing_on_trouble(self) -> Iterator[None]:

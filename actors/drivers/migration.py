@@ -85,6 +85,7 @@ async def apply(connection: Connection) -> list[str]:
             todo = await _missing(connection)  # again: another daemon may have made it while we waited
             for item in todo:
                 await connection.script(item.sql)
+        with within(LOOK_S):  # for a synchronous standby it would wait without end
             await connection.script("commit")
     except StoreMisconfigured as error:
         connection.close()

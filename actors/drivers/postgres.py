@@ -17,6 +17,7 @@ from actors.core.fix import STATUSES, Fix, Rejection
 from actors.drivers import migration, pgbinary
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect, within
+from actors.drivers.standby import check_standby
 from actors.drivers.table_check import check_session, check_table
 from actors.errors import RowRefused, StoreMisconfigured
 
@@ -49,6 +50,11 @@ select u.id, u.participant_id, u.race_id, u.lat_e7 * 0.0000001, u.lon_e7 * 0.000
 from unnest($1, $2, $3, $4, $5, $6, $7, $8)
   as u (id, participant_id, race_id, lat_e7, lon_e7, sent_at, arrived_at, status)
 on conflict (id) do nothing"""
+# Written into the log of PostgreSQL in the same transaction: only for a commit with something of its own there does
+# it wait, for its disk and for a synchronous standby, and then for all that came before, too. It takes no right.
+MARKED = """
+where (select pg_logical_emit_message(true, 'race-tracking', '')) is not null
+on conflict"""
 INSERT_TYPES = (
     pgbinary.UUID_ARRAY,
     pgbinary.TEXT_ARRAY,
@@ -133,9 +139,7 @@ class PostgresWriter:
             pgbinary.timestamptz_array([fix.arrived_ms for fix in rows]),
             pgbinary.int2_array([fix.status for fix in rows]),
         )
-        async with self._call(deadline_s) as connection:
-            result = await connection.query(INSERT, values, INSERT_TYPES)
-        committed = result.command_tuples or 0
+        committed = await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
         return Stored(committed, len(fixes) - committed)
 
     async def reject(self, rejections: Sequence[Rejection], deadline_s: float = CALL_S) -> int:
@@ -151,9 +155,7 @@ class PostgresWriter:
             pgbinary.bytes_array(pgbinary.TEXT, [storable(row.code) for row in rows]),
             pgbinary.bytes_array(pgbinary.TEXT, [storable(row.detail) for row in rows]),
         )
-        async with self._call(deadline_s) as connection:
-            result = await connection.query(REJECT, values, REJECT_TYPES)
-        return result.command_tuples or 0
+        return await self._insert(REJECT, values, REJECT_TYPES, deadline_s)
 
     async def trim_rejections(self, deadline_s: float = CALL_S) -> None:
         """Delete rejections older than 30 days and the oldest beyond a million, a few at a time."""
@@ -162,6 +164,20 @@ class PostgresWriter:
             while deleted == TRIM_ROWS:
                 async with self._call(deadline_s) as connection:
                     deleted = (await connection.query(sql)).command_tuples
+
+    async def _insert(self, insert: str, values: Sequence[bytes], types: Sequence[int], deadline_s: float) -> int:
+        """How many rows were new; all of them are durable.
+
+        What is there already may be on this server alone: a wait for a synchronous standby is cut short by a restart
+        or by pg_cancel_backend, and another writer may not have waited at all. A statement that inserts nothing is
+        committed without any wait, so it is run again with a mark. Both in one: between two statements a pooler or a
+        fail-over may take us to a server that has neither. Where one row was new, the commit waited.
+        """
+        async with self._call(deadline_s) as connection:
+            result = await connection.query(insert, values, types)
+            if not result.command_tuples:
+                result = await connection.query(insert.replace("\non conflict", MARKED), values, types)
+        return result.command_tuples or 0
 
     @asynccontextmanager
     async def _call(self, deadline_s: float) -> AsyncIterator[Connection]:
@@ -196,6 +212,7 @@ class PostgresWriter:
         with within(CALL_S):
             await connection.script(SESSION)
             durable = await check_session(connection)
+            await check_standby(connection)
         if not durable:
             log.warning("synchronous_commit is off: a crash of PostgreSQL can lose fixes that were acknowledged")
         if self.migrate:

@@ -45,6 +45,14 @@ def _no_partition(code: str, result: PGresult) -> bool:
     return code == CHECK_VIOLATION and bool(table) and not constraint
 
 
+def standby_was_not_waited_for(notice: PGresult) -> bool:
+    """The one warning that takes a commit back: it is local, and its wait for a synchronous standby was cut short.
+
+    By the function that says so: the words depend on lc_messages, and the code, 01000, is that of any RAISE WARNING.
+    """
+    return notice.error_field(pq.DiagnosticField.SOURCE_FUNCTION) == b"SyncRepWaitForLSN"
+
+
 def connect_error(pgconn: PGconn, address: PostgresAddress) -> StoreUnavailable | StoreMisconfigured:
     """The exception for a connection that did not come about. libpq's text never holds the password."""
     text = " ".join(pgconn.get_error_message("utf-8").split())
