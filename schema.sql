@@ -2,12 +2,14 @@
 --
 -- The daemon reads this file too: every statement after a line `-- object: KIND NAME`, up to the next such line, makes
 -- that object, and is run only when the catalog does not have it. Statements under `-- setting` are run before those.
+-- All of it is one transaction, the daemon's own, or that of psql; nothing is left in the session.
 -- A table that is there already, made by whoever, is taken as it is: only what is missing is added. On a large one
 -- each missing index is built while writers wait (about 1 s a million rows): run `migrate` before race day.
+begin;
 
 -- setting
 -- Names are looked up where the connection looks (search_path); temporary tables last, for the security definer below.
-select set_config('search_path', current_setting('search_path') || ', pg_temp', false);
+select set_config('search_path', current_setting('search_path') || ', pg_temp', true);
 
 -- object: type participant_status
 do $$ begin
@@ -179,3 +181,6 @@ do $$ begin
   insert into tracking_participant_counts (race_id, participants)
     select race_id, count(*) from tracking_participants group by race_id;
 end $$;
+
+-- end
+commit;

@@ -161,7 +161,7 @@ def start_postgres(folder: Path) -> Iterator[Server]:
         argv = [str(binaries / "postgres"), "-D", str(home / "data")]
         argv += [f"--{key}={value}" for key, value in options.items()]
         server = Server(home, port, argv, user, signal.SIGINT, _postgres_is_ready, "postgres", "", "postgres")
-        with _running(server):
+        with running(server):
             yield server
     finally:
         if home != folder:
@@ -179,7 +179,7 @@ def start_redis(folder: Path, *, password: str = "", save: bool = False) -> Iter
     argv = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "60 1" * save]
     argv += ["--maxmemory-policy", "noeviction", *(["--requirepass", password] if password else [])]
     server = Server(folder, port, argv, password=password)
-    with _running(server):
+    with running(server):
         yield server
 
 
@@ -199,7 +199,7 @@ def start_mosquitto(folder: Path, *, extra: str = "", persistence: bool = False)
     config = folder / "mosquitto.conf"
     config.write_text("\n".join([*lines, extra, ""]))
     server = Server(folder, port, [binary, "-v", "-c", str(config)])
-    with _running(server):
+    with running(server):
         yield server
 
 
@@ -248,7 +248,7 @@ def is_alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def _running(server: Server) -> Iterator[None]:
+def running(server: Server) -> Iterator[None]:
     try:
         server.start()
         yield

@@ -90,7 +90,7 @@ async def make_database(where: PostgresAddress) -> None:
         found = await connection.query(by_name, [where.database.encode()], [TEXT_OID])
         if not found.ntuples:
             quoted = where.database.replace('"', '""')
-            await connection.query(f"CREATE DATABASE \"{quoted}\" ENCODING 'UTF8' TEMPLATE template0")
+            await connection.script(f"CREATE DATABASE \"{quoted}\" ENCODING 'UTF8' TEMPLATE template0")
     finally:
         connection.close()
 

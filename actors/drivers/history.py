@@ -25,6 +25,7 @@ log = structlog.get_logger("history")
 
 APPLICATION = "race-tracking reader"
 CONNECTIONS = 4
+IDLE_S = 10.0  # until a connection is closed: a pooler may have few, for several daemons
 CONNECT_S = 5.0
 CALL_S = 10.0
 NEWEST_S = 3.0
@@ -41,7 +42,8 @@ class PostgresHistory:
 
     address: PostgresAddress
     max_clock_skew_ms: int = 300_000  # of races(): a fix further ahead of its arrival says nothing about its race
-    _idle: list[Connection] = attrs.field(factory=list)
+    _idle: list[tuple[float, Connection]] = attrs.field(factory=list)  # since when (trio's clock), the longest first
+    _closes_idle: bool = False
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
 
     async def newest(self, race_id: str, max_clock_skew_ms: int, deadline_s: float = NEWEST_S) -> list[Fix]:
@@ -92,15 +94,15 @@ class PostgresHistory:
         self, query: HistoryQuery, by_participant: bool = False
     ) -> AsyncIterator[AsyncIterator[list[Fix]]]:
         """All fixes of the query in chunks of 1,000, on a connection of its own, as they were when it began."""
-        connection = await self._open()
+        connection = await connect(self.address, APPLICATION, CONNECT_S)
         try:
-            with within(CALL_S):
+            async with connection.transaction("set transaction read only"):
                 params = sql.Params()
                 text = sql.everything(params, query, by_participant)
-                await connection.script("begin read only")
-                await connection.query(f"declare export no scroll cursor for {text}", params.values, params.types)
-            async with aclosing(_fetched(connection, query.race_id)) as chunks:
-                yield chunks
+                with within(CALL_S):
+                    await connection.query(f"declare export no scroll cursor for {text}", params.values, params.types)
+                async with aclosing(_fetched(connection, query.race_id)) as chunks:
+                    yield chunks
         finally:
             connection.close()
 
@@ -127,7 +129,7 @@ class PostgresHistory:
     async def aclose(self) -> None:
         """Close idle connections; those in use end with their calls."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[1].close()
         await trio.lowlevel.checkpoint()
 
     async def _ask(self, text: str, params: sql.Params, deadline_s: float) -> PGresult:
@@ -135,25 +137,28 @@ class PostgresHistory:
             async with self._places:
                 while self._idle:
                     try:
-                        return await self._run(self._idle.pop(), text, params)
+                        return await self._run(self._idle.pop()[1], text, params)
                     except StoreUnavailable as error:
                         # Most likely PostgreSQL was restarted while the connection was idle.
                         log.debug("trying another connection", why=str(error))
-                return await self._run(await self._open(), text, params)
+                return await self._run(await connect(self.address, APPLICATION, CONNECT_S), text, params)
 
     async def _run(self, connection: Connection, text: str, params: sql.Params) -> PGresult:
         try:
             return await connection.query(text, params.values, params.types)
         finally:
             if connection.usable:
-                self._idle.append(connection)
+                self._idle.append((trio.current_time(), connection))
+                if not self._closes_idle:
+                    self._closes_idle = True
+                    trio.lowlevel.spawn_system_task(self._close_idle)  # outlives the caller
 
-    async def _open(self) -> Connection:
-        connection = await connect(self.address, APPLICATION, CONNECT_S)
-        with within(CALL_S):
-            # Just-in-time compilation costs 100 ms where the planner overrates a query that takes 10.
-            await connection.script(f"set jit = off; set statement_timeout = {int(CALL_S * 1000)}")
-        return connection
+    async def _close_idle(self) -> None:
+        while self._idle:
+            await trio.sleep_until(self._idle[0][0] + IDLE_S)
+            while self._idle and self._idle[0][0] + IDLE_S <= trio.current_time():
+                self._idle.pop(0)[1].close()
+        self._closes_idle = False
 
 
 async def _fetched(connection: Connection, race_id: str) -> AsyncGenerator[list[Fix], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -31,7 +32,7 @@ CATALOG = {
     " where tgname = $1 and tgrelid in (to_regclass('tracking_positions'), to_regclass('tracking_participants')))",
 }
 
-_MARK = re.compile(r"^-- (?:object: (?P<kind>[a-z]+) (?P<name>\S+)|setting)$", re.MULTILINE)
+_MARK = re.compile(r"^-- (?:object: (?P<kind>[a-z]+) (?P<name>\S+)|setting|end)$", re.MULTILINE)
 
 
 @attrs.frozen
@@ -47,18 +48,18 @@ class Statements:
 
 
 def parse(text: str) -> list[Statements]:
-    """Take schema.sql apart at its marks; what stands before the first one is a comment."""
+    """Take schema.sql apart at its marks; what stands before the first one and after the last is for psql."""
     marks = list(_MARK.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
-        Statements(mark["kind"] or "setting", mark["name"] or "", text[mark.end() : end].strip())
-        for mark, end in zip(marks, ends, strict=True)
+        Statements(mark["kind"] or "setting", mark["name"] or "", text[mark.end() : following.start()].strip())
+        for mark, following in pairwise(marks)
     ]
 
 
 async def plan(connection: Connection) -> list[str]:
     """What is missing, in the order in which it would be made; changes nothing."""
-    return [str(item) for item in await _missing(connection)]
+    async with connection.transaction():
+        return [str(item) for item in await _missing(connection)]
 
 
 async def apply(connection: Connection) -> list[str]:
@@ -73,22 +74,16 @@ async def apply(connection: Connection) -> list[str]:
     log.info("schema is incomplete; large tables take about a second a million rows", objects_missing=len(missing))
     try:
         with within(APPLY_S):
-            # Read committed, whatever the default is: a fill must see what was committed while it waited for its lock.
-            await connection.script(
-                "begin isolation level read committed; set local statement_timeout = 0;"
-                f" set local lock_timeout = '{WAIT_FOR_LOCK}'"
-            )
-            await connection.query("select pg_advisory_xact_lock($1)", [pgbinary.int8(LOCK)], [pgbinary.INT8])
-            for item in parse(SCHEMA.read_text(encoding="utf-8")):
-                if item.kind == "setting":
+            limits = ("set local statement_timeout = 0", f"set local lock_timeout = '{WAIT_FOR_LOCK}'")
+            async with connection.transaction(*limits):
+                await connection.query("select pg_advisory_xact_lock($1)", [pgbinary.int8(LOCK)], [pgbinary.INT8])
+                for item in parse(SCHEMA.read_text(encoding="utf-8")):
+                    if item.kind == "setting":
+                        await connection.script(item.sql)
+                todo = await _missing(connection)  # again: another daemon may have made it while we waited
+                for item in todo:
                     await connection.script(item.sql)
-            todo = await _missing(connection)  # again: another daemon may have made it while we waited
-            for item in todo:
-                await connection.script(item.sql)
-        with within(LOOK_S):  # for a synchronous standby it would wait without end
-            await connection.script("commit")
     except StoreMisconfigured as error:
-        connection.close()
         raise StoreMisconfigured(
             f"{error}; the database lacks {', '.join(missing)}: run `python supervisor.py migrate`, or"
             " `psql -f schema.sql`, as a user who may create them"

@@ -28,15 +28,6 @@ CONNECT_S = 5.0
 CALL_S = 10.0
 PING_S = 3.0
 """Short: after a black hole only a new connection gets through soon."""
-SERVER_SIDE_S = 9.5
-"""A little under CALL_S: a statement that waits for a lock then ends on the server too, and the connection stays."""
-
-SESSION = f"""
-set jit = off;
-set statement_timeout = {int(SERVER_SIDE_S * 1000)};
-select set_config(name, '0', false) from pg_settings
-  where name in ('idle_session_timeout', 'transaction_timeout', 'lock_timeout')"""
-"""Limits that a DBA has set for everybody would end our session between two batches, or a batch that hardly waits."""
 
 KEEP_REJECTIONS = "30 days"
 MOST_REJECTIONS = 1_000_000
@@ -196,29 +187,21 @@ class PostgresWriter:
         if self._connection is not None and self._connection.usable:
             return self._connection
         await self.aclose()
-        connection = await connect(self.address, APPLICATION, CONNECT_S)
-        ready = False
-        try:
-            await self._prepare(connection)
-            ready = True
-        finally:
-            if not ready:
-                connection.close()
+        connection = await connect(self.address, APPLICATION, CONNECT_S, _check_server)
+        with connection.closed_on_trouble():
+            if self.migrate:
+                await migration.apply(connection)
+            with within(CALL_S):
+                await check_table(connection)
         self._connection = connection
         log.info("connected", host=self.address.host, database=self.address.database, pid=connection.backend_pid)
         return connection
 
-    async def _prepare(self, connection: Connection) -> None:
-        with within(CALL_S):
-            await connection.script(SESSION)
-            durable = await check_session(connection)
-            await check_standby(connection)
-        if not durable:
-            log.warning("synchronous_commit is off: a crash of PostgreSQL can lose fixes that were acknowledged")
-        if self.migrate:
-            await migration.apply(connection)
-        with within(CALL_S):
-            await check_table(connection)
+
+async def _check_server(connection: Connection) -> None:
+    if not await check_session(connection):
+        log.warning("synchronous_commit is off: a crash of PostgreSQL can lose fixes that were acknowledged")
+    await check_standby(connection)
 
 
 @asynccontextmanager

@@ -21,8 +21,14 @@ CHECK_VIOLATION = "23514"
 # A refused connection carries no SQLSTATE in libpq, only the server's words.
 PASSING = (
     "starting up", "shutting down", "recovery", "accepting connections", "too many", "connection slots", "terminat",
+    # PgBouncer's, while its PostgreSQL is away, or its operator has closed it.
+    "query_wait_timeout", "login_timeout", "connect timeout", "login has been failing", "cannot connect", "DNS lookup",
+    "conn crashed", "no more connections", "is disabled",
 )  # fmt: skip
 SET_UP = ("SSL was required", "certificate", "no password supplied", "sslmode")
+
+# PgBouncer's answer to BEGIN. Its SQLSTATE is that of all that it says: 08P01, protocol violation.
+STATEMENT_POOLING = "statement pooling"
 
 
 def statement_error(result: PGresult) -> StoreUnavailable | StoreMisconfigured | RowRefused:
@@ -30,6 +36,8 @@ def statement_error(result: PGresult) -> StoreUnavailable | StoreMisconfigured |
     code = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     primary = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(errors="replace")
     text = f"{primary.strip()} (SQLSTATE {code or 'none'})"
+    if STATEMENT_POOLING in text:
+        return _no_transactions(text)
     if not code or code.startswith(RETRY):
         return StoreUnavailable(text)
     if code.startswith(DATA) and not _no_partition(code, result):
@@ -51,6 +59,18 @@ def standby_was_not_waited_for(notice: PGresult) -> bool:
     By the function that says so: the words depend on lc_messages, and the code, 01000, is that of any RAISE WARNING.
     """
     return notice.error_field(pq.DiagnosticField.SOURCE_FUNCTION) == b"SyncRepWaitForLSN"
+
+
+def lost_error(text: str) -> StoreUnavailable | StoreMisconfigured:
+    """The exception for a connection that ended in mid-call; the first line is what the server had to say of it."""
+    words = text.removeprefix("consuming input failed: ").strip().partition("\n")[0]
+    if STATEMENT_POOLING in words:
+        return _no_transactions(words)
+    return StoreUnavailable(f"connection to PostgreSQL lost: {words}")
+
+
+def _no_transactions(words: str) -> StoreMisconfigured:
+    return StoreMisconfigured(f"{words}: PgBouncer's pool_mode must be session or transaction")
 
 
 def connect_error(pgconn: PGconn, address: PostgresAddress) -> StoreUnavailable | StoreMisconfigured:

@@ -45,7 +45,8 @@ async def check_session(connection: Connection) -> bool:
     Raises StoreMisconfigured (server older than 14, encoding other than UTF8) or StoreUnavailable (read-only: a
     stand-by, or being mended).
     """
-    ((encoding, read_only, synchronous, database, version),) = await texts(connection, SESSION)
+    async with connection.transaction():
+        ((encoding, read_only, synchronous, database, version),) = await texts(connection, SESSION)
     if int(version) < OLDEST:
         raise StoreMisconfigured(
             f"PostgreSQL {int(version) // 10_000} is too old: {OLDEST // 10_000} or newer is needed"
@@ -61,7 +62,9 @@ async def check_session(connection: Connection) -> bool:
 
 async def check_table(connection: Connection) -> None:
     """Raises StoreMisconfigured with everything that is wrong with the table."""
-    found = {name: (kind, required == "true") for name, kind, required in await texts(connection, TABLE)}
+    async with connection.transaction():  # one session, also behind a pooler
+        columns, unique, enum = [await texts(connection, sql) for sql in (TABLE, UNIQUE_ID, LABELS)]
+    found = {name: (kind, required == "true") for name, kind, required in columns}
     problems = []
     for name, kinds in COLUMNS.items():
         if name not in found:
@@ -73,9 +76,9 @@ async def check_table(connection: Connection) -> None:
         for name, (_, required) in found.items()
         if required and name not in COLUMNS
     ]
-    if not await texts(connection, UNIQUE_ID):
+    if not unique:
         problems.append("id has no primary key or unique index")
-    labels = {label for (label,) in await texts(connection, LABELS)}
+    labels = {label for (label,) in enum}
     problems += [f"enum participant_status lacks {status!r}" for status in STATUSES if status not in labels]
     if problems:
         raise StoreMisconfigured(f"table tracking_positions: {'; '.join(problems)}; see schema.sql")

@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def make_table(site: Site, folder: Path, rows: int) -> dict[str, float]:
     """The table without indexes, filled; then `migrate` makes the rest, as it would for an old table."""
     schema = (ROOT / "schema.sql").read_text()
-    site.afresh(DATABASE, schema[: schema.index("-- object: index")])
+    site.afresh(DATABASE, schema[: schema.index("-- object: index")] + "commit;")
     began = time.monotonic()
     # An index of random ids would take most of the time, row by row.
     site.sql(DATABASE, "alter table tracking_positions drop constraint tracking_positions_pkey")

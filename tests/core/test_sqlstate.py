@@ -9,7 +9,7 @@ import pytest
 from psycopg.pq.abc import PGconn
 
 from actors.drivers.addresses import PostgresAddress
-from actors.drivers.sqlstate import connect_error
+from actors.drivers.sqlstate import connect_error, lost_error
 from actors.errors import StoreMisconfigured, StoreUnavailable
 from actors.settings import Secret
 
@@ -29,6 +29,17 @@ PASSING = [
     "Connection refused Is the server running on that host and accepting TCP/IP connections?",
     "server closed the connection unexpectedly",
     "timeout expired",
+    # PgBouncer's, whose PostgreSQL is away, or which is full or closed by its operator.
+    "FATAL:  query_wait_timeout",
+    "FATAL:  client_login_timeout (server down)",
+    "FATAL:  server login has been failing, try again later (server_login_retry)",
+    "FATAL:  server login has been failing, cached error: connect failed (server_login_retry)",
+    "FATAL:  pgbouncer cannot connect to server",
+    "FATAL:  server DNS lookup failed",
+    "FATAL:  connect timeout",
+    "FATAL:  server conn crashed?",
+    "FATAL:  no more connections allowed (max_client_conn)",
+    'FATAL:  database "tracking" is disabled',
 ]
 SET_UP = [
     'FATAL:  password authentication failed for user "tracker"',
@@ -42,6 +53,9 @@ SET_UP = [
     "SSL error: certificate verify failed",
     'root certificate file "/root/.postgresql/root.crt" does not exist',
     'weak sslmode "prefer" may not be used with sslrootcert=system',
+    "FATAL:  unsupported startup parameter: options",
+    "FATAL:  no such database: tracking",
+    "FATAL:  SASL authentication failed",
 ]
 
 
@@ -63,3 +77,27 @@ def test_what_a_refused_connection_means(text: str, kind: type[Exception]) -> No
     error = connect_error(cast(PGconn, Failed(text)), ADDRESS)
     assert type(error) is kind
     assert str(error).startswith(TO + " ".join(text.split()))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        ("server closed the connection unexpectedly\n\tThis probably means ...", StoreUnavailable, "unexpectedly"),
+        (
+            "consuming input failed: FATAL:  terminating connection due to idle-session timeout\nserver closed ...",
+            StoreUnavailable,
+            "idle-session timeout",
+        ),
+        ("consuming input failed: query_wait_timeout\nserver closed ...", StoreUnavailable, "query_wait_timeout"),
+        (
+            "consuming input failed: transaction blocks not allowed in statement pooling mode\nserver closed ...",
+            StoreMisconfigured,
+            "transaction blocks not allowed in statement pooling mode: PgBouncer's pool_mode must be session or"
+            " transaction",
+        ),
+    ],
+)
+def test_what_a_lost_connection_means(text: str, kind: type[Exception], says: str) -> None:
+    error = lost_error(text)
+    assert type(error) is kind
+    assert str(error).endswith(says)

@@ -111,13 +111,13 @@ async def test_no_right_and_no_lock_is_needed_where_nothing_is_missing(database:
     await migration.apply(database.connection)
     busy = await connect(database.address, "test", 10)
     await busy.script("begin; lock table tracking_positions in access exclusive mode")
-    await database.run("set role pg_monitor")
+    await database.run("set session authorization pg_monitor")
     assert await migration.apply(database.connection) == []
     busy.close()
 
 
 async def test_a_missing_right_is_said_with_what_to_do(database: Database) -> None:
-    await database.run("set role pg_monitor")
+    await database.run("set session authorization pg_monitor")
     with pytest.raises(StoreMisconfigured, match=r"permission denied for schema public.*lacks type .* migrate"):
         await migration.apply(database.connection)
 

@@ -22,9 +22,10 @@ from tests.making import BASE_MS, make_fix
 pytestmark = pytest.mark.live
 
 SCHEMA = migration.SCHEMA.read_text()
-BEFORE = SCHEMA[: SCHEMA.index("-- object: table tracking_participant_counts")]
+OLD = SCHEMA[: SCHEMA.index("-- object: table tracking_participant_counts")]
+BEFORE = OLD + "commit;"
 """The schema before there were counts."""
-ADDED = [str(item) for item in migration.parse(SCHEMA[len(BEFORE) :])]
+ADDED = [str(item) for item in migration.parse(SCHEMA[len(OLD) :])]
 
 HURRY = "set statement_timeout = '5s'; set lock_timeout = '5s'"
 WAITS = (

@@ -122,3 +122,17 @@ async def test_each_class_of_error_means_what_it_says(
     assert type(caught.value) is kind
     await database.run("drop trigger refuse on tracking_positions")
     assert (await writer.store([make_fix()])).committed == 1
+
+
+async def test_what_the_commit_refuses_is_refused(database: Database, writer: PostgresWriter) -> None:
+    """The insert before it went through."""
+    await database.run(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'too late'; end $$;"
+        "create constraint trigger refuse after insert on tracking_positions"
+        " initially deferred for each row execute function refuse()"
+    )
+    for _ in range(2):
+        with pytest.raises(RowRefused, match="too late"):
+            await writer.store([make_fix()])
+    await database.run("drop trigger refuse on tracking_positions")
+    assert (await writer.store([make_fix()])).committed == 1

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from actors.core.fix import Rejection
-from actors.drivers import migration
+from actors.drivers import libpq
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.postgres import PostgresWriter, Stored
 from actors.errors import StoreUnavailable
@@ -115,7 +115,7 @@ async def test_a_schema_that_waits_for_the_standby_says_so_too(pair: Pair, monke
     server = pair.primary
     sql(server, "create database fresh")
     pair.standby.kill()
-    monkeypatch.setattr(migration, "LOOK_S", 1.5)
+    monkeypatch.setattr(libpq, "FRAME_S", 1.5)
     writer = PostgresWriter(PostgresAddress(server.host, server.port, server.username, Secret(""), "fresh"))
     with trio.fail_after(30):
         for why in ("did not answer", "waits for a synchronous standby"):

@@ -168,10 +168,36 @@ async def test_a_cancelled_call_leaves_a_writer_that_works(database: Database, w
     assert await database.rows(COUNT) == [["1"]]
 
 
-async def test_a_lost_connection_is_said_once_and_made_anew(database: Database, writer: PostgresWriter) -> None:
-    await database.run(f"select pg_terminate_backend({await writers_pid(database)})")
-    with pytest.raises(StoreUnavailable):
-        await writer.store([make_fix()])
+async def test_a_connection_lost_while_it_was_idle_is_made_anew_and_nobody_notices(
+    database: Database, writer: PostgresWriter
+) -> None:
+    for number in range(3):
+        pid = await writers_pid(database)
+        await database.run(f"select pg_terminate_backend({pid})")
+        with trio.fail_after(30):
+            while await database.rows(f"select pid::text from pg_stat_activity where pid = {pid}"):
+                await trio.sleep(0.01)
+        assert (await writer.store([make_fix(at_s=number)])).committed == 1
+
+
+async def test_a_connection_lost_in_a_call_is_said_once_and_made_anew(
+    database: Database, writer: PostgresWriter
+) -> None:
+    blocker = await connect(database.address, "test", 10)
+    await blocker.script("begin; lock table tracking_positions")
+
+    async def end() -> None:
+        pid = await writers_pid(database)
+        with trio.fail_after(30):
+            while not await database.rows(f"select pid::text from pg_locks where pid = {pid} and not granted"):
+                await trio.sleep(0.01)
+        await database.run(f"select pg_terminate_backend({pid})")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end)
+        with pytest.raises(StoreUnavailable, match="terminating connection due to administrator command"):
+            await writer.store([make_fix()])
+    blocker.close()
     assert (await writer.store([make_fix()])).committed == 1
 
 
