@@ -94,7 +94,8 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 drivers: the only place with threads and client libraries.
 
   drivers/addresses.py             where the servers listen, and how to log in
-  drivers/embedded_broker.py       mosquitto where it is installed, else amqtt
+  drivers/embedded_broker.py       mosquitto where it is installed, else NATS
+  drivers/embedded_nats.py         an own NATS server as a broker
   drivers/embedded_postgres.py     initdb, start and database of an own PostgreSQL
   drivers/embedded_valkey.py       an own Valkey
   drivers/history.py               reads from PostgreSQL, on connections of their own

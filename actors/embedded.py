@@ -17,7 +17,7 @@ import trio
 
 from actors.core import settings_values
 from actors.data_dir import DataDir
-from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey, postgres_home, process
+from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey, postgres_home, process
 from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.errors import CacheUnavailable, NotStarted, StoreMisconfigured, StoreUnavailable
 from actors.settings import Settings
@@ -38,7 +38,7 @@ class Addresses:
     """Where everything is, embedded or not."""
 
     broker: BrokerAddress
-    broker_kind: str  # mosquitto, amqtt or external
+    broker_kind: str  # mosquitto, nats or external
     redis: RedisAddress
     postgres: PostgresAddress
 
@@ -89,12 +89,17 @@ def _must_run(name: str, socket: Path, settings: Settings) -> None:
         )
 
 
+async def _never(_plan: process.Plan) -> None:
+    await trio.sleep_forever()
+
+
 @attrs.frozen
 class Server:
     """One of the three."""
 
     prepare: Callable[[], Awaitable[process.Plan]]
     probe: Callable[[], Awaitable[None]]  # raises while it does not answer
+    sick: Callable[[process.Plan], Awaitable[None]] = _never  # returns when nothing but a restart helps
 
 
 @attrs.define(eq=False)
@@ -141,12 +146,8 @@ class EmbeddedServers:
                 )
             )
         if settings.mqtt.broker_url == "embedded":
-            if embedded_broker.kind() == "amqtt":
-                log.warning(
-                    "the embedded broker is amqtt: MQTT 3.1.1 only, and it forgets messages; install mosquitto for "
-                    "anything but a look around"
-                )
-            servers.append(Server(self._broker, self._broker_answers))
+            nats = embedded_broker.kind() == "nats"
+            servers.append(Server(self._broker, self._broker_answers, embedded_nats.until_sick if nats else _never))
         return servers
 
     async def _broker(self) -> process.Plan:
@@ -175,7 +176,7 @@ class EmbeddedServers:
                     if not answered:
                         answered = True
                         task_status.started()
-                    await running.process.wait()
+                    await _until_it_ends(server, running)
                 finally:
                     with trio.CancelScope(shield=True):
                         await running.stop(STOP_S)
@@ -189,6 +190,20 @@ class EmbeddedServers:
             lived = trio.current_time() - began > START_S
             wait_s = AGAIN_S[0] if lived else min(wait_s * 2, AGAIN_S[1])
             await trio.sleep(wait_s)
+
+
+async def _until_it_ends(server: Server, running: process.Running) -> None:
+    """Or is sick."""
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await server.sick(running.plan)
+            log.error("embedded server could not write: restarting it", server=running.plan.name)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await running.process.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def _until_it_answers(server: Server, running: process.Running) -> None:

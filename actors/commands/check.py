@@ -14,7 +14,7 @@ from actors.commands.check_servers import Finding
 from actors.commands.status import ask
 from actors.core.settings_values import bind_address, broker_address, is_loopback
 from actors.data_dir import socket_path
-from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey
+from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey
 from actors.errors import NotStarted
 from actors.settings import Settings
 
@@ -74,9 +74,8 @@ def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Find
         address = bind_address(mqtt.embedded_bind)
         for finding in _embedded("broker", lambda: _embedded_broker(settings), running):
             yield finding
-            if finding.level == "ok" and embedded_broker.kind() == "amqtt":
-                text = "mosquitto is not installed, so it is amqtt: MQTT 3.1.1 only, no guarantee that nothing is lost"
-                yield Finding("warning", "broker", text)
+            if finding.level == "ok" and embedded_broker.kind() == "nats":
+                yield Finding("warning", "broker", embedded_nats.LIMITS)
     else:
         address = broker_address(mqtt.broker_url)
         yield from check_servers.broker(mqtt, address)

@@ -51,12 +51,10 @@ def broker(settings: MqttSettings, address: Address) -> Iterator[Finding]:
         yield Finding("FAILED", "broker", f"{where} cannot be reached: {error}")
         return
     if visit.refusal or not visit.connected:
-        silent = "no answer to CONNECT; amqtt does not know MQTT 5: protocol = 3.1.1 in [mqtt] may help"
+        silent = "no answer to CONNECT; does it know MQTT 5? protocol = 3.1.1 in [mqtt] may help"
         yield Finding("FAILED", "broker", f"{where}: {visit.refusal or silent}")
         return
     yield Finding("ok", "broker", f"{where} answers, {visit.version or 'version unknown'}, MQTT {settings.protocol}")
-    if "amqtt" in visit.version.lower():
-        yield Finding("warning", "broker", "is amqtt: it never sends again what we did not acknowledge; use mosquitto")
     if visit.max_qos < settings.qos:
         yield Finding("FAILED", "broker", f"allows QoS {visit.max_qos} at most, [mqtt] qos is {settings.qos}")
     if visit.expiry_s is not None and visit.expiry_s < settings.session_expiry_s:

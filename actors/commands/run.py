@@ -120,7 +120,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
     def open_outside(told: Addresses | None) -> Outside:
         where = told or addresses(settings)
         mqtt = settings.mqtt
-        if where.broker_kind == "amqtt":
+        if where.broker_kind == "nats":
             mqtt = attrs.evolve(mqtt, protocol="3.1.1")
         link = MqttLink(mqtt, where.broker, data_dir.folder)
         history = PostgresHistory(where.postgres, settings.app.max_clock_skew_ms)

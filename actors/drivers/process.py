@@ -36,9 +36,9 @@ STRAYS = {
     "initdb": signal.SIGKILL,  # to its group; what it made is made again
     "mosquitto": signal.SIGTERM,
     "valkey-server": signal.SIGTERM,
-    "amqtt.scripts.broker_script": signal.SIGTERM,
+    "nats-server": signal.SIGTERM,
 }
-"""Program, or module of Python -> how to end one that has no record."""
+"""Program -> how to end one that has no record."""
 THEN_BECOME_IT = 'read -r me </proc/$$/stat; echo "$me" >&0; exec "$0" "$@" </dev/null'
 """Of sh, whose stdin is the record: pid and start time stay the same over exec."""
 
@@ -175,7 +175,7 @@ def _strays(folders: Sequence[Path]) -> list[tuple[int, str]]:
             owner = process.stat().st_uid
         except (FileNotFoundError, ProcessLookupError):
             continue
-        program = argv[2] if argv[1:2] == ["-m"] and len(argv) > 2 else Path(argv[0].partition(" ")[0]).name
+        program = Path(argv[0].partition(" ")[0]).name
         # Valkey's title is one string: "... unixsocket:/path".
         named = any(arg.startswith(f"{at}/") or f":{at}/" in arg for at in folders for arg in argv)
         # In a container of its own the same path is another folder; such a process has a second pid there.

@@ -189,7 +189,7 @@ class Publisher:
             log.warning("connection to the broker lost, trying again", reason=ended.reason)
             return ""
         if ended.was_silent and self.is_v5:
-            # amqtt does not answer an MQTT 5 CONNECT. Without MQTT 5 nobody tells us of missing subscribers.
+            # Some do not answer an MQTT 5 CONNECT. Without MQTT 5 nobody tells us of missing subscribers.
             self._try_v5 = not self._try_v5
         if not self._ever_up and time.monotonic() - self._since > GIVE_UP_S:
             return f"{where} cannot be reached: {ended.reason}"

@@ -21,6 +21,18 @@ from actors.embedded import Addresses, EmbeddedServers
 from actors.settings import Settings
 from tests.servers import free_port
 
+ROOT = Path(__file__).parents[2]
+WITHOUT_MOSQUITTO = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from actors.drivers import embedded_broker
+embedded_broker.find_mosquitto = lambda: None
+"""
+"""Of a program, its first lines: on a machine like this one without mosquitto."""
+SUPERVISOR_WITHOUT_MOSQUITTO = f"""{WITHOUT_MOSQUITTO}
+from actors.commands.parser import main
+sys.exit(main(sys.argv[1:]))
+"""
 STRANGER = 54_321
 """A uid that owns nothing and is nobody."""
 
@@ -77,7 +89,7 @@ class Place:
         """What only the command line of that server has in it."""
         return {
             "mosquitto": str(self.data_dir / "broker" / "mosquitto.conf"),
-            "amqtt": str(self.data_dir / "broker" / "amqtt.yaml"),
+            "nats": str(self.data_dir / "broker" / "nats.conf"),
             "postgres": str(postgres_folder(self.data_dir) / "data"),
             "valkey": str(self.data_dir / "valkey.sock"),  # Valkey shows its socket in its title
         }

@@ -44,6 +44,7 @@ def test_embedded_servers_of_a_daemon_that_does_not_run(settings: Settings, caps
 def test_embedded_servers_that_are_not_installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setattr("shutil.which", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr("actors.drivers.embedded_nats.find_binary", lambda: None)
     assert [levels(settings, name) for name in ("broker", "redis", "postgres")] == [
         ["FAILED"],
         ["FAILED"],
@@ -51,12 +52,12 @@ def test_embedded_servers_that_are_not_installed(settings: Settings, monkeypatch
     ]
 
 
-def test_amqtt_in_place_of_mosquitto_is_a_weak_spot(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nats_in_place_of_mosquitto_cannot_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_args, **_kwargs: None)
     found, weak = about(settings, "broker")
     assert (found.level, weak.level) == ("ok", "warning")
-    assert "it would start amqtt" in found.text
-    assert "no guarantee" in weak.text
+    assert "it would start nats" in found.text
+    assert "mosquitto is not installed, so it is NATS: MQTT 3.1.1 only, no blank in a topic, no $share" in weak.text
 
 
 def test_a_taken_port_of_the_embedded_broker(settings: Settings) -> None:

@@ -1,28 +1,18 @@
-"""The embedded broker: who may log in, and what happens where mosquitto is not installed."""
+"""The embedded mosquitto: who may log in."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import attrs
 import pytest
 
-from actors.commands.run import make_daemon
 from actors.core.settings_values import Secret
-from actors.data_dir import DataDir
 from actors.drivers import embedded_broker
-from actors.drivers.mqtt import MqttLink
-from actors.embedded import addresses
-from actors.errors import NotStarted
-from actors.messages import Disconnected
-from actors.settings import MqttSettings, Settings
+from actors.settings import MqttSettings
 from tests.live import embedded_place as at
 from tests.live.embedded_place import Place, embedded, make_place, reachable_folder
-from tests.live.mqtt_desk import running
 from tests.live.test_embedded import refusal
 from tests.servers import free_port
 
@@ -31,11 +21,6 @@ from tests.servers import free_port
 def place() -> Iterator[Place]:
     with reachable_folder() as folder, make_place(folder / "var") as made:
         yield made.only("broker")
-
-
-@pytest.fixture
-def without_mosquitto(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_broker, "find_mosquitto", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -86,49 +71,3 @@ async def test_its_settings_are_those_that_lose_nothing(place: Place) -> None:
     assert {"persistence true", "autosave_interval 1", "max_queued_messages 1000000"} <= set(lines)
     assert "max_inflight_messages 10000" in lines
     assert ("user root" in lines) == (os.geteuid() == 0)
-
-
-# --- without mosquitto -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("without_mosquitto")
-async def test_amqtt_instead_with_a_warning(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    async with embedded(place) as where:
-        assert where.broker_kind == "amqtt"
-        assert place.servers() == ["amqtt"]
-        assert await at.publish(where.broker, "kept", "P001", "-r", "-V", "mqttv311") == 0
-        assert await at.receive(where.broker, "kept", "-V", "mqttv311") == b"P001\n"
-    told = capsys.readouterr().out
-    assert "warning" in told
-    assert "the embedded broker is amqtt: MQTT 3.1.1 only, and it forgets messages; install mosquitto" in told
-
-
-@pytest.mark.usefixtures("without_mosquitto")
-async def test_amqtt_is_not_asked_for_mqtt_5_which_it_does_not_answer(place: Place, tmp_path: Path) -> None:
-    async with embedded(place) as where:
-        link = make_daemon(place.settings, DataDir(tmp_path), None).open_outside(where).link
-        assert isinstance(link, MqttLink)
-        async with running(link) as desk:
-            await desk.connected()
-            assert not desk.all(Disconnected), "no attempt that it left unanswered came before"
-
-
-@pytest.mark.usefixtures("without_mosquitto")
-async def test_amqtt_cannot_ask_for_a_password(place: Place) -> None:
-    told = await refusal(place.broker_login("u", "p"))
-    assert told == "amqtt is embedded without a password check: install mosquitto to use [mqtt] username"
-
-
-@pytest.mark.usefixtures("without_mosquitto")
-def test_where_amqtt_listens(tmp_path: Path) -> None:
-    settings = attrs.evolve(MqttSettings(), embedded_bind="[::1]:1883")
-    plan = embedded_broker.prepare(tmp_path, settings)
-    config = json.loads(Path(plan.argv[-1]).read_text())
-    assert config["listeners"]["default"] == {"type": "tcp", "bind": "[::1]:1883"}
-
-
-@pytest.mark.usefixtures("without_mosquitto")
-def test_neither_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(NotStarted, match=r"apt-get install mosquitto\), or, without any guarantee, pip install amqtt"):
-        addresses(Settings.default())

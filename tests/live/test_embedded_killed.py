@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.live.daemon import SUPERVISOR
-from tests.live.embedded_place import Place, embedded, make_place, reachable_folder
+from tests.live.embedded_place import SUPERVISOR_WITHOUT_MOSQUITTO, Place, embedded, make_place, reachable_folder
 from tests.live.test_embedded import ALL
 from tests.servers import free_port
 
@@ -23,7 +23,7 @@ def place() -> Iterator[Place]:
 
 
 @asynccontextmanager
-async def daemon(place: Place) -> AsyncIterator[tuple[trio.Process, bytes]]:
+async def daemon(place: Place, broker: str = "mosquitto") -> AsyncIterator[tuple[trio.Process, bytes]]:
     """`supervisor.py run` in a process of its own, ready, and what it logged until then. Killed in the end."""
     port = free_port()
     settings = place.data_dir.parent / "settings.ini"
@@ -31,7 +31,8 @@ async def daemon(place: Place) -> AsyncIterator[tuple[trio.Process, bytes]]:
         f"[app]\ndata_dir = {place.data_dir}\nport = {port}\n[ws]\nport = {port}\n"
         f"[mqtt]\nembedded_bind = {place.settings.mqtt.embedded_bind}\n"
     )
-    argv = [sys.executable, SUPERVISOR, "--settings", str(settings), "run"]
+    program = [SUPERVISOR] if broker == "mosquitto" else ["-c", SUPERVISOR_WITHOUT_MOSQUITTO]
+    argv = [sys.executable, *program, "--settings", str(settings), "run"]
     process = await trio.lowlevel.open_process(argv, stderr=subprocess.PIPE)
     assert process.stderr is not None
     logged = b""
@@ -50,14 +51,16 @@ async def daemon(place: Place) -> AsyncIterator[tuple[trio.Process, bytes]]:
                 await process.wait()
 
 
-async def test_after_kill_9_the_next_start_leaves_one_of_each(place: Place) -> None:
-    async with daemon(place):
-        first = {name: place.pid(name) for name in ALL}
-    assert place.servers() == ALL, "they outlive it: no PDEATHSIG"
-    async with daemon(place) as (process, logged):
+@pytest.mark.parametrize("broker", ["mosquitto", "nats"])
+async def test_after_kill_9_the_next_start_leaves_one_of_each(place: Place, broker: str) -> None:
+    servers = sorted([broker, "postgres", "valkey"])
+    async with daemon(place, broker):
+        first = {name: place.pid(name) for name in servers}
+    assert place.servers() == servers, "they outlive it: no PDEATHSIG"
+    async with daemon(place, broker) as (process, logged):
         assert logged.count(b"left behind") == 3
-        assert place.servers() == ALL
-        assert {place.pid(name) for name in ALL}.isdisjoint(first.values())
+        assert place.servers() == servers
+        assert {place.pid(name) for name in servers}.isdisjoint(first.values())
         process.terminate()
         with trio.fail_after(60):
             assert await process.wait() == 0

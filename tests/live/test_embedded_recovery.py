@@ -15,7 +15,7 @@ from actors.drivers import embedded_valkey, process
 from actors.drivers.addresses import RedisAddress
 from actors.errors import CacheUnavailable, NotStarted
 from tests.live import embedded_place as at
-from tests.live.embedded_place import Place, embedded, make_place, reachable_folder, until
+from tests.live.embedded_place import WITHOUT_MOSQUITTO, Place, embedded, make_place, reachable_folder, until
 
 ROOT = Path(__file__).parents[2]
 ALL = ["mosquitto", "postgres", "valkey"]
@@ -62,10 +62,16 @@ def hidden_place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
-@pytest.mark.parametrize("record", ["missing", "nonsense"])
-async def test_after_kill_9_servers_without_a_record_are_ended_too(hidden_place: Place, record: str) -> None:
+@pytest.mark.parametrize(
+    ("record", "broker"), [("missing", "mosquitto"), ("nonsense", "mosquitto"), ("missing", "nats")]
+)
+async def test_after_kill_9_servers_without_a_record_are_ended_too(
+    hidden_place: Place, record: str, broker: str
+) -> None:
     place = hidden_place
-    argv = [sys.executable, "-c", SERVE, str(place.data_dir), place.settings.mqtt.embedded_bind]
+    servers = sorted([broker, "postgres", "valkey"])
+    serve = SERVE if broker == "mosquitto" else WITHOUT_MOSQUITTO + SERVE
+    argv = [sys.executable, "-c", serve, str(place.data_dir), place.settings.mqtt.embedded_bind]
     killed = await trio.lowlevel.open_process(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT)
     assert killed.stderr is not None
     with trio.fail_after(60):
@@ -74,7 +80,7 @@ async def test_after_kill_9_servers_without_a_record_are_ended_too(hidden_place:
             more = await killed.stderr.receive_some()
             assert more, told
             told += more
-    first = {name: place.pid(name) for name in ALL}
+    first = {name: place.pid(name) for name in servers}
     killed.kill()
     await killed.wait()
     for path in place.data_dir.glob("*.pid"):
@@ -138,6 +144,7 @@ async def test_only_servers_of_this_data_dir_are_ended(tmp_path: Path) -> None:
 
     ours = [
         pretend("/usr/sbin/mosquitto", f"{data_dir}/broker/mosquitto.conf"),
+        pretend("/venv/bin/nats-server", f"{data_dir}/broker/nats.conf"),
         pretend("/venv/bin/postgres", f"{data_dir}/postgres/data"),
         pretend("/venv/valkey-server unixsocket:" + f"{data_dir}/valkey.sock", "x"),
     ]
@@ -149,7 +156,7 @@ async def test_only_servers_of_this_data_dir_are_ended(tmp_path: Path) -> None:
     try:
         with trio.fail_after(60):
             await process.end_leftovers(data_dir)
-        assert [mine.poll() for mine in ours] == [-signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM]
+        assert [mine.poll() for mine in ours] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM]
         assert [other.poll() for other in others] == [None] * 3
     finally:
         for child in (*ours, *others):
