@@ -143,13 +143,24 @@ commands: one file a command of supervisor.py, and what they share.
   commands/migrate.py              applies schema.sql
   commands/parser.py               the command line
   commands/publisher.py            what replay and simulate share
-  commands/recordings.py           recorded fixes from .jsonl, .jsonl.gz, .gpx
   commands/rejections.py           what was rejected and why
   commands/replay.py               publishes a recording
   commands/run.py                  the daemon in the foreground, everything real
   commands/simulate.py             publishes a made-up race
   commands/status.py               shows the tree
   commands/token.py                prints a dashboard token
+
+recordings: files of fixes -> messages, each judged before anything is published.
+
+  recordings/__init__.py           says how a further format comes in
+  recordings/gpx.py                GPX -> points
+  recordings/judging.py            points -> fixes, or why not
+  recordings/lines.py              JSON lines -> messages
+  recordings/points.py             what readers give, and the account of what came of it
+  recordings/recording.py          a file of any kind, and what of it is wanted
+  recordings/source.py             the bytes of a file, unpacked, and of what kind they are
+  recordings/times.py              times as recordings have them
+  recordings/xml_text.py           XML in any encoding -> text
 
 api: what is served as /api/openapi.json and /api/asyncapi.json.
 

@@ -78,17 +78,18 @@ def _checked(sent: _Sent, topic: bytes, arrived_ms: int, rules: Rules) -> Fix | 
         or race_id is None
         or not -90.0 <= latitude <= 90.0
         or not -180.0 <= longitude <= 180.0
-        or (latitude == 0.0 and longitude == 0.0)
         or timestamp_ms is None
         or timestamp_ms > arrived_ms + MAX_AHEAD_MS
         or status is None
     ):
         return None
+    lat_e7, lon_e7 = to_e7(latitude), to_e7(longitude)
+    if lat_e7 == 0 == lon_e7:
+        return None
     if rules.topic_identity != "none":
         claimed = participant_id if rules.topic_identity == "participant_id" else race_id
         if rules.level(topic) != claimed.encode():
             return None
-    lat_e7, lon_e7 = to_e7(latitude), to_e7(longitude)
     return Fix(
         race_id,
         participant_id,

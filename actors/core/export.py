@@ -21,6 +21,7 @@ from actors.core.timestamps import format_ms
 _json = msgspec.json.Encoder()
 
 MAX_POSITIONS = 100_000  # of one feature: 0.8 MB of times kept, 2.7 MB written at its end
+GPX_CREATOR = "race-tracking"  # by which `replay` knows that the names of tracks are participants
 FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
 HALF_TURN_E7 = 1_800_000_000  # between two fixes nobody goes further than around half of the world
 
@@ -170,7 +171,7 @@ class Gpx:
     def header(self) -> bytes:
         return (
             b'<?xml version="1.0" encoding="UTF-8"?>\n'
-            b'<gpx version="1.1" creator="race-tracking" xmlns="http://www.topografix.com/GPX/1/1">\n'
+            b'<gpx version="1.1" creator="%b" xmlns="http://www.topografix.com/GPX/1/1">\n' % GPX_CREATOR.encode()
         )
 
     def chunk(self, fixes: Sequence[Fix]) -> bytes:

@@ -24,6 +24,7 @@ from actors.errors import RejectionCode as Code
 
 MAX_AHEAD_MS = DAY_MS
 MAX_ID = 50  # code points, after NFC
+ID_RULE = f"1 to {MAX_ID} letters, marks, digits, . _ - @, the first a letter or digit"
 MAX_SENT_TIMESTAMP = 64  # characters of a timestamp that are given back in a receipt
 KEPT_BYTES = 4096  # of a rejected payload
 MAX_DETAIL = 200  # characters
@@ -161,8 +162,10 @@ def _fix(topic: bytes, members: dict[str, msgspec.Raw] | None, element: bytes, a
     race_id = _id(members, "race_id")
     latitude = _coordinate(members, "latitude", 90)
     longitude = _coordinate(members, "longitude", 180)
-    if latitude == 0 == longitude:
-        raise _Broken(Code.NO_FIX, "latitude and longitude are both 0: a tracker without a fix")
+    lat_e7, lon_e7 = to_e7(latitude), to_e7(longitude)
+    if lat_e7 == 0 == lon_e7:
+        sent = f"{_shown(bytes(members['latitude']))}, {_shown(bytes(members['longitude']))}"
+        raise _Broken(Code.NO_FIX, f"{sent} is 0, 0 in 7 decimals: a tracker without a fix")
     sent_timestamp = _string(members, "timestamp")
     timestamp_ms = parse_ms(sent_timestamp)
     if timestamp_ms is None:
@@ -178,7 +181,6 @@ def _fix(topic: bytes, members: dict[str, msgspec.Raw] | None, element: bytes, a
     if rules.topic_identity != "none":
         claimed = participant_id if rules.topic_identity == "participant_id" else race_id
         _check_topic(topic, rules, claimed)
-    lat_e7, lon_e7 = to_e7(latitude), to_e7(longitude)
     return Fix(
         race_id=race_id,
         participant_id=participant_id,
@@ -217,8 +219,7 @@ def _id(members: dict[str, msgspec.Raw], name: str) -> str:
     value = _string(members, name)
     normal = normal_id(value)
     if normal is None:
-        allowed = f"1 to {MAX_ID} letters, marks, digits, . _ - @, the first a letter or digit"
-        raise _Broken(Code.BAD_ID, f"{name} {_quoted(value)}; allowed are {allowed}")
+        raise _Broken(Code.BAD_ID, f"{name} {_quoted(value)}; allowed are {ID_RULE}")
     return normal
 
 

@@ -13,6 +13,9 @@ DAY_MS = 86_400_000
 EARLIEST_MS = 946_684_800_000
 """2000-01-01T00:00:00Z: what is older comes from a tracker whose clock was never set."""
 
+LATEST_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: the last one that can be written."""
+
 LONGEST = 35
 """Characters of the longest form, 2025-07-01T08:15:30.123456789+00:00."""
 

@@ -31,8 +31,12 @@ json_values = st.recursive(
 good_values: dict[str, st.SearchStrategy[Any]] = {
     "participant_id": st.sampled_from(["P001", "Zoe\u0308", "é", "Ⅳ", "a b"]) | st.text(max_size=52),
     "race_id": st.sampled_from(["R2025-07", "r" * 50]) | st.text(max_size=52),
-    "latitude": st.floats(-91, 91) | st.integers(-91, 91) | st.sampled_from([0, 0.0, -0.0, 90, -90]),
-    "longitude": st.floats(-181, 181) | st.integers(-181, 181) | st.sampled_from([0, 0.0, -0.0, 180, -180]),
+    "latitude": st.floats(-91, 91)
+    | st.integers(-91, 91)
+    | st.sampled_from([0, -0.0, 1e-9, -4.9e-8, 5e-8, 90, -90.00000001]),
+    "longitude": st.floats(-181, 181)
+    | st.integers(-181, 181)
+    | st.sampled_from([0, -0.0, -1e-8, 4.9e-8, -5e-8, 180, -180]),
     "timestamp": st.datetimes().map(lambda moment: moment.isoformat() + "Z") | st.just("2025-07-01T08:15:30Z"),
     "status": st.sampled_from(["moving", "stopped", "finished", "disqualified", "MOVING"]),
 }

@@ -195,10 +195,13 @@ def test_a_number_beyond_a_double_is_the_wrong_type(name: str, number: bytes) ->
     assert rejected(raw(name, number)).code == "bad_type"
 
 
-@pytest.mark.parametrize("zero", [b"0", b"0.0", b"-0.0", b"-0", b"0e5", b"1e-999"])
-def test_both_zero_is_a_tracker_without_a_fix(zero: bytes) -> None:
-    row = rejected(raw("latitude", zero).replace(b"112.6145", b"-0.0"))
-    assert row.code == "no_fix"
+@pytest.mark.parametrize("other", [b"-0.0", b"1e-9", b"-0.00000001", b"0.000000049"])
+@pytest.mark.parametrize("zero", [b"0", b"0.0", b"-0.0", b"-0", b"0e5", b"1e-999", b"1e-9", b"-4.9e-8"])
+def test_both_zero_where_they_are_stored_is_a_tracker_without_a_fix(zero: bytes, other: bytes) -> None:
+    for latitude, longitude in ((zero, other), (other, zero)):
+        row = rejected(raw("latitude", latitude).replace(b"112.6145", longitude))
+        assert row.code == "no_fix"
+        assert f"{latitude.decode()}, {longitude.decode()}" in row.detail
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLE if name != "status"])

@@ -100,6 +100,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "latitude of 20 digits": (text(latitude="-" + "9" * 20), "bad_coordinate"),
     "latitude 1e308": (text(latitude="1e308"), "bad_coordinate"),
     "(0, 0)": (text(latitude="0", longitude="0"), "no_fix"),
+    "(0, 0) after rounding only": (text(latitude="1e-9", longitude="-0.00000001"), "no_fix"),
     "(-0.0, 0e5)": (text(latitude="-0.0", longitude="0e5"), "no_fix"),
     "status in capitals": (text(status='"MOVING"'), "bad_status"),
     "status capitalised": (text(status='"Stopped"'), "bad_status"),
@@ -207,7 +208,6 @@ ACCEPTED: dict[str, tuple[bytes, dict[str, Any]]] = {
     "the other corners": (text(latitude="-90.0", longitude="180.0"), {"latitude": -90, "longitude": 180}),
     "on the equator": (text(latitude="0", longitude="1"), {"latitude": 0, "longitude": 1}),
     "on the meridian": (text(latitude="1", longitude="-0.0"), {"latitude": 1, "longitude": 0}),
-    "0 after rounding only": (text(latitude="1e-9", longitude="-1e-9"), {"latitude": 0, "longitude": 0}),
     "half up": (text(latitude="0.00000005", longitude="-0.00000005"), {"latitude": 5e-8, "longitude": -5e-8}),
     "rounds on the double": (
         text(latitude="47.12345675", longitude="-8.00000015"),

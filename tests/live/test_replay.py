@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import signal
 import threading
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from actors.commands import replay
-from actors.commands.recordings import UnreadableRecording
 from actors.core.timestamps import parse_ms
 from actors.drivers import publisher as driver
 from actors.drivers.publisher import PublishFailed
+from actors.recordings.points import UnreadableRecording
 from actors.settings import Settings
 from tests.live.mqtt_desk import free_port
 from tests.live.mqtt_listener import listening, plain_mosquitto, settings_for
@@ -117,15 +118,61 @@ def test_shifted_to_now_and_filtered(port: int, recording: Path) -> None:
     assert others_ms == [first_ms + 100, first_ms + 200]
 
 
-def test_a_gpx_track_becomes_a_participant(port: int, tmp_path: Path) -> None:
-    path = tmp_path / "walk.gpx"
-    point = '<trkpt lat="1" lon="2"><time>2025-07-01T08:15:30Z</time></trkpt>'
-    path.write_text(f"<gpx version='1.1'><trk><name>Ann</name><trkseg>{point}</trkseg></trk></gpx>")
+GPX = """          <?xml version="1.0" encoding="ISO-8859-1"?>
+<gpx version="1.1"><trk><name>Caf\xe9</name><trkseg>
+<trkpt lat="1" lon="2"><time>
+  2025-07-01T08:15:30Z </time></trkpt>
+<trkpt lat="undefined" lon="2"><time>2025-07-01T08:15:31Z</time><sat>7.0</sat></trkpt>
+<trkpt lat="90" lon="-80"><time>2025-07-01T08:15:31Z</time></trkpt>
+<trkpt lat="1" lon="2"><time>2025-07-01T08:15:30Z</time></trkpt>
+</trkseg></trk><trk><trkseg>
+<trkpt lat="3" lon="2"><time>2025-07-01T10:15:31</time></trkpt>
+<trkpt lat="3" lon="4"><time>2025-07-01T08:15:30.100Z</time></trkpt>
+<trkpt lat="3" lon="4"><ti"""
+
+
+def test_points_of_a_device_are_judged_one_by_one(
+    port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "walk.GPX.gz"
+    path.write_bytes(gzip.compress(GPX.encode("latin-1")))
     with listening(port) as listener:
-        assert run(settings_for(port), path) == 0
-        ((topic, payload),) = listener.wait_for(1)
-    assert topic == "tracking/Ann/position"
-    assert json.loads(payload)["race_id"] == "walk"
+        assert run(settings_for(port), path, "--race", "R1") == 0
+        messages = listener.wait_for(2)
+    assert [topic for topic, _ in messages] == ["tracking/walk/position"] * 2
+    assert [json.loads(payload)["race_id"] for _, payload in messages] == ["R1", "R1"]
+    assert stamps(messages) == ["2025-07-01T08:15:30.000Z", "2025-07-01T08:15:30.100Z"]
+    summary, cut, zone, *_ = capsys.readouterr().err.splitlines()
+    assert summary == (
+        f"replay: {path}: read 6 points, left out 4: bad_coordinate 1 (line 5), pause marker 1 (line 6), "
+        "time seen before 1 (line 7), no time zone 1 (line 9)"
+    )
+    assert cut == f"replay: {path}: warning: it ends in line 11, before its end: what is whole of it is taken"
+    assert "--time-zone" in zone
+
+
+def test_a_zone_and_a_shift(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "walk.gpx"
+    times = ("2025-01-01T01:00:00", "2025-01-01T00:00:01Z")
+    points = "".join(f'<trkpt lat="1" lon="2"><time>{time}</time></trkpt>' for time in times)
+    path.write_text(f"<gpx>{points}</gpx>")
+    for shift, clock in (("-08:00", "16:00"), ("+00:30", "00:30"), ("-3600", "23:00")):
+        with listening(port) as listener:
+            words = [path, "--time-zone", "Europe/Berlin", "--speed", 0, "--shift", shift]
+            assert run(settings_for(port), *words) == 0
+            day = 1 if shift[0] == "+" else 31
+            assert [stamp[8:16] for stamp in stamps(listener.wait_for(2))] == [f"{day:02d}T{clock}"] * 2
+    assert "warning: its times begin with a year, to the second" in capsys.readouterr().err
+
+
+def test_what_would_be_of_the_future_is_left_out(
+    port: int, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording.write_text(line("A", "P1", 0) + "\n" + line("A", "P2", 0).replace("01T08", "02T09"))
+    with listening(port) as listener:
+        assert run(settings_for(port), recording, "--speed", 0, "--now") == 0
+        assert [topic for topic, _ in listener.wait_for(1)] == ["tracking/P1/position"]
+    assert "read 2 points, left out 1: in_the_future 1 (line 2)" in capsys.readouterr().err
 
 
 def test_warns_when_nobody_subscribed(port: int, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,14 +183,16 @@ def test_warns_when_nobody_subscribed(port: int, recording: Path, capsys: pytest
     assert "warning: nobody subscribed to the topics of 3 of them" in capsys.readouterr().err
 
 
-def test_a_broken_line_is_found_before_anything_is_published(port: int, recording: Path) -> None:
-    recording.write_text(recording.read_text() + "{broken\n")
-    with listening(port, "#") as listener:
-        with pytest.raises(UnreadableRecording, match=r"races.jsonl: line 6 is not valid JSON"):
-            run(settings_for(port), recording, "--speed", 0)
-        recording.write_text(line("A", "P9", 0))
+def test_a_line_that_breaks_a_rule_is_not_published(
+    port: int, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording.write_text("{broken\n" + line("City Run", "P1", 0) + "\n" + line("A", "P9", 0) + "\n")
+    with listening(port) as listener:
         assert run(settings_for(port), recording, "--speed", 0) == 0
         assert [topic for topic, _ in listener.wait_for(1)] == ["tracking/P9/position"]
+    said = capsys.readouterr().err
+    assert "read 3 points, left out 2: bad_json 1 (line 1), bad_id 1 (line 2)\n" in said
+    assert "replay: 1 messages acknowledged" in said
 
 
 def test_ctrl_c_ends_it_with_1(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,13 +218,20 @@ def test_ctrl_c_ends_it_with_1(port: int, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["none.txt"], "must end in .jsonl, .jsonl.gz, .gpx"),
         (["races.jsonl", "--speed", "-1"], "allowed is 0, or a number above it"),
         (["races.jsonl", "--speed", "nan"], "allowed is 0"),
         (["races.jsonl", "--speed", "inf"], "allowed is 0"),
         (["races.jsonl", "--speed", "1e-9"], "allowed is 0"),
         (["races.jsonl", "--speed", "fast"], "allowed is 0"),
-        (["races.jsonl", "--race", ""], "must not be empty"),
+        (["races.jsonl", "--race", ""], "'' is not a race id: 1 to 50 letters"),
+        (["races.jsonl", "--race", "City Run"], "'City Run' is not a race id: 1 to 50 letters"),
+        (["races.gpx", "--participant", "+"], "'+' is not a participant id: 1 to 50 letters"),
+        (["races.gpx", "--time-zone", "Mars/Phobos"], "'Mars/Phobos' is not a time zone such as Europe/Berlin"),
+        (["races.gpx", "--time-zone", "../Europe/Berlin"], "is not a time zone"),
+        (["races.gpx", "--time-zone", "Europe"], "is not a time zone"),
+        (["races.gpx", "--shift", "tomorrow"], "'tomorrow': allowed are seconds, or hours and minutes as -08:00"),
+        (["races.gpx", "--shift", "9999999999"], "allowed are seconds"),
+        (["races.gpx", "--shift", "-08:60"], "allowed are seconds"),
         ([], "required: FILE"),
     ],
 )
@@ -188,15 +244,38 @@ def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFix
     assert said in capsys.readouterr().err
 
 
+def test_a_file_that_names_nobody_or_is_of_no_kind_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "Morning Run.gpx"
+    path.write_bytes(GPX.encode("latin-1"))
+    assert run(Settings.default(), path) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("replay: 'Morning Run', the file's name, is not a participant or race id: 1 to 50 letters")
+    assert said.endswith("give --participant and --race\n")
+    path.write_bytes(b"\x0e\x20.FIT")
+    path = path.rename(tmp_path / "run.fit")
+    assert run(Settings.default(), path) == 2
+    assert "its content is none that is known" in capsys.readouterr().err
+
+
 def test_nothing_to_publish_is_1(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(Settings.default(), recording, "--race", "C", "--participant", "P1") == 1
     assert "holds no fixes of race C, participant P1: of JSON lines --race and" in capsys.readouterr().err
-    (tmp_path / "empty.jsonl").write_text("")
-    assert run(Settings.default(), tmp_path / "empty.jsonl") == 1
-    assert "empty.jsonl: holds no fixes\n" in capsys.readouterr().err
-    (tmp_path / "empty.gpx").write_text("<gpx></gpx>")
-    assert run(Settings.default(), tmp_path / "empty.gpx") == 1
-    assert "holds no fixes with a time" in capsys.readouterr().err
+    for name, content, said in [
+        ("empty.jsonl", "", "holds no fixes\n"),
+        ("empty.gpx", "<gpx></gpx>", "holds no fixes\n"),
+        (
+            "course.gpx",
+            "<gpx><trkpt lat='1' lon='2'/><rtept/></gpx>",
+            "a planned course, 2 points without time: cannot",
+        ),
+        ("bad.gpx", "<gpx><trkpt lat='1' lon='2'><time>x</time></trkpt></gpx>", "nothing of it can be published"),
+    ]:
+        (tmp_path / name).write_text(content)
+        assert run(Settings.default(), tmp_path / name) == 1
+        assert f"{name}: {said}" in capsys.readouterr().err
+    (tmp_path / "broken.gpx").write_text(f"<gpx>\n{'<trkpt/>' * 3}\n</trk></gpx>")
+    with pytest.raises(UnreadableRecording, match=r"broken.gpx: not valid GPX: line 3: mismatched tag"):
+        run(Settings.default(), tmp_path / "broken.gpx")
 
 
 def test_no_broker_is_a_failure(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
