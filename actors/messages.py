@@ -45,8 +45,15 @@ class MessagesArrived:
 
     epoch: int
     messages: tuple[tuple[bytes, bytes], ...]  # (topic, payload)
-    packet_ids: tuple[int, ...]  # of the QoS 1 messages among them, to acknowledge, in the order of receipt
+    packet_ids: tuple[int, ...]  # to acknowledge, in the order of receipt; at QoS 2: + AT_QOS_2
     payload_bytes: int
+
+
+@attrs.frozen
+class CopiesDropped:
+    """Driver to reader: so many messages came again on a connection on which they are not acknowledged yet."""
+
+    count: int
 
 
 @attrs.frozen
@@ -100,7 +107,7 @@ class StopTaking:
     """Supervisor to reader, first phase of a stop: read no more, stay connected, finish when all is settled."""
 
 
-BrokerEvent: TypeAlias = Connected | Disconnected | MessagesArrived | SubscriptionRefused | TakenOver
+BrokerEvent: TypeAlias = Connected | Disconnected | MessagesArrived | CopiesDropped | SubscriptionRefused | TakenOver
 ReaderMessage: TypeAlias = BrokerEvent | Settled | Tell | StopTaking
 
 # --- parcels ---------------------------------------------------------------------------------------------------

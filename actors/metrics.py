@@ -24,6 +24,7 @@ class Metrics:
             return Gauge(f"tracking_{name}", text, labels, registry=registry)
 
         self.messages_received = counter("messages_received_total", "MQTT messages taken from the broker")
+        self.copies = counter("mqtt_copies_total", "MQTT messages that came again while they were in flight, dropped")
         self.acks = counter("acks_total", "MQTT messages acknowledged")
         self.messages_unacked = gauge("messages_unacked", "QoS 1 messages taken and not yet acknowledged")
         self.oldest_unacked_seconds = gauge(

@@ -26,6 +26,7 @@ from actors.health import Health
 from actors.messages import (
     BrokerEvent,
     Connected,
+    CopiesDropped,
     Disconnected,
     MessagesArrived,
     Parcel,
@@ -122,6 +123,8 @@ class Reader:
             case MessagesArrived():
                 self._take(message)
                 self.link.taken()
+            case CopiesDropped(count=copies):
+                self.metrics.copies.inc(copies)
             case Settled(parcels=parcels, tally=tally):
                 self.desk.settled(parcels)
                 self.metrics.count(tally)
@@ -158,7 +161,9 @@ class Reader:
         now_ms = self.clock()
         fixes: list[Fix] = []
         rejections: list[Rejection] = []
-        for topic, payload in batch.messages:
+        ledger = self.desk.ledger
+        messages, waits_for = ledger.without_copies(batch.messages)
+        for topic, payload in messages:
             if self.desk.poisoned and _digest(topic, payload) in self.desk.poisoned:
                 rejections.append(poison_message(topic, payload, now_ms))
                 continue
@@ -168,11 +173,13 @@ class Reader:
         shown, refused = self._parcels(fixes, rejections)
         parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
         parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
-        ledger = self.desk.ledger
         now = trio.current_time()
-        entry = ledger.open(batch.epoch, batch.packet_ids, parts, batch.payload_bytes, now)
+        size = sum(len(payload) for _, payload in messages) if waits_for else batch.payload_bytes
+        entry = ledger.open(batch.epoch, batch.packet_ids, parts, size, now, messages, waits_for)
         self.desk.held = None
-        self._count(batch, fixes, rejections, now_ms)
+        self.metrics.messages_received.inc(len(messages))
+        self.metrics.copies.inc(len(batch.messages) - len(messages))
+        self._count(fixes, rejections, now_ms)
         if shown:
             self.desk.took(entry, shown)
         with self.rows.together():
@@ -205,9 +212,8 @@ class Reader:
             for i in range(0, len(rejections), size)
         ]
 
-    def _count(self, batch: MessagesArrived, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
+    def _count(self, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
         metrics = self.metrics
-        metrics.messages_received.inc(len(batch.messages))
         refused = 0
         for rejection in rejections:
             refused += 1
@@ -266,6 +272,7 @@ class Reader:
             elif oldest and now - since >= STUCK_S:
                 waited_s = round(ledger.oldest_waited_s(now))
                 log.error("a message is stuck, reconnecting to have it sent again", waited_s=waited_s)
+                ledger.doubt()
                 self.link.reconnect()
                 since = now
 

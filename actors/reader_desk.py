@@ -48,7 +48,8 @@ class ReaderDesk:
         return self.suspect is not None or (self.held is not None and not self.tried)
 
     def after_crash(self) -> None:
-        """Remember which message was at fault, before the reader runs again."""
+        """Remember which message was at fault, and that some may have got lost, before the reader runs again."""
+        self.ledger.doubt()
         self.tried = self.held is not None
         if self.suspect is not None:
             self.poisoned.add(self.suspect)

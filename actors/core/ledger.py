@@ -3,10 +3,15 @@
 One entry is one wake-up of the MQTT driver. It is complete when all its parcels are settled. Acknowledgements leave
 in the order of receipt within a connection epoch (MQTT 5 section 4.6); entries of an old epoch are settled like
 any other, but their packet ids mean nothing any more and are dropped (packet ids restart with the connection).
+
+A broker sends again, after each reconnect, what was not acknowledged. What is still in an entry of an older connection
+is not taken a second time: its new packet id waits for that entry. Otherwise each reconnect while PostgreSQL is away
+would add all of it once more.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping
 
@@ -23,6 +28,8 @@ class _Entry:
     open_parts: dict[int, int]  # part -> fixes in it, not yet settled
     payload_bytes: int
     opened_at: float  # seconds, trio's clock
+    hashes: array[int]  # of its messages, 8 bytes each
+    waits_for: frozenset[int]  # numbers of entries that hold what came again with this one
 
 
 @attrs.define
@@ -36,22 +43,51 @@ class Ledger:
     _entries: dict[int, _Entry] = attrs.field(factory=dict)
     _order: deque[_Entry] = attrs.field(factory=deque)  # of the present epoch, in the order of receipt
     _next_number: int = 1
+    _before: dict[int, int] = attrs.field(factory=dict)  # hash -> entry of an older connection that is not complete
 
     def begin_epoch(self, epoch: int) -> None:
         """A new connection stands: what came over an older one will be settled, but never acknowledged."""
         self.epoch = epoch
         self._order.clear()
         self.messages_unacked = 0
+        self._before = {each: entry.number for entry in self._entries.values() for each in entry.hashes}
+
+    def doubt(self) -> None:
+        """What is in flight now may never be settled: take anew what comes again on the next connection."""
+        for entry in self._entries.values():
+            entry.hashes = array("q")
+        self._before = {}
+
+    def without_copies(
+        self, messages: tuple[tuple[bytes, bytes], ...]
+    ) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[int]]:
+        """Leave out those that came over an older connection and are not durable yet: their entries beside it."""
+        if not self._before:
+            return messages, frozenset()
+        held_by = [self._before.get(hash(message), 0) for message in messages]
+        fresh = tuple(message for message, number in zip(messages, held_by, strict=True) if not number)
+        return fresh, frozenset(filter(None, held_by))
 
     def next_number(self) -> int:
         """The number that the next `open` will use: parcels carry it before the entry is opened."""
         return self._next_number
 
     def open(
-        self, epoch: int, packet_ids: tuple[int, ...], parts: Mapping[int, int], payload_bytes: int, now: float
+        self,
+        epoch: int,
+        packet_ids: tuple[int, ...],
+        parts: Mapping[int, int],
+        payload_bytes: int,
+        now: float,
+        messages: Iterable[tuple[bytes, bytes]] = (),
+        waits_for: frozenset[int] = frozenset(),
     ) -> int:
-        """Enter one batch of messages. `parts` maps part numbers to their fixes. Returns the entry's number."""
-        entry = _Entry(self._next_number, epoch, packet_ids, dict(parts), payload_bytes, now)
+        """Enter one batch of messages. `parts` maps part numbers to their fixes. Returns the entry's number.
+
+        `messages` and `waits_for` are what `without_copies` said.
+        """
+        hashes = array("q", map(hash, messages))
+        entry = _Entry(self._next_number, epoch, packet_ids, dict(parts), payload_bytes, now, hashes, waits_for)
         self._next_number += 1
         self.fixes_in_flight += sum(parts.values())
         if entry.open_parts:
@@ -77,6 +113,8 @@ class Ledger:
                 del self._entries[number]
                 self.bytes_in_flight -= entry.payload_bytes
                 complete.append(number)
+                for each in entry.hashes if self._before else ():
+                    self._before.pop(each, None)
         return complete
 
     def is_open(self, parcel: ParcelId) -> bool:
@@ -88,10 +126,13 @@ class Ledger:
     def take_acks(self) -> tuple[int, ...]:
         """Packet ids that may be acknowledged now, in order; each is handed out once."""
         due: list[int] = []
-        while self._order and not self._order[0].open_parts:
+        while self._order and self._is_durable(self._order[0]):
             due.extend(self._order.popleft().packet_ids)
         self.messages_unacked -= len(due)
         return tuple(due)
+
+    def _is_durable(self, entry: _Entry) -> bool:
+        return not entry.open_parts and self._entries.keys().isdisjoint(entry.waits_for)
 
     @property
     def idle(self) -> bool:

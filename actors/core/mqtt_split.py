@@ -9,7 +9,11 @@ from __future__ import annotations
 import attrs
 
 PUBLISH = 0x30  # MQTT 5 section 2.1.2: the upper half of the first byte
-QOS_2 = 0x04  # its upper bit; QoS 2 and the forbidden 3 have it
+QOS, QOS_1, QOS_2 = 0x06, 0x02, 0x04  # in the lower half; QoS 3 is forbidden
+
+MAX_PACKET_ID = 0xFFFF
+AT_QOS_2 = MAX_PACKET_ID + 1
+"""Added, inside the daemon, to the packet id of a message that came at QoS 2: it is acknowledged in another way."""
 
 
 @attrs.define(eq=False)
@@ -17,7 +21,7 @@ class Arrivals:
     """Messages taken from the broker that nobody has taken from here yet."""
 
     messages: list[tuple[bytes, bytes]] = attrs.field(factory=list)  # (topic, payload)
-    packet_ids: list[int] = attrs.field(factory=list)  # one a message; 0: not to be acknowledged
+    packet_ids: list[int] = attrs.field(factory=list)  # one a message; 0: not to be acknowledged; or + AT_QOS_2
 
 
 @attrs.define(eq=False)
@@ -66,7 +70,7 @@ class Splitter:
                 self._parts, self._have = [data[at:]], end - at
                 self._need = stop - at if start else self._have + 1
                 break
-            if data[at] & 0xF0 != PUBLISH or data[at] & QOS_2 or not self._take(data, at, start, stop):
+            if data[at] & 0xF0 != PUBLISH or not self._take(data, at, start, stop):
                 others.append(data[at:stop])
             at = stop
         return b"".join(others)
@@ -79,11 +83,16 @@ class Splitter:
         topic_end = body + (data[start] << 8 | data[start + 1])
         packet_id = 0
         after = topic_end
-        if data[at] & 0x06:
+        qos = data[at] & QOS
+        if qos:
             after += 2
             if after > stop:
                 return False
             packet_id = data[topic_end] << 8 | data[topic_end + 1]
+            if qos != QOS_1:
+                if qos != QOS_2:
+                    return False
+                packet_id += AT_QOS_2 if packet_id else 0
         if self.is_v5:
             if after >= stop:
                 return False
@@ -96,8 +105,9 @@ class Splitter:
             after += properties
         if after > stop:
             return False
-        self.arrivals.messages.append((data[body:topic_end], data[after:stop]))
-        self.arrivals.packet_ids.append(packet_id)
+        arrivals = self.arrivals
+        arrivals.messages.append((data[body:topic_end], data[after:stop]))
+        arrivals.packet_ids.append(packet_id)
         return True
 
 

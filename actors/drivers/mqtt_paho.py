@@ -6,7 +6,9 @@ use is in this file. Used by the driver's thread only.
   `Properties` object a message (half of its time), and refuses properties that brokers pass on, U+FEFF in a user
   property for one: a single such message, sent again after each reconnect, would stop everything for ever. An empty
   topic, a packet id 0 and a topic that is not UTF-8 pass, too.
-- QoS 2 (left over in an old session; we subscribe at QoS 1) is delivered at once and its handshake completed.
+- QoS 2 (we subscribe at QoS 1, but some brokers deliver what was published at QoS 2 as such) is PUBREC'ed by us, when
+  it is durable, as QoS 1 is PUBACK'ed; PUBREL is answered with PUBCOMP, whatever its packet id. paho would keep the
+  message until PUBREL, and say PUBREC at once.
 - A missing PINGRESP can be forgiven.
 - Its callbacks only note what happened; what follows from it is done by the owner, after paho has returned.
 """
@@ -22,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from actors.core.mqtt_split import Arrivals
+from actors.core.mqtt_split import AT_QOS_2, Arrivals
 from actors.drivers.mqtt_socket import BufferedSocket
 from actors.settings import MqttSettings, Secret
 
@@ -110,8 +112,8 @@ class PahoClient(mqtt.Client):
         if at > len(packet):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         self._arrivals.messages.append((topic, packet[at:]))
-        self._arrivals.packet_ids.append(packet_id if qos == 1 else 0)
-        return self._send_pubrec(packet_id) if qos == 2 else MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._arrivals.packet_ids.append(packet_id + AT_QOS_2 if qos == 2 and packet_id else packet_id)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubrel(self) -> MQTTErrorCode:
         packet = self._in_packet["packet"]

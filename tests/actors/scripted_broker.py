@@ -54,6 +54,8 @@ class BrokerSide:
     broker: ScriptedBroker
     received: list[Packet] = attrs.field(factory=list)
     acks: list[int] = attrs.field(factory=list)  # packet ids of PUBACKs, in order
+    pubrecs: list[int] = attrs.field(factory=list)  # the same of PUBRECs, which nothing answers
+    pubcomps: list[int] = attrs.field(factory=list)
     filters: list[tuple[str, int]] = attrs.field(factory=list)  # (topic filter, QoS) of SUBSCRIBE
     unsubscribed: list[str] = attrs.field(factory=list)
     published: list[tuple[bytes, bytes]] = attrs.field(factory=list)  # (topic, payload) that the client published
@@ -165,6 +167,10 @@ class BrokerSide:
                     await self.send(packet(PUBACK, one.body[topic_end : topic_end + 2]))
             case 4:
                 self.acks.append(struct.unpack("!H", one.body[:2])[0])
+            case 5:
+                self.pubrecs.append(struct.unpack("!H", one.body[:2])[0])
+            case 7:
+                self.pubcomps.append(struct.unpack("!H", one.body[:2])[0])
             case 8:
                 self.filters = [(name, options & 3) for name, options in _filters(one.body[2 + v5 :], options=True)]
                 if self.broker.answers:

@@ -8,8 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.messages import Disconnected, MessagesArrived, StopTaking, SubscriptionRefused, TakenOver
-from tests.actors.reader_world import payload, running, world
+from actors.messages import (
+    CopiesDropped,
+    Disconnected,
+    MessagesArrived,
+    Parcel,
+    StopTaking,
+    SubscriptionRefused,
+    TakenOver,
+)
+from tests.actors.reader_world import Routed, payload, running, world
 
 
 async def test_what_comes_late_from_an_old_connection_is_stored_and_not_acknowledged(autojump_clock: MockClock) -> None:
@@ -28,7 +36,9 @@ async def test_what_comes_late_from_an_old_connection_is_stored_and_not_acknowle
         assert w.broker.acknowledged == [1]
 
 
-async def test_a_new_connection_starts_over_and_old_settlements_acknowledge_nothing(autojump_clock: MockClock) -> None:
+async def test_what_comes_again_on_a_new_connection_is_acknowledged_when_the_first_copy_is_stored(
+    autojump_clock: MockClock,
+) -> None:
     w = world()
     async with running(w):
         w.broker.publish(payload())
@@ -40,14 +50,65 @@ async def test_a_new_connection_starts_over_and_old_settlements_acknowledge_noth
         assert w.health.components["broker"].detail == "connection reset"
         link.connect()
         await wait_all_tasks_blocked()
-        old, new = w.routed.parcels
-        assert old.fixes == new.fixes
-        await w.settle(old)
         assert w.broker.acknowledged == []
-        await w.settle(new)
+        await w.settle(*w.routed.parcels)
         assert w.broker.acknowledged == [1]
         assert w.health.components["broker"].up
         assert w.count("mqtt_session_lost_total") == 0
+
+
+async def test_reconnecting_while_nothing_can_be_stored_adds_nothing(autojump_clock: MockClock) -> None:
+    w = world(max_in_flight=10)
+    async with running(w):
+        for second in range(3):
+            w.broker.publish(payload(at_s=second))
+        w.broker.publish([payload(at_s=10), {"race_id": 7}])
+        w.broker.publish({"race_id": 8})
+        for times in range(1, 21):
+            w.link.drop()
+            w.link.connect()
+            await wait_all_tasks_blocked()
+            assert w.count("fixes_in_flight") == 6
+            assert w.count("mqtt_copies_total") == 5 * times
+        w.broker.publish(payload(at_s=5))
+        w.link.drop()
+        w.link.connect()
+        await wait_all_tasks_blocked()
+        assert w.count("fixes_in_flight") == 7
+        assert w.link.holds == []
+        assert w.count("fixes_received_total") == 7
+        assert w.count("messages_received_total") == 6
+        refused = [w.refused.receive_nowait() for _ in range(w.refused.statistics().current_buffer_used)]
+        await w.settle(*w.routed.parcels, *(parcel for parcels in refused for parcel in parcels))
+        assert w.broker.acknowledged == [1, 2, 3, 4, 5, 6]
+        assert w.count("fixes_in_flight") == 0
+
+
+async def test_a_crash_may_have_lost_what_is_in_flight(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = world()
+
+    def crash(routed: Routed, parcel: Parcel, now: float) -> None:
+        raise RuntimeError("between the ledger and the race")
+
+    monkeypatch.setattr(Routed, "route", crash)
+    w.broker.publish(payload())
+    with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True, allow_unwrapped=True):
+        await w.reader.run()
+    monkeypatch.undo()
+    w.reader.desk.after_crash()
+    async with running(w):
+        await w.settle(*w.routed.parcels)
+        assert w.broker.acknowledged == [1]
+
+
+async def test_copies_that_the_driver_has_dropped_are_counted(autojump_clock: MockClock) -> None:
+    w = world()
+    async with running(w):
+        w.inbox.send_nowait(CopiesDropped(1024))
+        await wait_all_tasks_blocked()
+        assert w.count("mqtt_copies_total") == 1024
 
 
 async def test_a_lost_session_is_counted(autojump_clock: MockClock) -> None:

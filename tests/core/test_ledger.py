@@ -61,6 +61,40 @@ def test_entry_without_fixes_is_acknowledged_at_once_in_its_turn() -> None:
     assert ledger.take_acks() == (1, 2)
 
 
+A, B, C = (b"t", b"a"), (b"t", b"b"), (b"t", b"c")
+
+
+def test_what_comes_again_on_the_next_connection_waits_for_what_is_in_flight() -> None:
+    ledger = Ledger()
+    ledger.begin_epoch(1)
+    assert ledger.without_copies((A, B)) == ((A, B), frozenset())
+    first = ledger.open(1, (1, 2), {0: 2}, 2, 0.0, (A, B))
+    assert ledger.without_copies((A,)) == ((A,), frozenset()), "on one connection the driver drops copies"
+    for epoch in (2, 3, 4):
+        ledger.begin_epoch(epoch)
+        assert ledger.without_copies((B, C, A)) == ((C,), frozenset({first}))
+        ledger.open(epoch, (7, 8, 9), {}, 0, 1.0, (), frozenset({first}))
+        assert (ledger.fixes_in_flight, ledger.bytes_in_flight, ledger.messages_unacked) == (2, 2, 3)
+    assert ledger.take_acks() == ()
+    ledger.settle([(first, 0)])
+    assert ledger.take_acks() == (7, 8, 9)
+    assert ledger.without_copies((A,)) == ((A,), frozenset()), "durable: a duplicate like any other"
+
+
+def test_what_may_have_got_lost_is_taken_anew() -> None:
+    ledger = Ledger()
+    ledger.begin_epoch(1)
+    ledger.open(1, (1,), {0: 1}, 1, 0.0, (A,))
+    ledger.begin_epoch(2)
+    ledger.doubt()
+    assert ledger.without_copies((A,)) == ((A,), frozenset())
+    ledger.begin_epoch(3)
+    assert ledger.without_copies((A,)) == ((A,), frozenset())
+    second = ledger.open(3, (1,), {0: 1}, 1, 0.0, (A,))
+    ledger.begin_epoch(4)
+    assert ledger.without_copies((A,)) == ((), frozenset({second}))
+
+
 class LedgerModel(RuleBasedStateMachine):
     """Rules 2 to 6 of the design, against a plain list of messages.
 
@@ -78,6 +112,9 @@ class LedgerModel(RuleBasedStateMachine):
         self.open: dict[int, dict[int, int]] = {}  # entry -> open parts -> fixes
         self.payload: dict[int, int] = {}  # entry -> bytes
         self.order: list[tuple[int, tuple[int, ...], float]] = []  # entries of this connection, unacknowledged
+        self.waits_for: dict[int, frozenset[int]] = {}  # entry -> older ones that hold what came again with it
+        self.holds: dict[int, set[int]] = {}  # entry that came over an older connection -> messages, not doubted
+        self.now_holds: dict[int, set[int]] = {}  # the same, of the entries of this connection
         self.acknowledged: set[int] = set()  # packet ids, on this connection
 
     @initialize()
@@ -90,20 +127,40 @@ class LedgerModel(RuleBasedStateMachine):
         self.ledger.begin_epoch(self.epoch)
         self.order, self.acknowledged = [], set()
         self.next_packet = 1
+        self.holds |= self.now_holds
+        self.now_holds = {}
+
+    @rule()
+    def doubt(self) -> None:
+        self.ledger.doubt()
+        self.holds, self.now_holds = {}, {}
 
     @rule(
         parts=st.lists(st.integers(1, 4), max_size=3),
         packets=st.integers(0, 3),
         payload=st.integers(0, 100),
+        messages=st.lists(st.integers(0, 9), max_size=4),
         late=st.booleans(),
     )
-    def arrive(self, parts: list[int], packets: int, payload: int, late: bool) -> None:
+    def arrive(self, parts: list[int], packets: int, payload: int, messages: list[int], late: bool) -> None:
         """`late`: it was read from the connection before this one."""
         ids = tuple(range(self.next_packet, self.next_packet + packets))
         expected = self.ledger.next_number()
         self.now += 1
         epoch = self.epoch - 1 if late else self.epoch
-        number = self.ledger.open(epoch, ids, dict(enumerate(parts)), payload, self.now)
+        fresh, waits_for = self.ledger.without_copies(tuple((b"t", b"%d" % each) for each in messages))
+        left_out = [each for each in messages if (b"t", b"%d" % each) not in fresh]
+        for each in set(messages):
+            holders = [older for older, held in self.holds.items() if each in held]
+            if each in left_out:
+                assert any(older in waits_for and self.open[older] for older in holders)
+            elif len(holders) == 1:
+                assert not self.open[holders[0]]
+        if not fresh:
+            parts = []
+        number = self.ledger.open(epoch, ids, dict(enumerate(parts)), payload, self.now, fresh, waits_for)
+        self.waits_for[number] = waits_for
+        self.now_holds[number] = set(messages) - set(left_out)
         assert number == expected
         assert number not in self.open
         self.open[number], self.payload[number] = dict(enumerate(parts)), payload
@@ -124,7 +181,7 @@ class LedgerModel(RuleBasedStateMachine):
     @rule()
     def acknowledge(self) -> None:
         due: list[int] = []
-        while self.order and not self.open[self.order[0][0]]:
+        while self.order and not any(self.open[n] for n in (self.order[0][0], *self.waits_for[self.order[0][0]])):
             due += self.order.pop(0)[1]
         given = list(self.ledger.take_acks())
         assert given == due

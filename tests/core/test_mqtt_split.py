@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.mqtt_split import Arrivals, Splitter
+from actors.core.mqtt_split import AT_QOS_2, Arrivals, Splitter
 
 
 @attrs.frozen
@@ -39,7 +39,9 @@ def publish(
     if properties is not None:
         body += integer(len(properties)) + properties
     raw = packet(0x30 | retained_dup | qos << 1, body + payload)
-    return Packet(raw) if qos > 1 else Packet(raw, (topic, payload), packet_id if qos else 0)
+    if qos == 3:
+        return Packet(raw)
+    return Packet(raw, (topic, payload), (0, packet_id, packet_id and packet_id + AT_QOS_2)[qos])
 
 
 def packets(is_v5: bool) -> st.SearchStrategy[Packet]:
@@ -48,13 +50,13 @@ def packets(is_v5: bool) -> st.SearchStrategy[Packet]:
         publish,
         st.binary(max_size=40),
         st.one_of(texts, st.just(b"x" * 20_000)),
-        st.sampled_from([0, 1, 1, 2, 3]),
+        st.sampled_from([0, 1, 1, 2, 2, 3]),
         st.integers(0, 65535),
         st.one_of(st.just(b""), texts) if is_v5 else st.none(),
         st.sampled_from([0, 1, 8, 9]),
     )
     others = st.builds(
-        lambda first, body: Packet(packet(first, body)), st.sampled_from([0x20, 0x40, 0x90, 0xD0, 0xE0]), texts
+        lambda first, body: Packet(packet(first, body)), st.sampled_from([0x20, 0x40, 0x62, 0x90, 0xD0, 0xE0]), texts
     )
     return published | others
 

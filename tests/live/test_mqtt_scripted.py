@@ -12,12 +12,12 @@ from attrs import evolve
 from actors.drivers import mqtt_connection
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.drivers.mqtt_orders import MAX_PUBLISHES
-from actors.messages import Connected, Disconnected, MessagesArrived, SubscriptionRefused
+from actors.messages import Connected, CopiesDropped, Disconnected, MessagesArrived, SubscriptionRefused
 from actors.settings import MqttSettings
 from tests.actors.scripted_broker import (
     CONNACK,
     CONNECT,
-    PUBCOMP,
+    PUBACK,
     PUBREC,
     PUBREL,
     packet,
@@ -151,33 +151,79 @@ async def test_packets_that_break_the_rules_a_little_are_delivered(tmp_path: Pat
             assert not desk.all(Disconnected)
 
 
-async def test_a_second_copy_is_delivered_and_acknowledged_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_copy_of_what_is_not_acknowledged_is_dropped(tmp_path: Path, qos: int) -> None:
     async with scripted_broker() as broker:
         link = link_to(broker.port, tmp_path)
         async with running(link) as desk:
             side = await broker.connected()
-            await side.publish(b"t/a", b"x", qos=1, packet_id=5)
-            await side.publish(b"t/a", b"x", qos=1, packet_id=5, dup=True)
-            await desk.until(lambda: len(desk.messages) == 2)
-            assert desk.packet_ids == [5]
-            link.acknowledge(1, (5,))
-            await side.until(lambda: side.acks == [5])
-            await side.publish(b"t/a", b"y", qos=1, packet_id=5)  # the id is free again
+            for _ in range(3):
+                await side.publish(b"t/a", b"x", qos=qos, packet_id=5)
+                await side.publish(b"t/a", b"x", qos=qos, packet_id=5, dup=True)
+            await side.publish(b"t/a", b"end")
+            await desk.until(lambda: desk.payloads[-1:] == [b"end"])
+            assert desk.payloads == [b"x", b"end"]
+            assert sum(dropped.count for dropped in desk.all(CopiesDropped)) == 5
+            link.acknowledge(1, tuple(desk.packet_ids))
+            await side.until(lambda: side.acks + side.pubrecs == [5])
+            await side.publish(b"t/a", b"x", qos=qos, packet_id=5)  # the id is free again
             await desk.until(lambda: len(desk.messages) == 3)
-            assert desk.packet_ids == [5, 5]
+            assert desk.packet_ids[0] == desk.packet_ids[1]
+
+
+async def test_an_id_that_is_used_twice_is_acknowledged_when_both_are_durable(tmp_path: Path) -> None:
+    async with scripted_broker() as broker:
+        link = link_to(broker.port, tmp_path)
+        async with running(link) as desk:
+            side = await broker.connected()
+            for payload in (b"x", b"y"):
+                await side.publish(b"t/a", payload, qos=1, packet_id=5)
+            await side.publish(b"t/a", b"z", qos=1, packet_id=6)
+            await desk.until(lambda: desk.payloads == [b"x", b"y", b"z"])
+            assert desk.packet_ids == [5, 5, 6]
+            link.acknowledge(1, (5,))
+            link.acknowledge(1, (6,))
+            await side.until(lambda: bool(side.acks))
+            assert side.acks == [6]
+            link.acknowledge(1, (5,))
+            await side.until(lambda: side.acks == [6, 5])
 
 
 @BOTH
-async def test_qos_2_is_delivered_and_its_handshake_completed(tmp_path: Path, protocol: int) -> None:
-    async with scripted_broker(protocol=protocol) as broker, running(link_to(broker.port, tmp_path, protocol)) as desk:
-        side = await broker.connected()
-        await side.publish(b"t/a", b"two", qos=2, packet_id=9)
-        await side.until(lambda: side.received[-1].kind == PUBREC)
-        await side.send(packet(PUBREL, struct.pack("!H", 9), flags=2))
-        await side.until(lambda: side.received[-1].kind == PUBCOMP)
-        assert side.received[-1].body == struct.pack("!H", 9)
-        await desk.until(lambda: desk.payloads == [b"two"])
-        assert desk.packet_ids == []
+async def test_qos_2_is_acknowledged_when_the_reader_says_so(tmp_path: Path, protocol: int) -> None:
+    async with scripted_broker(protocol=protocol) as broker:
+        link = link_to(broker.port, tmp_path, protocol)
+        async with running(link) as desk:
+            side = await broker.connected()
+            await side.publish(b"t/a", b"two", qos=2, packet_id=9)
+            await side.publish(b"t/a", b"without an id", qos=2, packet_id=0)
+            await side.publish(b"t/a", b"one", qos=1, packet_id=8)
+            await desk.until(lambda: desk.payloads == [b"two", b"without an id", b"one"])
+            await side.send(packet(PUBREL, b"\0\x63", flags=2))  # of an id that we do not know: an answer all the same
+            await side.until(lambda: side.pubcomps == [99])
+            assert side.pubrecs == []
+            link.acknowledge(1, tuple(desk.packet_ids))
+            await side.until(lambda: len(side.received) >= 5)
+            assert [(one.kind, one.body) for one in side.received[-2:]] == [(PUBREC, b"\0\x09"), (PUBACK, b"\0\x08")]
+            await side.send(packet(PUBREL, b"\0\x09" + b"\0" * (protocol == 5), flags=2))
+            await side.until(lambda: side.pubcomps == [99, 9])
+
+
+@BOTH
+async def test_qos_2_comes_again_on_the_next_connection_until_pubrec(tmp_path: Path, protocol: int) -> None:
+    async with scripted_broker(protocol=protocol) as broker:
+        link = link_to(broker.port, tmp_path, protocol)
+        async with running(link) as desk:
+            side = await broker.connected()
+            await side.publish(b"t/a", b"two", qos=2, packet_id=9)
+            await desk.until(lambda: desk.payloads == [b"two"])
+            await side.stream.aclose()
+            assert side.pubrecs == []
+            side = await broker.connected()
+            await side.publish(b"t/a", b"two", qos=2, packet_id=9, dup=True)
+            await desk.until(lambda: desk.payloads == [b"two", b"two"])
+            link.acknowledge(2, tuple(desk.packet_ids[1:]))
+            await side.until(lambda: side.pubrecs == [9])
 
 
 async def test_refused_subscription(tmp_path: Path) -> None:
