@@ -22,7 +22,7 @@ from actors.core import wire
 from actors.core.cursor import encode_cursor
 from actors.core.export import FORMATS, formatter
 from actors.core.fix import Fix
-from actors.core.http_query import Parameters, history_query, limit, optional_id, parameters, race_in_path
+from actors.core.http_query import Parameters, history_query, limit, optional_name, parameters, race_in_path
 from actors.core.problem import Problem, bad_request, unavailable
 from actors.core.queries import History, HistoryQuery, StoredRejection
 from actors.core.timestamps import format_ms
@@ -178,7 +178,7 @@ class Api:
         if code is not None and code not in set(RejectionCode):
             raise bad_request(f"code: one of {', '.join(RejectionCode)} is needed")
         rows = await self._history.rejections(
-            race_id=optional_id(given, "race"), code=code, limit=limit(given, default=100, most=10_000)
+            race_id=optional_name(given, "race"), code=code, limit=limit(given, default=100, most=10_000)
         )
         return _json(msgspec.json.encode({"rejections": [_rejection(row) for row in rows]}))
 

@@ -12,7 +12,7 @@ import trio
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from actors.commands.arguments import race_id
+from actors.commands.arguments import participant_id, race_id
 from actors.commands.export_files import FileEach, OneFile, made_folder, whole_file
 from actors.core.export import FORMATS
 from actors.core.queries import History, HistoryQuery
@@ -36,7 +36,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     target.add_argument(
         "--split", type=Path, metavar="DIR", help="a file a participant, named after them, in this folder"
     )
-    parser.add_argument("--participant", metavar="ID", help="only this participant")
+    parser.add_argument("--participant", type=participant_id, metavar="ID", help="only this participant")
     parser.add_argument("--from", dest="from_ms", type=moment, metavar="TIME", help="inclusive, 2025-07-01T08:15:30Z")
     parser.add_argument("--to", dest="to_ms", type=moment, metavar="TIME", help="exclusive")
     parser.set_defaults(run=run)
@@ -84,7 +84,7 @@ async def write(history: History, query: HistoryQuery, sink: OneFile | FileEach)
 
 
 def moment(text: str) -> int:
-    """Unix ms of a timestamp as in CONTRACT section 3, for argparse."""
+    """Unix ms of a timestamp in the form of the payload, for argparse."""
     found = parse_ms(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time like 2025-07-01T08:15:30Z")

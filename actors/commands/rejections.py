@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.commands.arguments import any_name
 from actors.core.queries import StoredRejection
 from actors.core.timestamps import format_ms
 from actors.drivers.history import PostgresHistory
@@ -32,7 +33,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="list rejected payloads, newest first",
         description="Lists payloads, or elements of them, that were rejected, newest first.",
     )
-    parser.add_argument("--race", metavar="R", help="only what names this race")
+    parser.add_argument("--race", type=any_name, metavar="R", help="only what names this race, also one that cannot be")
     parser.add_argument("--code", choices=[str(code) for code in RejectionCode], help="only these")
     parser.add_argument("--limit", type=limit, default=100, help=f"1 to {MOST}, default: %(default)s")
     parser.add_argument("--json", action="store_true", help="a JSON object a line")

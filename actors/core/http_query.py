@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote
 
@@ -45,7 +46,7 @@ def history_query(race_id: str, given: Parameters) -> HistoryQuery:
     """Of `/history` and `/export`, which has no limit and no cursor."""
     return HistoryQuery(
         race_id=race_id,
-        participant_id=optional_id(given, "participantId"),
+        participant_id=_clean("participantId", given["participantId"]) if "participantId" in given else None,
         from_ms=_moment(given, "from"),
         to_ms=_moment(given, "to"),
         limit=limit(given, default=1000, most=10_000),
@@ -53,9 +54,9 @@ def history_query(race_id: str, given: Parameters) -> HistoryQuery:
     )
 
 
-def optional_id(given: Parameters, name: str) -> str | None:
-    """An id under the rules of CONTRACT section 3, in NFC."""
-    return _clean(name, given[name]) if name in given else None
+def optional_name(given: Parameters, name: str) -> str | None:
+    """Any text, in NFC: what was rejected may have been rejected for it."""
+    return unicodedata.normalize("NFC", given[name]) if name in given else None
 
 
 def limit(given: Parameters, *, default: int, most: int) -> int:
@@ -69,6 +70,7 @@ def limit(given: Parameters, *, default: int, most: int) -> int:
 
 
 def _clean(name: str, text: str) -> str:
+    """An id, in NFC."""
     found = normal_id(text)
     if found is None:
         raise bad_request(f"{name}: 1 to 50 letters, digits or . _ - @ are needed, the first a letter or digit")

@@ -24,7 +24,7 @@ export function keep(name, value) {
 export function takeFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const token = given.get("token") || "";
-  const race = given.get("race") || "";
+  const race = (given.get("race") || "").normalize("NFC"); // as the daemon has it
   if (race) keep("race", race);
   if (token) {
     keep("token", token);

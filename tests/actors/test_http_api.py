@@ -166,8 +166,15 @@ async def test_rejections_need_a_token_for_all_races() -> None:
             }
         ]
     }
-    for query in ("code=nonsense", "limit=0", "race=%20"):
+    for query in ("code=nonsense", "limit=0", "race=%ff"):
         assert (await site.get(f"/api/rejections?{query}", BEARER)).error == "bad_request"
+
+
+async def test_rejections_of_a_race_that_cannot_be() -> None:
+    site = Site()
+    for sent, race in (("City%20Run", "City Run"), ("Cafe%CC%81+1", "Café 1"), ("%00", "\0"), ("", None)):
+        assert (await site.get(f"/api/rejections?race={sent}", BEARER)).status == 200
+        assert site.history.asked.pop() == (race, None, 100)
 
 
 @pytest.mark.parametrize("path", [API[0], *API[2:]])

@@ -75,10 +75,17 @@ def test_nobody_reads_the_output(tmp_path: Path) -> None:
     assert (process.returncode, told) == (1, "cannot write: Broken pipe\n")
 
 
-def test_a_race_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
-    for args in (("export", "a b"), ("token", "--race", "a b"), ("simulate", "--race", "a b")):
+def test_an_id_that_cannot_be() -> None:
+    for what, args in (
+        ("race", ("export", "City Run")),
+        ("participant", ("export", "R1", "--participant", "City Run")),
+        ("race", ("token", "--race", "City Run")),
+        ("race", ("simulate", "--race", "City Run")),
+        ("race", ("replay", "x.gpx", "--race", "City Run")),
+        ("participant", ("replay", "x.jsonl", "--participant", "City Run")),
+    ):
         (done,) = run_here([args], check=2)
-        assert "'a b' is not a race id: 1 to 50 letters" in done.stderr
+        assert f"'City Run' is not a {what} id: 1 to 50 letters" in done.stderr
 
 
 # The first import of supervisor.py, some on the way, and the last one.

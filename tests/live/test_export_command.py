@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ SCRIPTS = [make_fix(name, race_id="R2") for name in ("Zoë", "zoë", "レース"
 REJECTIONS = [
     Rejection(bytes([n]) * 16, BASE_MS + n, f"t/{n}", payload, "bad_id" if n % 2 else "bad_json", "why")
     for n, payload in enumerate([*(b'{"race_id":"R%d"}' % n for n in range(9)), b'{"race_id":"R9\x1b[2J"}'])
+]
+IMPOSSIBLE = ["City Run", "Cafe\u0301 du Nord", "\u00e9tape 1", '"', "\u0000", ""]
+REJECTIONS += [
+    Rejection(bytes([n]) * 16, BASE_MS - n, f"impossible/{n}", json.dumps({"race_id": race}).encode(), "bad_id", "why")
+    for n, race in enumerate(IMPOSSIBLE, 100)
 ]
 
 Command = Callable[..., int]
@@ -212,11 +218,26 @@ def test_rejections_as_lines_of_json(command: Command, capfd: pytest.CaptureFixt
     assert json.loads(capfd.readouterr().out)["topic"] == "t/3"
 
 
+def test_rejections_of_races_that_cannot_be_are_found(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    for n, race in enumerate(IMPOSSIBLE, 100):
+        for form in ("NFC", "NFD"):
+            if "\0" not in race:  # which no argument can hold
+                assert command("rejections", "--json", "--race", unicodedata.normalize(form, race)) == 0
+                assert [json.loads(line)["topic"] for line in capfd.readouterr().out.splitlines()] == [
+                    f"impossible/{n}"
+                ]
+
+
+def test_a_name_is_the_same_however_it_is_composed(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command("export", "R2", "--participant", "Zoe\u0308") == 0
+    assert json.loads(capfd.readouterr().out)["participant_id"] == "Zoë"
+
+
 def test_rejections_as_a_table_that_moves_no_cursor(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
     assert command("rejections") == 0
     out = capfd.readouterr().out
-    topics = [word for word in out.split() if word.startswith("t/")]
-    assert topics == [f"t/{n}" for n in range(9, -1, -1)]
+    topics = [word for word in out.split() if word.startswith(("t/", "impossible/"))]
+    assert topics == [*(f"t/{n}" for n in range(9, -1, -1)), *(f"impossible/{n}" for n in range(100, 106))]
     assert "\x1b" not in out
     assert "R9\\x1b[2J" in out
     assert command("rejections", "--race", "none") == 0

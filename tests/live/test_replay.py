@@ -227,11 +227,7 @@ def test_ctrl_c_ends_it_with_1(port: int, tmp_path: Path, capsys: pytest.Capture
         (["races.jsonl", "--race", "City Run"], "'City Run' is not a race id: 1 to 50 letters"),
         (["races.gpx", "--participant", "+"], "'+' is not a participant id: 1 to 50 letters"),
         (["races.gpx", "--time-zone", "Mars/Phobos"], "'Mars/Phobos' is not a time zone such as Europe/Berlin"),
-        (["races.gpx", "--time-zone", "../Europe/Berlin"], "is not a time zone"),
-        (["races.gpx", "--time-zone", "Europe"], "is not a time zone"),
         (["races.gpx", "--shift", "tomorrow"], "'tomorrow': allowed are seconds, or hours and minutes as -08:00"),
-        (["races.gpx", "--shift", "9999999999"], "allowed are seconds"),
-        (["races.gpx", "--shift", "-08:60"], "allowed are seconds"),
         ([], "required: FILE"),
     ],
 )
