@@ -38,20 +38,27 @@ PAUSE_FIRST_S = 0.2
 PAUSE_MOST_S = 2.0
 SCRIPT_ROWS = 500  # positions in one run of the script: a few ms, for which Redis serves nobody else
 READ_KEYS = 500  # in one MGET
+MARK_S = 3600
+"""How long the sentinel of a daemon that has ended stays. One that cannot reach Redis for as long fills it again."""
 
-# ARGV: ttl in s, key of the sentinel, what it should hold, what it shall hold, and positions: an array in MessagePack,
-# five items each, because an argument an item costs us more than all the rest. cmsgpack knows no bytes, only text.
+# ARGV: ttl in s; key of the sentinel, its ttl in s, the mark of the last write that was answered ('' for none), that of
+# this one; and positions: an array in MessagePack, five items each, because an argument an item costs us more than all
+# the rest. cmsgpack knows no bytes, only text.
+# The sentinel holds FOUND>MARK: a write, and which one it found intact ('' for none). So a write whose answer was lost
+# is known by what it found, and one that came first into an emptied cache is not taken for it.
 # Ranks compare as text: 15 digits of ms, status, id in hex.
 # `race:R:rank` is ours: without it (another writer's keys) the score in `race:R:seen` stands in.
 WRITE = """
-local was_there = redis.pcall('GET', ARGV[2]) == ARGV[3]
+local held, seen = redis.pcall('GET', ARGV[2]), ARGV[4]
+local found, mark = string.match(type(held) == 'string' and held or '', '^(%w*)>(%w+)$')
+local was_there = seen ~= '' and (mark == seen or found == seen)
 local races = {}
 -- What somebody else put under our name must not keep other races from being written.
 local function only(key, kind)
   local is = redis.call('TYPE', key).ok
   if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
 end
-local given = cmsgpack.unpack(ARGV[5])
+local given = cmsgpack.unpack(ARGV[6])
 for i = 1, #given, 5 do
   local race, participant, rank, force, value = 'race:' .. given[i], unpack(given, i + 1, i + 4)
   local last = race .. ':participant:' .. participant .. ':last'
@@ -80,7 +87,11 @@ for race in pairs(races) do
   redis.call('EXPIRE', race .. ':seen', ARGV[1])
   redis.call('EXPIRE', race .. ':rank', ARGV[1])
 end
-redis.call('SET', ARGV[2], ARGV[4], 'EX', ARGV[1])
+if was_there and #given == 0 then
+  redis.call('EXPIRE', ARGV[2], ARGV[3])
+else
+  redis.call('SET', ARGV[2], (was_there and seen or '') .. '>' .. ARGV[5], 'EX', ARGV[3])
+end
 return was_there
 """
 WRITE_SHA = sha1(WRITE.encode(), usedforsecurity=False).hexdigest()
@@ -96,8 +107,9 @@ class RedisStore:
     """All calls raise CacheUnavailable, within a second; after trouble for a moment at once, without trying."""
 
     address: RedisAddress
-    node_id: str  # names the sentinel, which holds a mark of the last write
+    node_id: str  # two daemons may have the same: it is the name of their host by default
     ttl_s: int
+    _sentinel: str = attrs.field(init=False)  # of this run alone
     _mark: str = ""  # of the last write that was answered
     _idle: list[_Line] = attrs.field(factory=list)
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
@@ -108,23 +120,28 @@ class RedisStore:
     _trouble: str = ""
     _closed: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        self._sentinel = f"tracking:node:{self.node_id}:{uuid4().hex}"
+
     async def write(self, changes: Sequence[LivePosition]) -> bool:
         """Make these positions the newest where they are greater, or where they are forced; one hop for all.
 
-        True when all of this node's earlier writes are there. False when the cache was emptied, never filled, or went
-        back to an older state, and when it cannot be told, because of a write whose answer was lost.
+        True when all earlier writes of this store are there. False when the cache was emptied, never filled, or went
+        back to an older state.
         """
         seen, mark = self._mark, uuid4().hex
         calls: list[list[str | int | bytes]] = []
         for start in range(0, len(changes) or 1, SCRIPT_ROWS):
             positions = _packed(changes[start : start + SCRIPT_ROWS])
-            calls.append([self.ttl_s, f"tracking:node:{self.node_id}", seen, mark, positions])
+            calls.append([self.ttl_s, self._sentinel, min(self.ttl_s, MARK_S), seen, mark, positions])
         replies = await self._ask(lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
             replies = await self._ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
-        self._mark = mark
-        return bool(replies[0])
+        intact = all(replies)
+        if changes or not intact:
+            self._mark = mark
+        return intact
 
     async def newest(self, race_id: str) -> list[Fix]:
         """The live positions of a race; values that are none are left out."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
+import redis
 import trio
 from structlog.testing import capture_logs
 
-from actors.drivers.redis import RedisStore
+from actors.drivers.addresses import RedisAddress
+from actors.drivers.redis import Queue, RedisStore, _Line
+from actors.errors import CacheUnavailable
 from actors.messages import LivePosition
 from tests.live.redis_desk import LAST, Raw, live
 from tests.making import BASE_MS, make_fix
@@ -25,7 +31,8 @@ async def test_keys_and_values_are_those_of_the_contract(store: RedisStore, raw:
     assert raw("ZRANGE", "race:R1:seen", 0, -1, "WITHSCORES") == [
         b"P001", str(BASE_MS).encode(), b"P002", str(BASE_MS + 1000).encode(),
     ]  # fmt: skip
-    for key in (LAST, "race:R1:seen", "race:R1:rank", "tracking:node:node-1"):
+    (mark,) = raw("KEYS", "tracking:node:node-1:*")
+    for key in (LAST, "race:R1:seen", "race:R1:rank", mark):
         assert 590 <= raw("TTL", key) <= 600
 
 
@@ -90,24 +97,102 @@ async def test_an_emptied_cache_is_noticed_by_the_next_write(store: RedisStore, 
     assert await store.write([]) is True
 
 
-async def test_a_write_whose_answer_was_lost_leaves_a_doubt(store: RedisStore, raw: Raw) -> None:
-    """It may have been the first one after a FLUSHALL, which nobody was told then."""
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Calls arrive, their answers are lost."""
+    ask = _Line.ask
+
+    def arrive_only(line: _Line, queue: Queue) -> list[Any]:
+        ask(line, queue)
+        raise redis.TimeoutError
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(_Line, "ask", arrive_only)
+            with pytest.raises(CacheUnavailable):
+                yield
+
+    return context
+
+
+async def rest(store: RedisStore) -> None:
+    """Until the breaker lets calls through again."""
+    await trio.sleep_until(store._resting_until)
+
+
+@pytest.mark.parametrize("positions", [live(make_fix()), []], ids=["positions", "none"])
+async def test_a_write_whose_answer_was_lost_is_no_emptied_cache(
+    store: RedisStore, raw: Raw, deaf: Callable[[], AbstractContextManager[None]], positions: list[LivePosition]
+) -> None:
     await store.write(live(make_fix()))
-    acknowledged = raw("GET", "tracking:node:node-1")
+    for lost in range(1, 3):
+        for _ in range(lost):
+            with deaf():
+                await store.write(positions)
+            await rest(store)
+        assert await store.write(positions) is True
+    # But where it was the first one after a FLUSHALL, nobody was told then.
     raw("FLUSHALL")
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await store.write(live(make_fix()))
-    other = RedisStore(store.address, "node-1", store.ttl_s)  # stands for a write that arrived all the same
-    await other.write(live(make_fix("P2")))
+    for _ in range(2):
+        with deaf():
+            await store.write(positions)
+        await rest(store)
+    assert await store.write(positions) is False
+    assert await store.write(positions) is True
+
+
+async def test_a_cache_that_goes_back_to_an_older_state_is_noticed(
+    store: RedisStore, raw: Raw, deaf: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """As one that is killed and reads its last snapshot."""
+    await store.write(live(make_fix()))
+    (mark,) = raw("KEYS", "tracking:node:*")
+    for lost in (False, True, False):
+        if lost:
+            with deaf():
+                await store.write(live(make_fix()))
+            await rest(store)
+        older = raw("GET", mark)
+        assert await store.write(live(make_fix())) is True
+        raw("SET", mark, older)
+        assert await store.write([]) is False
+        assert await store.write([]) is True
+    for change in (("DEL", mark), ("SET", mark, "what"), ("DEL", mark), ("LPUSH", mark, "somebody else's")):
+        raw(*change)
+    assert await store.write([]) is False
+    assert await store.write([]) is True
+
+
+async def test_daemons_of_one_name_do_not_take_each_others_writes_for_an_emptied_cache(
+    store: RedisStore, raw: Raw
+) -> None:
+    """And with nothing to write nothing is written."""
+    other = RedisStore(store.address, store.node_id, store.ttl_s)
+    both = (store, other)
+    for one in both:
+        await one.write(live(make_fix()))
+    raw("CONFIG", "RESETSTAT")
+    for one in both * 3:
+        assert await one.write([]) is True
+    assert b"cmdstat_set:" not in raw("INFO", "commandstats")
+    for one in both:
+        assert await one.write(live(make_fix(at_s=1))) is True
+    raw("FLUSHALL")
+    assert [await one.write([]) for one in both] == [False, False]
+    assert [await one.write([]) for one in both] == [True, True]
+    assert len(raw("KEYS", "tracking:node:*")) == 2
     await other.aclose()
-    assert raw("GET", "tracking:node:node-1") not in (None, acknowledged)
-    assert await store.write([]) is False
-    assert await store.write([]) is True
-    raw("DEL", "tracking:node:node-1")
-    raw("LPUSH", "tracking:node:node-1", "somebody else's")
-    assert await store.write([]) is False
-    assert await store.write([]) is True
+
+
+async def test_what_a_daemon_of_long_ago_left_goes_soon(redis_process: tuple[RedisAddress, int], raw: Raw) -> None:
+    store = RedisStore(redis_process[0], "node-1", 604_800)
+    await store.write(live(make_fix()))
+    await store.write([])
+    (mark,) = raw("KEYS", "tracking:node:*")
+    assert 3590 <= raw("TTL", mark) <= 3600
+    assert raw("TTL", LAST) > 604_700
+    await store.aclose()
 
 
 async def test_values_that_are_no_positions_are_left_out_and_said(store: RedisStore, raw: Raw) -> None:
