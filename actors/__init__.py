@@ -148,6 +148,7 @@ commands: one file a command of supervisor.py, and what they share.
   commands/run.py                  the daemon in the foreground, everything real
   commands/simulate.py             publishes a made-up race
   commands/status.py               shows the tree
+  commands/terminal.py             text for any terminal, and data
   commands/token.py                prints a dashboard token
 
 recordings: files of fixes -> messages, each judged before anything is published.

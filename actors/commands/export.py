@@ -68,11 +68,15 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 async def write(history: History, query: HistoryQuery, sink: OneFile | FileEach) -> int:
     """Write one export; returns the number of fixes. A count runs on a terminal that the output does not go to."""
     console = Console(stderr=True)
-    # Refreshed by hand: rich would start a thread.
+    # Refreshed by hand: rich would start a thread. The spinner is one that every terminal has the characters for.
     progress = Progress(
-        SpinnerColumn(), TextColumn("{task.completed:,.0f} fixes"), console=console, auto_refresh=False, transient=True,
+        SpinnerColumn("line"),
+        TextColumn("{task.completed:,.0f} fixes"),
+        console=console,
+        auto_refresh=False,
+        transient=True,
         disable=not console.is_terminal or sink.to_terminal,
-    )  # fmt: skip
+    )
     with progress:
         task = progress.add_task("export", total=None)
         async with history.stream(query, sink.by_participant) as chunks:

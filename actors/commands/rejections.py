@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.commands.arguments import any_name
+from actors.commands.terminal import write_data
 from actors.core.queries import StoredRejection
 from actors.core.timestamps import format_ms
 from actors.drivers.history import PostgresHistory
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     rows = trio.run(read)
     if args.json:
         for row in rows:
-            print(as_json(row).decode())
+            write_data(as_json(row) + b"\n")
     elif rows:
         Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(as_table(rows))
     else:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.commands.terminal import write_data
 from actors.data_dir import socket_path
 from actors.settings import Settings
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     except (OSError, ValueError) as error:
         return _failed(f"the daemon with data_dir {data_dir} gave no usable answer on {path}: {error}")
     if args.json:
-        print(json.dumps(status, indent=2, ensure_ascii=False))
+        write_data(json.dumps(status, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     else:
         show(status, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False))
     return 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import attrs
 import pytest
 import trio
 
-from actors.commands import status
+from actors.commands import parser, status
 from actors.control import ANSWER_S, ControlSocket
 from actors.data_dir import socket_path
 from actors.errors import NotStarted
@@ -94,9 +97,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def ask_status(settings: Settings, *options: str) -> int:
-    parser = argparse.ArgumentParser()
-    status.add(parser.add_subparsers())
-    args = parser.parse_args(["status", *options])
+    line = argparse.ArgumentParser()
+    status.add(line.add_subparsers())
+    args = line.parse_args(["status", *options])
     return int(args.run(args, settings))
 
 
@@ -137,6 +140,25 @@ def test_status_as_json_is_the_whole_document(settings: Settings, capsys: pytest
     answer = json.dumps(SNAPSHOT).encode()
     assert while_answering(settings, answer, lambda: ask_status(settings, "--json")) == 0
     assert json.loads(capsys.readouterr().out) == SNAPSHOT
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_status_on_a_terminal_without_the_characters(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    snapshot = SNAPSHOT | {"node_id": "レース"}
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    (tmp_path / "settings.ini").write_text("")
+    printed = []
+    for options in ((), ("--json",)):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+        line = ["--settings", str(tmp_path / "settings.ini"), "status", *options]
+        assert while_answering(settings, json.dumps(snapshot).encode(), partial(parser.main, line)) == 0
+        sys.stdout.seek(0)
+        printed.append(sys.stdout.buffer.read())
+        socket_path(settings.app.data_dir, "control.sock").unlink()
+    assert b"node_id \\u30ec\\u30fc\\u30b9," in printed[0]
+    assert json.loads(printed[1].decode()) == snapshot
 
 
 def test_status_without_a_daemon_is_one_line_and_1(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -41,6 +42,8 @@ REJECTIONS += [
     Rejection(bytes([n]) * 16, BASE_MS - n, f"impossible/{n}", json.dumps({"race_id": race}).encode(), "bad_id", "why")
     for n, race in enumerate(IMPOSSIBLE, 100)
 ]
+
+REJECTIONS.append(Rejection(bytes([99]) * 16, BASE_MS - 1, "of/レース/é", b"{}", "bad_id", "why"))
 
 Command = Callable[..., int]
 
@@ -231,6 +234,21 @@ def test_rejections_of_races_that_cannot_be_are_found(command: Command, capfd: p
 def test_a_name_is_the_same_however_it_is_composed(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
     assert command("export", "R2", "--participant", "Zoe\u0308") == 0
     assert json.loads(capfd.readouterr().out)["participant_id"] == "Zoë"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_characters(command: Command, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    def written(*arguments: str) -> bytes:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+        assert command(*arguments) == 0
+        sys.stdout.seek(0)
+        return sys.stdout.buffer.read()
+
+    names = {json.loads(line)["participant_id"] for line in written("export", "R2").decode().splitlines()}
+    assert names == {fix.participant_id for fix in SCRIPTS}
+    listed = [json.loads(line)["topic"] for line in written("rejections", "--json").decode().splitlines()]
+    assert listed[10] == "of/レース/é"
+    assert b"of/\\u30ec\\u30fc\\u30b9/" in written("rejections")
 
 
 def test_rejections_as_a_table_that_moves_no_cursor(command: Command, capfd: pytest.CaptureFixture[str]) -> None:
