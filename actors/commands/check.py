@@ -114,8 +114,9 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     ws = settings.ws
     if ws.auth == "off":
         yield Finding("warning", "websocket", "auth is off: every program and user of this machine sees every race")
-    if not is_loopback(ws.host) and not settings.tls.cert_file:
-        text = f"listens on {ws.host} without [tls]: tokens cross the network in the clear unless a proxy encrypts"
+    exposed = ", ".join(host for host in ws.host if not is_loopback(host))
+    if exposed and not settings.tls.cert_file:
+        text = f"listens on {exposed} without [tls]: tokens cross the network in the clear unless a proxy encrypts"
         yield Finding("warning", "websocket", text)
 
 
