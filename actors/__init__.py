@@ -120,6 +120,8 @@ drivers: the only place with threads and client libraries.
   drivers/publisher.py             publishes for the commands, until all is acknowledged
   drivers/publisher_connection.py  one connection of the publisher
   drivers/redis.py                 the cache: short deadlines, no retries, a breaker
+  drivers/redis_errors.py          a Redis that is the wrong server, by name
+  drivers/redis_script.py          the script that writes live positions
   drivers/spool.py                 rows on this node's disk while PostgreSQL is away: the trio side
   drivers/spool_file.py            rows in and out of its file, every commit synced
   drivers/spool_errors.py          how SQLite and the system say what is wrong with it
@@ -136,7 +138,8 @@ commands: one file a command of supervisor.py, and what they share.
 
   commands/arguments.py            types of arguments that several take
   commands/check.py                validates, reaches, warns
-  commands/check_servers.py        reaching external servers once
+  commands/check_servers.py        reaching an external broker once
+  commands/check_stores.py         reaching an external Redis and PostgreSQL once
   commands/demo.py                 the daemon with a made-up race beside it
   commands/early_stop.py           a signal in the first second, before anybody listens
   commands/export.py               history to a file
