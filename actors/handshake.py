@@ -1,7 +1,6 @@
-"""Who may open a WebSocket: every request head is read and judged here, before any library sees it.
+"""Who may open a WebSocket: the request head is read and judged here, before any library sees it (DESIGN rules 11, 18).
 
-Libraries have died of heads that nobody had judged. Refusals are plain HTTP responses: 400, 401, 403, 404, 405, 408,
-426, 431, 500, 501, 503.
+Refusals are plain HTTP responses (CONTRACT section 6): 400, 401, 403, 404, 405, 408, 426, 431, 503.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 4096
 BEARER = "bearer."  # prefix of the subprotocol that carries a token
+NOT_ALLOWED = "this origin is not allowed"
 
 # Never part of a request head: the start of something else, such as TLS on a plain port.
 _NOT_TEXT = bytes(set(range(32)) - {0x09, 0x0A, 0x0D})
@@ -49,7 +49,7 @@ class Refused(TrackingError):
         self.headers = headers or {}
 
     def response(self) -> bytes:
-        """The whole HTTP response (RFC 9112), with the JSON body of every error."""
+        """The whole HTTP response (RFC 9112), with the JSON body of CONTRACT section 7."""
         body = msgspec.json.encode({"error": {"code": self.code, "message": str(self)}})
         fields = {
             "Content-Type": "application/json",
@@ -80,10 +80,10 @@ def busy(message: str) -> Refused:
     return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, {"Retry-After": "5"})
 
 
-async def read_head(stream: ConnectionStream) -> bytes | None:
-    """The head of the next request without its empty line. None: the client left.
+async def read_head(stream: ConnectionStream) -> tuple[bytes, bytes] | None:
+    """The head of the first request without its empty line, and what was read beyond it. None: the client left.
 
-    Reads at most MAX_HEAD_BYTES and a bit; what was read beyond the head is put back. Raises Refused.
+    Reads at most MAX_HEAD_BYTES and a bit. Raises Refused.
     """
     received = bytearray()
     while True:
@@ -103,8 +103,7 @@ async def read_head(stream: ConnectionStream) -> bytes | None:
         if len(head.translate(None, _NOT_TEXT)) != len(head) or head.replace(b"\r\n", b"").rstrip(b"\r").count(b"\n"):
             raise bad_request("not an HTTP/1 request")
         if end >= 0:
-            stream.put_back(bytes(received[end + len(HEAD_END) :]))
-            return bytes(head)
+            return bytes(head), bytes(received[end + len(HEAD_END) :])
 
 
 def understand(head: bytes) -> RequestHead:
@@ -122,8 +121,10 @@ def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
         _check_http(head)
         if not at_home:
             return None
-        if ws.auth == "off" and not loopback_request(head.only("host"), head.only("origin")):
-            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", "auth is off: only this machine is answered")
+        # Also a page that asks why its WebSocket does not open: the browser did not tell it.
+        if not _welcome(ws, access, head.only("host"), head.only("origin"), secure):
+            message = "auth is off: only this machine is answered" if ws.auth == "off" else NOT_ALLOWED
+            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", message)
         if head.method not in ("GET", "HEAD"):
             message = "this address speaks WebSocket"
             raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, {"Allow": "GET, HEAD"})
@@ -138,7 +139,7 @@ def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
     except BadHead as error:
         raise bad_request(str(error)) from None
     if not _welcome(ws, access, host, origin, secure):
-        raise Refused(HTTPStatus.FORBIDDEN, "forbidden", "this origin is not allowed")
+        raise Refused(HTTPStatus.FORBIDDEN, "forbidden", NOT_ALLOWED)
     if SUBPROTOCOL not in upgrade.subprotocols and any(name.startswith(BEARER) for name in upgrade.subprotocols):
         raise bad_request(f"the subprotocol {BEARER}TOKEN needs {SUBPROTOCOL} beside it")
     try:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from actors.core.tile_url import tile_origin
 from actors.http_files import File
+from actors.settings import Settings
 
 MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -28,9 +29,18 @@ def content_security_policy(tile_url: str) -> str:
     )
 
 
-def page_routes(*, ws_path: str, auth: str, tile_url: str) -> list[Route]:
-    """`/` and `/static/...`. The page learns where the WebSocket is, whether it needs a token, where tiles are."""
-    policy = content_security_policy(tile_url)
+def page_routes(settings: Settings) -> list[Route]:
+    """`/` and `/static/...`. What the page has to know of the settings stands in its `<meta>`."""
+    ws, page, app = settings.ws, settings.page, settings.app
+    told = {
+        "ws_path": ws.path,
+        "auth": ws.auth,
+        "tile_url": page.tile_url,
+        "tile_max_zoom": page.tile_max_zoom,
+        "stale_ms": app.stale_data_threshold_ms,
+        "skew_ms": app.max_clock_skew_ms,
+    }
+    policy = content_security_policy(page.tile_url)
 
     def file(body: bytes, media_type: str) -> File:
         return File(body, media_type, {"Content-Security-Policy": policy})
@@ -41,8 +51,8 @@ def page_routes(*, ws_path: str, auth: str, tile_url: str) -> list[Route]:
     # All at once, instead of each after the one that imports it.
     preloads = (f'<link rel="modulepreload" href="static/{name}">' for name in modules)
     index = index.replace("{modules}", "\n  ".join(preloads))
-    for name, value in (("ws_path", ws_path), ("auth", auth), ("tile_url", tile_url)):
-        index = index.replace(f"{{{name}}}", html.escape(value))  # attribute values: quotes are escaped too
+    for name, value in told.items():
+        index = index.replace(f"{{{name}}}", html.escape(str(value)))  # attribute values: quotes are escaped too
     files = {"/": file(index.encode(), "text/html; charset=utf-8")}
     for each in folder.iterdir():
         media_type = MEDIA_TYPES.get(PurePath(each.name).suffix)

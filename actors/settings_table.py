@@ -92,7 +92,7 @@ class PostgresSettings:
 
 @attrs.frozen
 class WsSettings:
-    host: tuple[str, ...] = key("127.0.0.1", v.hosts)
+    host: str = key("127.0.0.1", v.host)
     port: int = key("3000", PORT)
     path: str = key("/tracking", v.url_path)
     cors_origin: tuple[str, ...] = key("*", v.origins)
@@ -114,6 +114,7 @@ class WsSettings:
 @attrs.frozen
 class PageSettings:
     tile_url: str = key("", parse_tile_url)
+    tile_max_zoom: int = key("19", v.whole(0, 22))
 
 
 @attrs.frozen

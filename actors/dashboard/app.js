@@ -4,7 +4,7 @@ import { serverNow, setServerTime } from "./clock.js";
 import { Connection } from "./connection.js";
 import { watchCover } from "./cover.js";
 import { Filter } from "./filter.js";
-import { history } from "./history.js";
+import { recent } from "./history.js";
 import { List } from "./list.js";
 import { MapView } from "./map.js";
 import { readPalette, startTheme } from "./palette.js";
@@ -13,6 +13,7 @@ import { Picker } from "./picker.js";
 import { Race } from "./race.js";
 import { Replay } from "./replay.js";
 import { keep, kept, showInAddress, takeFromAddress } from "./session.js";
+import { setting } from "./settings.js";
 import { showState } from "./state.js";
 import { age, setText } from "./text.js";
 
@@ -22,11 +23,12 @@ const SUBSCRIBE_AGAIN_MS = 5000;
 const NOTICE_MS = 8000;
 const REFRESH_MS = 250; // of everything that is text; the map is drawn with each change
 const TRAIL_MS = 600000; // of history behind each participant at first, less when there are many
+const TRAIL_LONGEST_MS = 12 * 3600000; // when hardly any fix came in that time:
+const TRAIL_FIXES = 5; // of each participant
 const TRAIL_PAGES = 3; // of history
 const TRAIL_PARTICIPANTS = 250; // with more there are no trails
 
 const element = (id) => document.getElementById(id);
-const setting = (name) => document.querySelector(`meta[name="tracking-${name}"]`).content;
 
 let race = null; // the live one, kept while another connection is made
 let known = false; // its snapshot has come
@@ -39,15 +41,16 @@ let told = { state: "waiting", text: "Starting" }; // of the connection
 let noRaces = "Loading …"; // what is said where there is no race to show
 
 const connection = new Connection(setting("path"), setting("auth") === "off", {
-  state: (state, text, silence) => {
-    told = { state, text, silence };
+  state: (state, text, silence, why) => {
+    told = { state, text, silence, why };
     showState(told, replay.race !== null);
   },
   opened,
   message: receive,
   tokenNeeded,
 });
-const map = new MapView(element("map"), setting("tiles"), {
+const tiles = { template: setting("tiles"), levelMost: Number(setting("tile-max-zoom")) };
+const map = new MapView(element("map"), tiles, {
   choose: (id) => choose(id, false),
   followed: (yes) => panel.followed(yes),
 });
@@ -139,9 +142,10 @@ function notify(text) {
 async function loadTrails(of) {
   const { size } = of.entries;
   if (!size || size > TRAIL_PARTICIPANTS) return;
-  const from = new Date(of.newest - Math.min(TRAIL_MS, (TRAIL_MS * 20) / size)).toISOString();
+  const span = Math.min(TRAIL_MS, (TRAIL_MS * 20) / size);
+  const wanted = { span, longest: TRAIL_LONGEST_MS, least: TRAIL_FIXES * size, pagesMost: TRAIL_PAGES };
   try {
-    const positions = await history(connection, { raceId: of.id, from }, TRAIL_PAGES);
+    const positions = await recent(connection, { raceId: of.id }, of.newest, wanted);
     for (const [id, trail] of of.trails(positions)) of.entries.get(id)?.trail.precede(trail);
     map.redraw();
   } catch {
@@ -261,8 +265,8 @@ setInterval(() => { if (!document.hidden) map.keepInView(); }, 1000);
 setInterval(() => connection.send("list_races", {}), RACES_EVERY_MS);
 setInterval(() => { if (!race && !document.hidden) connection.send("list_races", {}); }, FIRST_RACE_EVERY_MS);
 
-if (setting("tiles")) {
-  setText(element("credit"), `Map tiles: ${new URL(setting("tiles")).host}`);
+if (tiles.template) {
+  setText(element("credit"), `Map tiles: ${new URL(tiles.template).host}`);
   element("credit").hidden = false;
 }
 startTheme(element("theme"), () => map.setPalette(readPalette()));

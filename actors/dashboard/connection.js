@@ -1,6 +1,7 @@
 // One WebSocket that comes back by itself, and the token that opens it.
 
 import { keep, kept } from "./session.js";
+import { whyNotOpen } from "./why.js";
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MOST_MS = 15000;
@@ -15,7 +16,7 @@ const TOKEN = /^[\w.~+-]+$/;
 export class Connection {
   #path;
   #open; // no token is needed
-  #told; // {state(name, text, silence in ms), opened(), message(object), tokenNeeded(reason)}
+  #told; // {state(name, text, silence in ms, why), opened(), message(object), tokenNeeded(reason)}
   #socket = null;
   #retryTimer = 0;
   #openTimer = 0; // a handshake on a bad line may hang for minutes
@@ -60,7 +61,7 @@ export class Connection {
     socket.onclose = (close) => {
       if (close.code === TOKEN_EXPIRED) this.#askForToken("The token has expired.");
       else if (opened) this.#retry();
-      else this.#findOutWhy(token);
+      else this.#findOutWhy(url, token);
     };
     this.#socket = socket;
   }
@@ -124,30 +125,23 @@ export class Connection {
     this.#due.clear();
   }
 
-  #retry() {
+  #retry(why = "") {
     this.#leave();
     const most = Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#retries);
     this.#retries += 1;
-    this.#told.state("lost", "Connection lost", performance.now() - this.#heardAt);
+    this.#told.state("lost", "Connection lost", performance.now() - this.#heardAt, why);
     clearTimeout(this.#retryTimer);
     // Jitter: after a restart of the server not every page comes in the same moment.
     this.#retryTimer = setTimeout(() => this.connect(), most * (0.5 + Math.random() / 2));
   }
 
-  // A browser does not tell a refused handshake from a server that is away; the HTTP API does.
-  async #findOutWhy(token) {
+  async #findOutWhy(url, token) {
     const failed = this.#socket;
     clearTimeout(this.#openTimer);
-    let status = 0;
-    try {
-      const headers = token ? { Authorization: `Bearer ${token}` } : {};
-      status = (await fetch("api/races", { headers, cache: "no-store" })).status;
-    } catch {
-      // The server is away: try again later.
-    }
+    const { refused, text } = await whyNotOpen(url, token, this.#retries > 0);
     if (this.#socket !== failed) return;
-    if (status === 401) this.#askForToken("The server did not accept the token.");
-    else this.#retry();
+    if (refused) this.#askForToken("The server did not accept the token.");
+    else this.#retry(text);
   }
 
   #askForToken(reason) {

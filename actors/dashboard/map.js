@@ -31,14 +31,15 @@ export class MapView {
   #labels = new Labels();
   #tiles;
   #frame = 0;
+  #ratio = 1; // device pixels for a CSS pixel, of the canvas as it is
   #automatic = true; // everybody is kept in view until somebody moves the map
   #fitted = false; // this race has been in view once
 
-  constructor(canvas, tileUrl, told) {
+  constructor(canvas, tiles, told) {
     this.#canvas = canvas;
     this.#context = canvas.getContext("2d", { alpha: false });
     this.#told = told;
-    this.#tiles = new Tiles(tileUrl, () => this.redraw());
+    this.#tiles = new Tiles(tiles, () => this.redraw());
     watchGestures(canvas, {
       pan: (dx, dy) => this.#byHand(() => this.camera.pan(dx, dy), true),
       zoom: (factor, x, y) => this.zoom(factor, x, y),
@@ -127,15 +128,13 @@ export class MapView {
     this.redraw();
   }
 
-  // Once a second: who has walked out of the picture is brought back, unless somebody chose this view.
+  // Once a second: who has walked out of the picture is brought back, unless somebody chose this view. And on another
+  // screen the canvas gets its pixels: no event tells of that in every browser.
   keepInView() {
+    if (this.#ratio !== ratioNow()) this.redraw();
     if (!this.#automatic || this.following) return;
     const bounds = this.#bounds();
     if (bounds && !(this.#fitted && this.camera.holds(bounds))) this.fit();
-  }
-
-  get #ratio() {
-    return Math.min(RATIO_MOST, window.devicePixelRatio || 1);
   }
 
   get #chosenEntry() {
@@ -178,6 +177,7 @@ export class MapView {
   }
 
   #resize() {
+    this.#ratio = ratioNow();
     const { clientWidth, clientHeight } = this.#canvas;
     this.#canvas.width = Math.round(clientWidth * this.#ratio);
     this.#canvas.height = Math.round(clientHeight * this.#ratio);
@@ -193,7 +193,8 @@ export class MapView {
 
   #draw(now) {
     this.#frame = 0;
-    if (!this.#palette || !this.camera.width) return;
+    if (!this.#palette || !this.camera.width) return undefined;
+    if (this.#ratio !== ratioNow()) return this.#resize(); // which draws
     const context = this.#context;
     const camera = this.camera;
     const palette = this.#palette;
@@ -218,5 +219,10 @@ export class MapView {
     this.#labels.draw(context, camera, palette, this.#markers.dense ? [] : this.#markers.inView, chosen);
     drawScaleBar(context, camera, palette, camera.height - camera.below);
     if (again) this.redraw();
+    return undefined;
   }
+}
+
+function ratioNow() {
+  return Math.min(RATIO_MOST, window.devicePixelRatio || 1);
 }

@@ -1,9 +1,10 @@
 // The list of races to choose from, with how many take part and when the last position came.
 
 import { serverNow } from "./clock.js";
+import { STALE_MS } from "./settings.js";
 import { age, setText } from "./text.js";
 
-const RECENT_MS = 120000; // a race with a newer position is on, and is not said to be from so long ago
+const RECENT_MS = Math.max(120000, STALE_MS); // a race with a newer position is on, and is not said to be from so long ago
 
 export class Picker {
   #select;

@@ -6,6 +6,7 @@ import { Trail } from "./trails.js";
 
 export const STATUSES = ["moving", "stopped", "finished", "disqualified"];
 const GLIDE_MS = 450; // a marker takes so long to its next place
+const DELAYS = 5; // of one participant are kept
 
 export class Race {
   entries = new Map(); // participant id -> entry, see make()
@@ -51,7 +52,9 @@ export class Race {
     entry.stale = position.stale === true;
     entry.trail.add(time, x, y);
     entry.track?.add(time, x, y);
-    if (position.receivedAt) notBefore(Date.parse(position.receivedAt));
+    entry.arrived = Date.parse(position.receivedAt);
+    entry.delays = [...entry.delays, ...delaysOf([position])].slice(-DELAYS);
+    notBefore(entry.arrived);
     this.version += 1;
   }
 
@@ -110,6 +113,8 @@ export class Race {
       screenX: 0, // where it was drawn last, CSS pixels
       screenY: 0,
       time: -Infinity, // of the fix, Unix ms
+      arrived: -Infinity, // the same fix, by the server's clock
+      delays: [], // ms between the two, of the last few fixes
       status: 0, // index into STATUSES
       stale: false,
       trail: new Trail(),
@@ -119,6 +124,11 @@ export class Race {
     this.members += 1;
     return entry;
   }
+}
+
+// Milliseconds from its time to its arrival, of each of the last few positions.
+export function delaysOf(positions) {
+  return positions.slice(-DELAYS).map(({ timestamp, receivedAt }) => Date.parse(receivedAt) - Date.parse(timestamp));
 }
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");

@@ -1,15 +1,17 @@
 // A part of a race's history in memory, and where everybody was at a moment of it.
 
 import { latitudeOf, longitudeOf } from "./mercator.js";
+import { Pace } from "./pace.js";
 import { STATUSES } from "./race.js";
 
 const BRIDGED_MS = 120000; // between two fixes that are nearer in time the way is filled in; else the last one goes stale
-const TRAIL_MS = 300000; // behind each participant
+const TRAIL_MS = 300000; // behind each participant,
+const TRAIL_PACES = 10; // or so many fixes of who sends seldom
 
 export class Recording {
   fixes = 0;
   #race;
-  #ways = new Map(); // participant id -> {times, xs, ys, statuses, at}, oldest first; `at` is the index of the last time
+  #ways = new Map(); // participant id -> {times, xs, ys, statuses, pace, at}, oldest first; `at`: index of the last time
 
   constructor(race) {
     this.#race = race;
@@ -26,9 +28,11 @@ export class Recording {
   add(positions) {
     for (const { participantId, latitude, longitude, timestamp, status } of positions) {
       let way = this.#ways.get(participantId);
-      if (!way) this.#ways.set(participantId, (way = { times: [], xs: [], ys: [], statuses: [], at: 0 }));
+      if (!way) this.#ways.set(participantId, (way = { times: [], xs: [], ys: [], statuses: [], pace: new Pace(), at: 0 }));
       const [x, y] = this.#race.place(latitude, longitude);
-      way.times.push(Date.parse(timestamp));
+      const time = Date.parse(timestamp);
+      if (way.times.length) way.pace.add(time - way.times.at(-1));
+      way.times.push(time);
       way.xs.push(x);
       way.ys.push(y);
       way.statuses.push(Math.max(0, STATUSES.indexOf(status)));
@@ -62,19 +66,20 @@ export class Recording {
   }
 
   #put(entry, way, at, time) {
-    const { times, xs, ys, statuses } = way;
+    const { times, xs, ys, statuses, pace } = way;
+    const bridged = pace.patience(BRIDGED_MS);
     const gap = at + 1 < times.length ? times[at + 1] - times[at] : Infinity;
-    const share = gap <= BRIDGED_MS ? (time - times[at]) / gap : 0;
+    const share = gap <= bridged ? (time - times[at]) / gap : 0;
     entry.x = share ? xs[at] + (xs[at + 1] - xs[at]) * share : xs[at];
     entry.y = share ? ys[at] + (ys[at + 1] - ys[at]) * share : ys[at];
     entry.latitude = latitudeOf(entry.y);
     entry.longitude = longitudeOf(entry.x);
     entry.time = times[at];
     entry.status = statuses[at];
-    entry.stale = gap > BRIDGED_MS && entry.status < 2 && time - times[at] > BRIDGED_MS;
+    entry.stale = gap > bridged && entry.status < 2 && time - times[at] > bridged;
     entry.since = 0;
-    const from = Math.max(0, indexAt(times, time - TRAIL_MS, 0));
-    entry.trail = { times, xs, ys, from, to: at + 1, get metres() { return 0; } };
+    const from = Math.max(0, indexAt(times, time - Math.max(TRAIL_MS, TRAIL_PACES * pace.usual), 0));
+    entry.trail = { times, xs, ys, pace, from, to: at + 1 };
   }
 }
 

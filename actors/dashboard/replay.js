@@ -1,5 +1,6 @@
 // The past of a race, played again: a slider, a speed, and pages of history fetched ahead of what is shown.
 
+import { beginOf } from "./begin.js";
 import { pretend } from "./clock.js";
 import { historyPage } from "./history.js";
 import { Race } from "./race.js";
@@ -51,19 +52,19 @@ export class Replay {
     element("replay").hidden = false;
     this.#enable(false);
     setText(element("replay-clock"), "Loading …");
-    let first = null;
+    let begin = null;
     try {
-      [first] = (await historyPage(this.#connection, { raceId, limit: 1 })).positions;
+      begin = await beginOf(this.#connection, raceId, end);
     } catch {
       // Told below.
     }
     if (mine !== this.#load) return;
-    if (!first) {
+    if (begin === null) {
       setText(element("replay-clock"), "No history can be read now");
       return;
     }
     this.#enable(true);
-    this.#begin = Date.parse(first.timestamp);
+    this.#begin = begin;
     this.#end = Math.max(end, this.#begin + 1000);
     const slider = element("replay-time");
     slider.max = Math.ceil((this.#end - this.#begin) / 1000);
@@ -151,7 +152,7 @@ export class Replay {
       if (!page) continue;
       this.#recording.add(page.positions);
       cursor = page.nextCursor;
-      this.#loadedTo = cursor ? Date.parse(page.positions.at(-1).timestamp) : Infinity;
+      this.#loadedTo = cursor ? page.times.at(-1) : Infinity;
       this.#forget();
       this.#show();
     } while (this.#loadedTo < Infinity);

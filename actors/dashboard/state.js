@@ -6,15 +6,16 @@ import { setText, timeOfDay } from "./text.js";
 const element = (id) => document.getElementById(id);
 let lostAt = 0; // by the server's clock; 0 = not lost
 
-// `state`: waiting, live, lost (noticed after so many ms of silence), refused. A replay is not live, whatever it is.
-export function showState({ state, text, silence }, replayed) {
+// `state`: waiting, live, lost (noticed after so many ms of silence; `why`, where that is known), refused. A replay is
+// not live, whatever it is.
+export function showState({ state, text, silence, why }, replayed) {
   const past = replayed && state === "live";
   document.body.dataset.connection = past ? "replay" : state;
   setText(element("connection-text"), past ? "Replay" : text);
   if (state !== "lost") lostAt = 0;
-  else if (!lostAt) {
-    lostAt = serverNow() - silence;
-    setText(element("stall"), `No connection since ${timeOfDay(lostAt)}: trying again`);
+  else {
+    lostAt ||= serverNow() - silence;
+    setText(element("stall"), `${why ? `${why}. ` : ""}No connection since ${timeOfDay(lostAt)}: trying again`);
   }
   element("stall").hidden = !lostAt || replayed;
   element("token-form").hidden = state !== "refused";

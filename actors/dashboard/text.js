@@ -12,6 +12,11 @@ export function age(ms) {
   return `${Math.floor(seconds / 86400)} d ago`;
 }
 
+export function span(ms) {
+  const minutes = Math.max(1, Math.round(ms / 60000));
+  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+}
+
 export function length(metres) {
   if (metres < 1000) return `${Math.round(metres)} m`;
   return `${Number((metres / 1000).toFixed(metres < 10000 ? 1 : 0))} km`;
@@ -28,6 +33,7 @@ export function timeOfDay(ms) {
 }
 
 const moment = new Intl.DateTimeFormat(undefined, {
+  year: "numeric",
   month: "short",
   day: "numeric",
   hour: "numeric",

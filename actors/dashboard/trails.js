@@ -1,11 +1,12 @@
 // Where participants came from: a bounded trail each, and how trails are drawn.
 
 import { EARTH_M, metres } from "./mercator.js";
+import { Pace } from "./pace.js";
 
 const MOST = 240; // points of one trail
 const DROPPED = 60; // points that go at once when it is full
-const STEP = 5e-8; // of the world's width, about 2 m: nearer points are not kept
-const GAP_MS = 180000; // of silence: nobody knows the way in between
+const STEP = 5e-8; // of the world's width, about 2 m: points that are nearer are one
+const GAP_MS = 180000; // of silence: nobody knows the way in between; longer for who sends seldom
 const JUMP = 200 / 1000 / EARTH_M; // of the world's width in a millisecond: 200 m/s at the equator, a receiver's error
 const RECENT = 0.4; // share of a trail that is drawn stronger
 
@@ -16,6 +17,7 @@ export class Trail {
   ys = [];
   from = 0;
   to = 0;
+  pace = new Pace();
   #most;
 
   constructor(most = MOST) {
@@ -23,15 +25,12 @@ export class Trail {
   }
 
   add(time, x, y) {
-    if (this.to) {
-      const last = this.to - 1;
-      if (time <= this.times[last]) return;
-      if (Math.abs(x - this.xs[last]) + Math.abs(y - this.ys[last]) < STEP) return;
-    }
-    this.times.push(time);
-    this.xs.push(x);
-    this.ys.push(y);
-    this.to = this.times.length;
+    const silence = this.to ? time - this.times[this.to - 1] : Infinity;
+    if (silence <= 0) return;
+    if (this.to) this.pace.add(silence);
+    const at = silence <= this.pace.late && this.#goesOn(x, y) ? this.to - 1 : this.to;
+    [this.times[at], this.xs[at], this.ys[at]] = [time, x, y];
+    this.to = at + 1;
     if (this.to > this.#most) this.#remove(0, DROPPED);
   }
 
@@ -50,14 +49,37 @@ export class Trail {
     this.xs = [...use(older.xs), ...this.xs];
     this.ys = [...use(older.ys), ...this.ys];
     this.to = this.times.length;
+    this.pace.precede(older.pace);
+  }
+
+  // From here on counts what is at most so many ms old, or is among the last `least` points.
+  keep(ms, least) {
+    const since = this.times[this.to - 1] - ms;
+    this.from = Math.max(0, Math.min(this.times.findIndex((time) => time >= since), this.to - least));
+  }
+
+  // Index of the first point that is elsewhere after a silence, -1 when there is none.
+  get hole() {
+    for (let i = this.from + 1; i < this.to; i += 1) {
+      if (this.times[i] - this.times[i - 1] > this.pace.late && !this.#isNear(i, i - 1)) return i;
+    }
+    return -1;
   }
 
   get metres() {
-    let sum = 0;
-    for (let i = this.from + 1; i < this.to; i += 1) {
-      if (isJoined(this, i)) sum += metres(this.xs[i - 1], this.ys[i - 1], this.xs[i], this.ys[i]);
-    }
-    return sum;
+    return wayOf(this);
+  }
+
+  // Whether the last point is on the way to this place: a small step, or a rest, which is a point at each of its ends.
+  #goesOn(x, y) {
+    const last = this.to - 1;
+    if (last < 1 || !this.#isNear(last, last - 1)) return false;
+    const rests = this.times[last] - this.times[last - 1] > this.pace.late;
+    return !rests || Math.abs(x - this.xs[last - 1]) + Math.abs(y - this.ys[last - 1]) < STEP;
+  }
+
+  #isNear(i, k) {
+    return Math.abs(this.xs[i] - this.xs[k]) + Math.abs(this.ys[i] - this.ys[k]) < STEP;
   }
 
   #remove(start, count) {
@@ -67,9 +89,19 @@ export class Trail {
 }
 
 // Whether somebody went from the point before to this one, as far as anybody can say.
-export function isJoined({ times, xs, ys }, i) {
+export function isJoined({ times, xs, ys, pace }, i) {
   const passed = times[i] - times[i - 1];
-  return passed <= GAP_MS && Math.abs(xs[i] - xs[i - 1]) + Math.abs(ys[i] - ys[i - 1]) <= JUMP * passed;
+  return passed <= pace.patience(GAP_MS) && Math.abs(xs[i] - xs[i - 1]) + Math.abs(ys[i] - ys[i - 1]) <= JUMP * passed;
+}
+
+// Metres from point to point.
+export function wayOf(trail, from = trail.from, to = trail.to) {
+  const { xs, ys } = trail;
+  let sum = 0;
+  for (let i = from + 1; i < to; i += 1) {
+    if (isJoined(trail, i)) sum += metres(xs[i - 1], ys[i - 1], xs[i], ys[i]);
+  }
+  return sum;
 }
 
 // One path for each colour and strength, not one for each participant.

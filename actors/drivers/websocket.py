@@ -100,10 +100,9 @@ class WebSocket:
 
 
 async def accept(
-    nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, max_message_bytes: int
+    nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, rest: bytes, max_message_bytes: int
 ) -> WebSocket:
-    """Answer an upgrade that was checked before, and whose head was read. Raises Closed."""
-    stream.received_bytes = 0  # of requests before this one
+    """Answer an upgrade that was checked before. `rest` is what came after its head. Raises Closed."""
     stream.shut_gate(upgrade.replay())
     request = await wrap_server_stream(
         cast(trio.Nursery, Guard(nursery)),
@@ -116,7 +115,7 @@ async def accept(
     except ConnectionClosed:
         raise Closed from None
     stream.hold()
-    stream.open_gate()
+    stream.open_gate(rest)
     return WebSocket(stream, connection)
 
 

@@ -61,6 +61,9 @@ async def test_the_page_may_load_nothing_from_elsewhere() -> None:
     assert "unsafe" not in answer.headers["content-security-policy"]
     assert b'name="tracking-path" content="/live&quot;x"' in answer.body
     assert b'name="tracking-auth" content="token"' in answer.body
+    assert b'name="tracking-tile-max-zoom" content="19"' in answer.body
+    assert b'name="tracking-stale-ms" content="30000"' in answer.body
+    assert b'name="tracking-skew-ms" content="300000"' in answer.body
     assert b"{" not in answer.body
     assert b"<style" not in answer.body
     assert b"style=" not in answer.body

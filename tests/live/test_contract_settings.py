@@ -166,7 +166,7 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         ws host=127.0.0.1 port=3000 path=/tracking cors_origin=* cors_credentials=no auth=token auth_secret=
         batch_window_ms=100 outbox_bytes=1048576 send_timeout_ms=10000 heartbeat_s=20 max_connections=10000
         max_handshakes=500 max_subscriptions=100 max_message_bytes=4096 max_requests_per_s=50 handshake_timeout_s=5
-        page tile_url=
+        page tile_url= tile_max_zoom=19
         tls cert_file= key_file=
         supervisor max_restarts=5 restart_window_s=30 backoff_initial_ms=100 backoff_max_ms=10000 drain_timeout_s=15"""
     expected, section = [], ""

@@ -84,6 +84,21 @@ def settled_spot(tab: Tab, colour: str) -> tuple[float, float, int]:
     raise AssertionError(f"{colour} does not come to rest: {before}")
 
 
+def colours(tab: Tab, *places: tuple[float, float]) -> list[tuple[int, int, int]]:
+    """Red, green and blue at places of the page (CSS pixels), from a picture of it: a map with tiles cannot be read."""
+    picture = tab.call("Page.captureScreenshot", format="png")["data"]
+    found = tab.run(f"""(async () => {{
+      const bytes = Uint8Array.from(atob("{picture}"), (letter) => letter.charCodeAt(0));
+      const image = await createImageBitmap(new Blob([bytes], {{ type: "image/png" }}));
+      const copy = new OffscreenCanvas(image.width, image.height);
+      const context = copy.getContext("2d", {{ willReadFrequently: true }});
+      context.drawImage(image, 0, 0);
+      const ratio = image.width / innerWidth;
+      return {json.dumps(places)}.map(([x, y]) => [...context.getImageData(x * ratio, y * ratio, 1, 1).data]);
+    }})()""")
+    return [(red, green, blue) for red, green, blue, _ in found]
+
+
 def centre(tab: Tab) -> tuple[float, float]:
     """Of the part of a wide map that the open panel leaves free, CSS pixels."""
     x, y = tab.run("[document.getElementById('panel').offsetLeft / 2, document.getElementById('map').clientHeight / 2]")

@@ -7,7 +7,7 @@ import pytest
 from tests.live.expected import STATUSES, fix, now_ms, utc
 from tests.live.station import Running, Station, until
 from tests.page.conftest import STALE_MS, Visit
-from tests.page.looking import ACCENT, settled_spot, shows, wait_for_text
+from tests.page.looking import ACCENT, FINISHED, settled_spot, shows, wait_for_text
 
 pytestmark = pytest.mark.live
 RACE = "R-sizes"
@@ -62,6 +62,31 @@ def test_nothing_sticks_out_and_who_is_chosen_is_not_behind_the_panel(
             " return [b.left - g.left, b.top - g.top, b.right - g.left, b.bottom - g.top]; })()"
         )
         assert not (left - 10 < x < right + 10 and top - 10 < y < bottom + 10), (x, y, left, top, right, bottom)
+
+
+def test_on_another_screen_and_zoomed_by_the_browser_everybody_stays_where_they_are(
+    visit: Visit, everybody: list[str]
+) -> None:
+    with visit(RACE) as tab:
+        shows(tab, everybody)
+        x, y, pixels = settled_spot(tab, FINISHED)
+        # A projector beside the laptop, and zooms: the ratio changes alone, in steps that are no whole numbers, too.
+        for ratio in (2.0, 1.0, 1.25, 3.0, 1.0):
+            tab.size(1280, 800, ratio=ratio)
+            sharp = min(ratio, 2)
+            tab.until(
+                f"document.getElementById('map').width === Math.round({sharp} * "
+                "document.getElementById('map').clientWidth)",
+                f"a canvas for {ratio}",
+            )
+            now = settled_spot(tab, FINISHED)
+            assert abs(now[0] - x) < 1.5, ratio
+            assert abs(now[1] - y) < 1.5, ratio
+            assert 0.6 < now[2] / pixels / sharp**2 < 1.8, ("as large as before, but for its edges", ratio)
+        # What a zoom of the browser does: fewer CSS pixels, each of them larger.
+        tab.size(640, 400, ratio=2.0)
+        tab.until("document.getElementById('map').width === 2 * document.getElementById('map').clientWidth")
+        assert settled_spot(tab, FINISHED)[2] > 2 * pixels
 
 
 def test_names_keep_off_participants_and_each_other(visit: Visit) -> None:
