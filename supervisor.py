@@ -1,6 +1,6 @@
 """The daemon: the supervision tree, its wiring, signals, and the command line (`python supervisor.py --help`).
 
-Start order is sinks first, source last: embedded servers, persistence, live state, edges (http, listener, control),
+Start order is sinks first, source last: embedded servers, persistence, live state, edges (listener, control),
 races, reader. A stop has two phases, because acknowledgements flow against the stream: the reader takes no more but
 stays connected until all is committed and acknowledged; only then does everything end, in reverse order.
 """

@@ -7,8 +7,8 @@
                                 race … ──▶ live state ──▶ Redis (newest position)
                                 race … ──▶ subscriber 1 … n ──▶ one WebSocket each
 
-Start order, sinks first: embedded servers, persistence, live state, control, http, listener (subscribers come and go
-under it), races (each race comes and goes), reader. A stop goes the other way, after the reader has drained.
+Start order, sinks first: embedded servers, persistence, live state, control, listener (subscribers come and go under
+it), races (each race comes and goes), reader. A stop goes the other way, after the reader has drained.
 
 Actors, and what they share:
 
@@ -21,20 +21,21 @@ Actors, and what they share:
   handshake.py                     who may open a WebSocket: the request head, judged before any library sees it
   health.py                        which components can be used right now
   history_answer.py                what a dashboard is told from history: races, and pages of a race
-  http.py                          ACTOR: HTTP behind the listener, on a Unix socket in data_dir
+  http.py                          one request of HTTP/1.1 to the application, its answer back
   http_api.py                      the routes: API, probes, metrics
   http_documents.py                descriptions of the APIs, and what operators load: /api/*.json, /ops/
   http_export.py                   a whole race as a download, with flat memory
   http_files.py                    a file from memory, with its ETag
   http_gate.py                     what holds for every HTTP request and response
   http_page.py                     the page and its files
-  listener.py                      ACTOR: the ports; a connection becomes a dashboard, HTTP, or a refusal
+  listener.py                      ACTOR: the ports; a request becomes a dashboard, an answer of HTTP, or a refusal
   live_state.py                    ACTOR: the newest position of every participant, into Redis
   log.py                           one line an event to stderr, for a person or a machine
   messages.py                      every message that crosses a mailbox
   metrics.py                       everything that is counted
   outside.py                       the drivers that the tree is given; a simulation brings its own
   persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
+  ports.py                         the sockets that listen
   race.py                          ACTOR: one race, its live positions and who watches them
   race_alarm.py                    when a race has to look up by itself
   race_cell.py                     what a race is made of between crashes
@@ -51,6 +52,7 @@ Actors, and what they share:
   subscriber.py                    ACTOR: one dashboard
   supervision.py                   a child runs until it is told to stop, and again when it crashes, within its budget
   unix_socket.py                   a listening Unix socket for its owner alone
+  waiting.py                       connections that wait for a request
 
 core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
@@ -118,13 +120,14 @@ drivers: the only place with threads and client libraries.
   drivers/publisher.py             publishes for the commands, until all is acknowledged
   drivers/publisher_connection.py  one connection of the publisher
   drivers/redis.py                 the cache: short deadlines, no retries, a breaker
+  drivers/redis_errors.py          a Redis that is the wrong server, by name
+  drivers/redis_script.py          the script that writes live positions
   drivers/spool.py                 rows on this node's disk while PostgreSQL is away: the trio side
   drivers/spool_file.py            rows in and out of its file, every commit synced
   drivers/spool_errors.py          how SQLite and the system say what is wrong with it
   drivers/spool_open.py            opening it: settings, a look at the whole file, what is damaged put aside
   drivers/spool_rescue.py          the readable rows of a damaged one
   drivers/spool_sql.py             its tables and statements
-  drivers/splice.py                bytes from one connection to another and back
   drivers/sqlstate.py              what an error of PostgreSQL means for us
   drivers/standby.py               is a synchronous standby missing?
   drivers/stream.py                the bytes under one connection: put back, written whole
@@ -135,7 +138,8 @@ commands: one file a command of supervisor.py, and what they share.
 
   commands/arguments.py            types of arguments that several take
   commands/check.py                validates, reaches, warns
-  commands/check_servers.py        reaching external servers once
+  commands/check_servers.py        reaching an external broker once
+  commands/check_stores.py         reaching an external Redis and PostgreSQL once
   commands/demo.py                 the daemon with a made-up race beside it
   commands/early_stop.py           a signal in the first second, before anybody listens
   commands/export.py               history to a file

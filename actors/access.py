@@ -1,4 +1,4 @@
-"""Who may look at what: dashboard tokens, origins, and the secret that signs the tokens (CONTRACT section 6)."""
+"""Who may look at what: dashboard tokens, origins, and the secret that signs the tokens."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ MIN_SECRET_BYTES = 32  # RFC 7518 section 3.2: as long as the hash
 GENERATED_BYTES = 48
 SECRET_FILE = "auth_secret"
 
-# The clock's claims are judged here, by the time that the caller gives; `sub`, `jti` and `iat` mean nothing to us.
+# The claims are judged here: those of time by the clock that the caller gives, and each refusal names its claim.
+# `iss`, `sub`, `jti` and `iat` mean nothing to us.
 _JWT_OPTIONS: Options = {
     "verify_exp": False,
     "verify_nbf": False,
     "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
     "verify_sub": False,
     "verify_jti": False,
 }
@@ -79,15 +82,20 @@ class Access:
             raise BadToken("the token is not valid")
         try:
             claims = jwt.decode(token, self._secret, algorithms=[ALGORITHM], options=_JWT_OPTIONS)
+        except jwt.InvalidSignatureError:
+            raise BadToken("the token is not valid: it was signed with another secret") from None
         except jwt.PyJWTError:
-            raise BadToken("the token is not valid") from None
+            raise BadToken(f"the token is not valid: it is no JWT with {ALGORITHM}") from None
+        if "aud" in claims:
+            # RFC 7519 section 4.1.3: who is not meant must refuse it, and we have no name that could be meant.
+            raise BadToken("the token has an aud claim, it is meant for somebody else: issue it without aud")
         expires_s = _moment(claims, "exp")
         if expires_s is None:
             raise BadToken("the token has no exp")
         if now_s >= expires_s:
-            raise BadToken("the token has expired")
+            raise BadToken("the token has expired (exp)")
         if (_moment(claims, "nbf") or -math.inf) > now_s:
-            raise BadToken("the token is not valid yet")
+            raise BadToken("the token is not valid yet (nbf)")
         return Grant(_races(claims), expires_s)
 
     def origin_allowed(self, origin: str | None, host: str | None, secure: bool) -> bool:

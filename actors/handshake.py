@@ -1,6 +1,7 @@
-"""Who may open a WebSocket: the request head is read and judged here, before any library sees it (DESIGN rules 11, 18).
+"""Who may open a WebSocket: every request head is read and judged here, before any library sees it.
 
-Refusals are plain HTTP responses (CONTRACT section 6): 400, 401, 403, 404, 405, 408, 426, 431, 503.
+Libraries have died of heads that nobody had judged. Refusals are plain HTTP responses: 400, 401, 403, 404, 405, 408,
+426, 431, 500, 501, 503.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Refused(TrackingError):
         self.headers = headers or {}
 
     def response(self) -> bytes:
-        """The whole HTTP response (RFC 9112), with the JSON body of CONTRACT section 7."""
+        """The whole HTTP response (RFC 9112), with the JSON body of every error."""
         body = msgspec.json.encode({"error": {"code": self.code, "message": str(self)}})
         fields = {
             "Content-Type": "application/json",
@@ -80,10 +81,10 @@ def busy(message: str) -> Refused:
     return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, {"Retry-After": "5"})
 
 
-async def read_head(stream: ConnectionStream) -> tuple[bytes, bytes] | None:
-    """The head of the first request without its empty line, and what was read beyond it. None: the client left.
+async def read_head(stream: ConnectionStream) -> bytes | None:
+    """The head of the next request without its empty line. None: the client left.
 
-    Reads at most MAX_HEAD_BYTES and a bit. Raises Refused.
+    Reads at most MAX_HEAD_BYTES and a bit; what was read beyond the head is put back. Raises Refused.
     """
     received = bytearray()
     while True:
@@ -103,7 +104,8 @@ async def read_head(stream: ConnectionStream) -> tuple[bytes, bytes] | None:
         if len(head.translate(None, _NOT_TEXT)) != len(head) or head.replace(b"\r\n", b"").rstrip(b"\r").count(b"\n"):
             raise bad_request("not an HTTP/1 request")
         if end >= 0:
-            return bytes(head), bytes(received[end + len(HEAD_END) :])
+            stream.put_back(bytes(received[end + len(HEAD_END) :]))
+            return bytes(head)
 
 
 def understand(head: bytes) -> RequestHead:

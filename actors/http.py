@@ -1,175 +1,170 @@
-"""HTTP, behind the listener: hypercorn's protocol on a Unix socket in data_dir, mode 0600.
+"""HTTP/1.1 on a connection of the listener: one request to the ASGI application, and its answer back.
 
-Owns: the socket and its connections. Takes in: connections that the listener splices. Sends out: what `app` answers.
-A crash loses the answers under way; a restart listens anew. Stops within STOP_S: idle connections close at once,
-answers under way may finish in that time.
-
-hypercorn's `serve` is not used: an exception that one connection's bytes cause in its protocol code ends the server
-for all (a non-ASCII Sec-WebSocket-Protocol does), and it shields its sends, so that one client which stops reading
-an export could keep it from stopping. Here each connection is run by hypercorn's TCPServer on a stream of ours.
+The listener reads and judges every head before it comes here, so that any request of a connection may ask for a
+WebSocket. h11 keeps the protocol, a new one for each request. What comes behind a request is read while it is being
+answered, at most AHEAD_BYTES: that is how a client that has left is noticed, and its answer given up.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from email.utils import formatdate
+from http import HTTPStatus
+from urllib.parse import unquote
 
-import attrs
+import h11
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Scope
 
-from actors.core.once import OncePerSecond
-from actors.unix_socket import listen, remove
+from actors.core.head import HEAD_END
+from actors.drivers.stream import ConnectionStream
+from actors.handshake import Refused
 
 log = structlog.get_logger("http")
 
-STOP_S = 1.5  # from the cancellation to the end of the last answer
-KEEP_ALIVE_S = 60.0  # an idle connection; also the most that a request head may take
 SEND_TIMEOUT_S = 10.0  # a client that takes nothing for so long is dropped
-PIECE_BYTES = 64 * 1024  # what a client has to take within SEND_TIMEOUT_S
-MAX_HEAD_BYTES = 16 * 1024
 LEFT_S = 30.0  # for the answer to a client that has closed its sending side
-_SWITCHING = b"HTTP/1.1 101"
+LINGER_S = 1.0  # for a client to take the end of the last answer
+RECEIVE_BYTES = 4096
+AHEAD_BYTES = 16 * 1024
+
+_Event = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
-def hypercorn_config() -> Config:
-    """hypercorn's settings: no access log (a query may hold a token), errors to `logging`, no Server header."""
-    config = Config()
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.include_server_header = False
-    config.keep_alive_timeout = KEEP_ALIVE_S
-    config.h11_max_incomplete_size = MAX_HEAD_BYTES
-    config.h2_max_concurrent_streams = 10
-    return config
+async def answer(app: ASGIApp, stream: ConnectionStream, head: bytes, secure: bool) -> bool:
+    """Answer the request with this head, the rest of which is in `stream`. True: the next one may be read from there.
 
-
-class PatientStream(trio.abc.HalfCloseableStream):
-    """Sends in pieces, each within `timeout_s`; what a client does not take breaks the connection, not the server.
-
-    hypercorn shields its sends from cancellation, so the deadline is inside, and `end_by` can bring it forward.
-    It would also keep a connection for the whole of KEEP_ALIVE_S after its client has left, one that speaks HTTP/2 for
-    ever. So `context` belongs to this connection alone: its `terminated` tells hypercorn to begin nothing more on it;
-    and `scope`, around all of it, gives a client that said its last word LEFT_S for the answer.
+    Otherwise the answer was the last one, or was given up. Raises Refused, when nothing of an answer has gone out.
     """
+    return await _Exchange(stream, head).run(app, secure)
 
-    def __init__(self, stream: trio.SocketStream, timeout_s: float) -> None:
-        self.socket = stream.socket  # hypercorn asks it for the addresses
-        self.context = WorkerContext(None)
-        self.scope = trio.CancelScope()
+
+class _Exchange:
+    """One request and its answer, as the `receive` and `send` of ASGI."""
+
+    def __init__(self, stream: ConnectionStream, head: bytes) -> None:
         self._stream = stream
-        self._timeout_s = timeout_s
-        self._end_s = math.inf  # trio's clock
-        self._sending = trio.CancelScope()
+        self._protocol = h11.Connection(h11.SERVER)
+        self._protocol.receive_data(head + HEAD_END)
+        self._scope = trio.CancelScope()  # around the application
+        self._pieces, self._body = trio.open_memory_channel[Message](1)
+        self._ahead = bytearray()  # came behind the request
+        self._refused: Refused | None = None  # why the application was stopped, when the request is to blame
+        self._head_alone = False  # the answer has no body, whatever the application sends
+        self._last = False  # nothing more is taken from this connection
+        self._start: Message | None = None  # goes out together with the first piece of the body
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """As trio's. Raises BrokenResourceError when the time is up."""
-        if (
-            data[: len(_SWITCHING)] == _SWITCHING
-        ):  # hypercorn would go on in HTTP/2, with too many ways to stay for ever
-            self.scope.cancel()
-            raise trio.BrokenResourceError("no protocol but HTTP/1.1 is spoken here")
-        view = memoryview(data)
-        for start in range(0, len(view) or 1, PIECE_BYTES):
-            self._sending = trio.CancelScope(deadline=min(trio.current_time() + self._timeout_s, self._end_s))
-            with self._sending:
-                await self._stream.send_all(view[start : start + PIECE_BYTES])
-            if self._sending.cancelled_caught:
-                await trio.aclose_forcefully(self)
-                raise trio.BrokenResourceError("the client takes nothing")
+    async def run(self, app: ASGIApp, secure: bool) -> bool:
+        request = self._next()
+        assert isinstance(request, h11.Request)
+        self._head_alone = request.method == b"HEAD"
+        # Where a proxy in front may have gone by the other one, what follows could be anybody's (RFC 9112 section 6.1).
+        self._last = {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}
+        event = self._next()  # the end at once, when there is no body: the answer must know it
+        with self._scope, self._pieces, self._body:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, event)
+                try:
+                    await app(_scope(request, secure), self._body.receive, self._send)
+                except Exception as crash:  # a bug in a route costs that answer only
+                    log.error("request crashed", exc_info=crash)
+                nursery.cancel_scope.cancel()
+        return await self._end()
 
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+    async def _end(self) -> bool:
+        ours, theirs = self._protocol.our_state, self._protocol.their_state
+        if self._refused is not None and ours is h11.SEND_RESPONSE:
+            raise self._refused
+        if self._scope.cancelled_caught:  # for a client that is gone
+            return False
+        if ours is h11.SEND_RESPONSE:
+            raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the server made a mistake")
+        if ours is h11.DONE and theirs is h11.DONE:
+            self._stream.put_back(bytes(self._ahead))
+            return True
+        if ours in (h11.DONE, h11.MUST_CLOSE):
+            await self._stream.linger(LINGER_S)
+        return False
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """As trio's."""
+    def _next(self) -> _Event:
+        """Raises Refused."""
         try:
-            data = await self._stream.receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            self.scope.cancel()
-            raise
-        if not data:
-            self.scope.deadline = min(self.scope.deadline, trio.current_time() + LEFT_S)
-            await self.context.terminated.set()
-        return data
+            return self._protocol.next_event()
+        except h11.RemoteProtocolError as error:
+            # Without h11's own text: it may quote the request.
+            status = HTTPStatus(error.error_status_hint)
+            raise Refused(status, "bad_request", "length or coding of the request body is malformed") from None
 
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def end_by(self, deadline_s: float) -> None:
-        """Finish the answer under way, and send nothing after the deadline. Has no checkpoint."""
-        await self.context.terminated.set()
-        self._end_s = deadline_s
-        self._sending.deadline = min(self._sending.deadline, deadline_s)
-
-
-@attrs.define(eq=False)
-class HttpServer:
-    """The actor."""
-
-    app: ASGIApp
-    socket_path: Path  # at most 107 bytes; its folder belongs to this daemon
-    send_timeout_s: float = SEND_TIMEOUT_S
-    _config: Config = attrs.field(factory=hypercorn_config, init=False)
-    _streams: set[PatientStream] = attrs.field(factory=set, init=False)  # the connections that are open
-    _complaints: OncePerSecond = attrs.field(factory=OncePerSecond, init=False)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled. Raises NotStarted when the socket cannot be made."""
-        listener = listen(self.socket_path)
-        async with trio.open_nursery() as nursery:
-            stop = trio.Event()
-            try:
-                connections: trio.Nursery = await nursery.start(self._hold_connections, stop)
-                accept = partial(trio.serve_listeners, self._serve, [listener], handler_nursery=connections)
-                await nursery.start(accept)
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                for stream in self._streams:
-                    await stream.end_by(trio.current_time() + STOP_S)
-                stop.set()
-                remove(self.socket_path)
-
-    async def _hold_connections(self, stop: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """The nursery of the connections: outlives the cancellation by STOP_S."""
-        async with trio.open_nursery() as connections:
-            connections.cancel_scope.shield = True
-            task_status.started(connections)
-            await stop.wait()
-            connections.cancel_scope.deadline = trio.current_time() + STOP_S
-
-    async def _serve(self, socket_stream: trio.SocketStream) -> None:
-        stream = PatientStream(socket_stream, self.send_timeout_s)
-        self._streams.add(stream)
-        app = ASGIWrapper(cast(ASGIFramework, self.app))
+    async def _read(self, event: _Event) -> None:
+        """The body for the application; then what comes behind it."""
         try:
-            # hypercorn's annotations say TLS and a plain dict; its code asks the stream which it is.
-            with stream.scope:
-                await TCPServer(app, self._config, stream.context, {}, cast(Any, stream))
-        except* Exception as group:  # noqa: BLE001 the accept loop: one connection must not end the others
-            self._complain(group)
-        finally:
-            self._streams.discard(stream)
-            await trio.aclose_forcefully(stream)
+            while not isinstance(event, h11.EndOfMessage):
+                if isinstance(event, h11.Data):
+                    await self._pieces.send({"type": "http.request", "body": bytes(event.data), "more_body": True})
+                else:
+                    if self._protocol.they_are_waiting_for_100_continue:
+                        await self._write(self._protocol.send(h11.InformationalResponse(status_code=100, headers=[])))
+                    self._protocol.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
+                event = self._next()
+            await self._pieces.send({"type": "http.request", "body": b"", "more_body": False})
+            self._ahead += self._protocol.trailing_data[0]
+            while len(self._ahead) < AHEAD_BYTES:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:  # it may have said its last word, and wait for the answer
+                    self._scope.deadline = trio.current_time() + LEFT_S
+                    return
+                self._ahead += data
+        except Refused as refused:
+            self._refused = refused
+            self._scope.cancel()
+        except _GONE:
+            self._scope.cancel()
 
-    def _complain(self, group: BaseExceptionGroup[Exception]) -> None:
-        crash: BaseException = group
-        while isinstance(crash, BaseExceptionGroup):
-            crash = crash.exceptions[0]
-        kind = type(crash).__name__
-        if self._complaints.allows(kind, trio.current_time()):
-            held_back = self._complaints.take_suppressed(kind)
-            log.warning("connection ended by an error in its protocol", error=kind, suppressed=held_back)
+    async def _send(self, message: Message) -> None:
+        """ASGI. For a client that is gone there is no error: the application is cancelled."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        parts: list[bytes] = []
+        if self._start is not None:
+            parts.append(self._protocol.send(self._response(self._start)))
+            self._head_alone = self._head_alone or self._start["status"] in (204, 304)
+            self._start = None
+        body = message.get("body", b"")
+        if body and not self._head_alone:
+            parts.append(self._protocol.send(h11.Data(data=body)))
+        if not message.get("more_body", False):
+            parts.append(self._protocol.send(h11.EndOfMessage()))
+        await self._write(*parts)
+
+    def _response(self, start: Message) -> h11.Response:
+        headers = [*start.get("headers", ()), (b"date", formatdate(usegmt=True).encode("ascii"))]
+        if self._last or self._protocol.their_state is h11.SEND_BODY:  # nobody wants the rest of the body
+            headers.append((b"connection", b"close"))
+        return h11.Response(status_code=start["status"], headers=headers)
+
+    async def _write(self, *parts: bytes) -> None:
+        try:
+            await self._stream.send_prebuilt(parts, SEND_TIMEOUT_S)
+        except _GONE:
+            self._scope.cancel()
+            await trio.lowlevel.checkpoint()
+
+
+def _scope(request: h11.Request, secure: bool) -> Scope:
+    path, _, query = request.target.partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.http_version.decode("ascii"),
+        "method": request.method.decode("ascii"),
+        "scheme": "https" if secure else "http",
+        "path": unquote(path.decode("ascii")),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": list(request.headers),
+        "client": None,
+        "server": None,
+    }

@@ -92,7 +92,7 @@ def build_app(
             Route("/api/rejections", api.rejections),
         ],
         middleware=[
-            Middleware(Gate, ws_path=ws.path, loopback_only=ws.auth == "off"),
+            Middleware(Gate, loopback_only=ws.auth == "off"),
             Middleware(
                 Cors,
                 allow_origins=ws.cors_origin,
@@ -285,5 +285,5 @@ async def _http_exception(_request: Request, error: Exception) -> Response:
 
 
 async def _crash(_request: Request, _error: Exception) -> Response:
-    """A bug: hypercorn logs it. Outside of the gate, so the gate's headers are added here."""
+    """A bug: starlette raises it again, and it is logged. Outside of the gate, so the gate's headers are added here."""
     return problem_response(Problem(500, "the server made a mistake", headers=SECURITY_HEADERS))

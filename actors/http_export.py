@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from urllib.parse import quote
 
 import structlog
-import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -51,38 +50,14 @@ class ExportResponse(Response):
                 first = await anext(chunks, nothing)
                 await send(start)
                 started = True
-                await self._send_all(first, chunks, receive, send)
-        except (Unavailable, StoreMisconfigured) as error:
-            if not started:
-                raise
-            self._cut_short(error)
-
-    async def _send_all(self, first: list[Fix], chunks: AsyncIterator[list[Fix]], receive: Receive, send: Send) -> None:
-        """Ends early when the client leaves: a cursor must not be read for nobody."""
-        complete = False
-        async with trio.open_nursery() as nursery:
-
-            async def leave_with_client() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(leave_with_client)
-            try:
                 await _send_piece(send, self._formatter.header() + self._formatter.chunk(first))
                 async for fixes in chunks:
                     await _send_piece(send, self._formatter.chunk(fixes))
-                complete = True
-            except (Unavailable, StoreMisconfigured) as error:  # here, because a nursery would wrap it
-                self._cut_short(error)
-            nursery.cancel_scope.cancel()
-        if complete:
-            # Out here, because hypercorn tells a disconnect before the last `send` has tidied the connection up:
-            # cancelled in there, it would neither close the connection nor take another request on it.
             await send({"type": "http.response.body", "body": self._formatter.footer()})
-
-    def _cut_short(self, error: Exception) -> None:
-        log.warning("export cut short", race_id=self._race_id, why=str(error))
+        except (Unavailable, StoreMisconfigured) as error:
+            if not started:
+                raise
+            log.warning("export cut short", race_id=self._race_id, why=str(error))
 
 
 async def _send_piece(send: Send, piece: bytes) -> None:

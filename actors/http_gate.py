@@ -29,16 +29,12 @@ class Gate:
     Routes are matched against the path as it was sent, still percent-encoded: `%2F` belongs to an id.
     """
 
-    def __init__(self, app: ASGIApp, *, ws_path: str, loopback_only: bool) -> None:
+    def __init__(self, app: ASGIApp, *, loopback_only: bool) -> None:
         self._app = app
-        self._ws_path = ws_path
         self._loopback_only = loopback_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "websocket":
-            await problem_response(self._websocket_problem(scope))(scope, receive, send)
-            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -48,15 +44,10 @@ class Gate:
             problem = Problem(403, "auth is off: only requests from and to this machine are answered")
             await problem_response(problem)(scope, receive, sending)
         elif not await _body_is_small(headers, receive):
-            await _refuse_body(scope, receive, sending)
+            problem = Problem(413, f"a request body of at most {MAX_BODY_BYTES} bytes is taken, within {BODY_S} s")
+            await problem_response(problem)(scope, receive, sending)
         else:
             await self._app({**scope, "path": scope["raw_path"].decode("ascii")}, receive, sending)
-
-    def _websocket_problem(self, scope: Scope) -> Problem:
-        """The listener takes upgrades that begin a connection. Only others come here: another path, or too late."""
-        if scope["path"] == self._ws_path:
-            return Problem(503, "a WebSocket needs a connection of its own", headers={"Connection": "close"})
-        return Problem(404, f"WebSockets are at {self._ws_path}")
 
 
 class Cors(CORSMiddleware):
@@ -84,20 +75,6 @@ async def _body_is_small(headers: Headers, receive: Receive) -> bool:
             if not message.get("more_body", False):
                 return size <= MAX_BODY_BYTES
     return False
-
-
-async def _refuse_body(scope: Scope, receive: Receive, send: Send) -> None:
-    """hypercorn would wait for ever with the end of an answer while pieces of the body fill its queue."""
-    async with trio.open_nursery() as nursery:
-
-        async def drain() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
-        nursery.start_soon(drain)
-        problem = Problem(413, f"a request body of at most {MAX_BODY_BYTES} bytes is taken, within {BODY_S} s")
-        await problem_response(problem)(scope, receive, send)
-        nursery.cancel_scope.cancel()
 
 
 def _with_headers(send: Send) -> Send:

@@ -1,9 +1,9 @@
-"""The ports: every TCP connection starts here and becomes a dashboard, an HTTP connection, or a refusal.
+"""The ports: every request of a TCP connection starts here and becomes a dashboard, an answer of HTTP, or a refusal.
 
 Owns: the listening sockets, the connections, the dashboards under them.
-Takes in: connections. Sends out: dashboards' subscriptions to races; HTTP as bytes to a Unix socket.
+Takes in: connections. Sends out: dashboards' subscriptions to races; other requests to the HTTP application.
 A crash closes all connections; dashboards connect again. What one connection does never ends another.
-Stops within STOP_S: no new connections, dashboards are flushed and closed with 1001 side by side.
+Stops within STOP_S: no new connections, dashboards are flushed and closed with 1001 side by side, answers end.
 """
 
 from __future__ import annotations
@@ -12,41 +12,42 @@ import errno
 import math
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
 
 import attrs
 import structlog
 import trio
+from starlette.types import ASGIApp
 
 from actors.access import Access, Grant
-from actors.core.head import HEAD_END, without_upgrade
 from actors.core.once import OncePerSecond
 from actors.core.queries import History
 from actors.drivers import websocket
-from actors.drivers.splice import splice
 from actors.drivers.stream import ConnectionStream
-from actors.errors import CloseCode, NotStarted, Unavailable
+from actors.errors import CloseCode
 from actors.handshake import Admitted, Refused, busy, judge, read_head, understand
 from actors.health import Health
+from actors.http import answer
 from actors.metrics import Metrics
+from actors.ports import open_ports
 from actors.settings import Settings
 from actors.subscriber import GONE, Ending, Races, Subscriber
+from actors.waiting import Waiting
 
 log = structlog.get_logger("listener")
 
 STOP_S = 3.0  # from the cancellation to the last closed dashboard
 CLOSE_S = 1.0  # for a dashboard to answer our close frame
+KEEP_ALIVE_S = 75.0  # between two requests; longer than nginx keeps an idle connection, so that it is not ours to close
 LINGER_S = 1.0  # for a refused client to read why
 ACCEPT_PAUSE_S = 0.1  # after running out of file descriptors or memory
 HEARTBEAT_SLOTS = 20  # dashboards are pinged in this many groups, so that 10,000 pings do not go out at once
 FULL = "too many dashboards"
 MAX_REFUSALS = 100  # refused connections that still linger; beyond it the close may overtake the answer
 
-ADVICE = {
-    errno.EADDRINUSE: "stop what uses it, or set other ports, [app] port and [ws] port (PORT=3001 WS_PORT=3001)",
-    errno.EACCES: "set [app] port and [ws] port to 1024 or above (PORT=3001 WS_PORT=3001)",
-}
+# What settings, tokens or limits are to blame for, and no browser tells its page; the rest is noise from strangers.
+TOLD = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _LEFT = (trio.BrokenResourceError, trio.ClosedResourceError, websocket.Closed)
 
@@ -62,22 +63,26 @@ class Listener:
     metrics: Metrics
     health: Health
     clock: Callable[[], int]  # Unix ms
-    http_socket_path: Path  # where HTTP is served
+    app: ASGIApp  # what is no dashboard
     ssl_context: ssl.SSLContext | None = None  # None = plain
     dashboards: set[Subscriber] = attrs.field(factory=set, init=False)
-    handshakes: int = attrs.field(default=0, init=False)  # at most max_handshakes
+    waiting: Waiting = attrs.field(init=False)  # for a request
+    _answers: int = attrs.field(default=0, init=False)  # of HTTP, under way
     _refusals: int = attrs.field(default=0, init=False)  # at most MAX_REFUSALS
     _connected: int = attrs.field(default=0, init=False)  # dashboards, also those that come or go: max_connections
-    _empty: trio.Event | None = attrs.field(default=None, init=False)  # there while stopping; set: no dashboard is left
+    _empty: trio.Event | None = attrs.field(default=None, init=False)  # there while stopping; set: nobody is served
     _slots: list[set[Subscriber]] = attrs.field(init=False)
     _complaints: OncePerSecond = attrs.field(factory=OncePerSecond, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = Waiting(self.settings.ws.max_handshakes)
 
     async def run(self, *, task_status: trio.TaskStatus[list[int]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `started` gives the bound ports. Raises NotStarted when a port cannot be had."""
         self._empty = None
         self._slots = [set() for _ in range(HEARTBEAT_SLOTS)]
-        ports = list(dict.fromkeys((self.settings.ws.port, self.settings.app.port)))
-        listeners = [listener for port in ports for listener in await self._listen(port)]
+        ws = self.settings.ws
+        listeners = await open_ports(ws.host, (ws.port, self.settings.app.port))
         over = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
@@ -87,7 +92,7 @@ class Listener:
                         nursery.start_soon(self._accept, listener, connections)
                     nursery.start_soon(self._beat)
                     self.health.up("websocket")
-                    task_status.started([listener.socket.getsockname()[1] for listener in listeners])
+                    task_status.started(list(dict.fromkeys(each.socket.getsockname()[1] for each in listeners)))
                     await trio.sleep_forever()
                 finally:
                     over.set()
@@ -95,14 +100,6 @@ class Listener:
             self.health.stopped("websocket")
             for listener in listeners:
                 listener.socket.close()
-
-    async def _listen(self, port: int) -> list[trio.SocketListener]:
-        host = self.settings.ws.host
-        try:
-            return await trio.open_tcp_listeners(port, host=host)
-        except OSError as error:
-            advice = ADVICE.get(error.errno or 0, "set another [ws] host")
-            raise NotStarted(f"cannot listen on {host} port {port} ({error.strerror or error}): {advice}") from error
 
     async def _hold_connections(
         self, over: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED
@@ -116,8 +113,8 @@ class Listener:
                 self._empty = trio.Event()
                 for dashboard in self.dashboards:
                     dashboard.end("shutting_down", CloseCode.GOING_AWAY)
-                if self.dashboards:
-                    await self._empty.wait()
+                self._tell_when_empty()
+                await self._empty.wait()
                 connections.cancel_scope.cancel()
 
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
@@ -159,43 +156,54 @@ class Listener:
     async def _connection(self, transport: trio.SocketStream) -> None:
         stream = ConnectionStream(transport)
         try:
-            opening = await self._open(stream)
-            if opening is None:
-                return
-            admitted, head, rest = opening
-            if admitted is None:
-                await splice(stream, without_upgrade(head) + HEAD_END + rest, self.http_socket_path)
-            else:
-                await self._dashboard(stream, admitted, rest)
-        except Unavailable as error:
-            await self._refuse(stream, busy(str(error)))
+            head = await self._first_head(stream)
+            while head is not None and await self._request(stream, head):
+                head = await self._later_head(stream)
         except Refused as refused:
             # Whoever asks why its WebSocket does not open: a handshake would have come so far, and no further.
             full = refused.status is HTTPStatus.UPGRADE_REQUIRED and self._full
             await self._refuse(stream, busy(FULL) if full else refused)
 
-    async def _open(self, stream: ConnectionStream) -> tuple[Admitted | None, bytes, bytes] | None:
-        """Who is there: admitted or HTTP, with the head and what came after it; None: nobody. Raises Refused."""
-        ws, secure = self.settings.ws, self.ssl_context is not None
-        if self.handshakes >= ws.max_handshakes:
-            raise busy("too many handshakes at once")
-        self.handshakes += 1
-        try:
-            with trio.fail_after(ws.handshake_timeout_s):
-                if self.ssl_context is not None:
-                    await stream.start_tls(self.ssl_context)
-                received = await read_head(stream)
-        except trio.TooSlowError:
-            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", "the request did not come in time") from None
-        finally:
-            self.handshakes -= 1
-        if received is None:
+    async def _first_head(self, stream: ConnectionStream) -> bytes | None:
+        """None: the client left. Raises Refused."""
+        with self.waiting.for_head(self.settings.ws.handshake_timeout_s):
+            if self.ssl_context is not None:
+                await stream.start_tls(self.ssl_context)
+            return await read_head(stream)
+
+    async def _later_head(self, stream: ConnectionStream) -> bytes | None:
+        """The same, but nobody has asked for it yet: who waits in vain hears nothing."""
+        arrived = False
+        with suppress(Refused), self.waiting.idle(KEEP_ALIVE_S):
+            arrived = await stream.wait_for_data()
+        if not arrived:
             return None
-        head, rest = received
-        return judge(understand(head), ws, self.access, secure, self.clock() / 1000), head, rest
+        with self.waiting.for_head(self.settings.ws.handshake_timeout_s):
+            return await read_head(stream)
+
+    async def _request(self, stream: ConnectionStream, head: bytes) -> bool:
+        """Serve it. True: another one may come. Raises Refused."""
+        secure = self.ssl_context is not None
+        admitted = judge(understand(head), self.settings.ws, self.access, secure, self.clock() / 1000)
+        if admitted is not None:
+            if self.waiting.full:
+                raise busy("too many handshakes at once")
+            await self._dashboard(stream, admitted)
+            return False
+        self._answers += 1
+        try:
+            return await answer(self.app, stream, head, secure)
+        finally:
+            self._answers -= 1
+            self._tell_when_empty()
 
     async def _refuse(self, stream: ConnectionStream, refused: Refused) -> None:
         self._count(refused.code)
+        if refused.status in TOLD and self._complaints.allows(str(refused), trio.current_time()):
+            held_back = self._complaints.take_suppressed(str(refused))
+            log.info("connection refused", status=refused.status.value, reason=str(refused), suppressed=held_back)
+        if stream.broken:
+            return
         if self._refusals >= MAX_REFUSALS:
             if stream.ready:
                 stream.write_now([refused.response()])
@@ -213,7 +221,7 @@ class Listener:
     def _full(self) -> bool:
         return self._connected >= self.settings.ws.max_connections or self._empty is not None
 
-    async def _dashboard(self, stream: ConnectionStream, admitted: Admitted, rest: bytes) -> None:
+    async def _dashboard(self, stream: ConnectionStream, admitted: Admitted) -> None:
         ws = self.settings.ws
         if self._full:
             raise busy(FULL)
@@ -223,7 +231,7 @@ class Listener:
             # Holds the library's reader, which is still needed to say goodbye when the subscriber has ended.
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(ws.handshake_timeout_s):
-                    socket = await websocket.accept(nursery, stream, admitted.upgrade, rest, ws.max_message_bytes)
+                    socket = await websocket.accept(nursery, stream, admitted.upgrade, ws.max_message_bytes)
                 await self._serve(socket, admitted.grant)
                 nursery.cancel_scope.cancel()
             await socket.finish()
@@ -256,8 +264,11 @@ class Listener:
         finally:
             slot.discard(dashboard)
             self.dashboards.discard(dashboard)
-            if self._empty is not None and not self.dashboards:
-                self._empty.set()
+            self._tell_when_empty()
+
+    def _tell_when_empty(self) -> None:
+        if self._empty is not None and not self.dashboards and not self._answers:
+            self._empty.set()
 
     def _count(self, reason: str) -> None:
         self.metrics.ws_dropped.labels(reason=reason).inc()

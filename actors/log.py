@@ -1,6 +1,6 @@
 """Log set-up: one line an event to stderr, for a person (console) or a machine (json). Secrets never.
 
-Libraries that use `logging` (hypercorn, trio-websocket, paho) are routed into it from WARNING on.
+Libraries that use `logging` (trio-websocket, paho) are routed into it from WARNING on.
 """
 
 from __future__ import annotations

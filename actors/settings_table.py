@@ -92,7 +92,7 @@ class PostgresSettings:
 
 @attrs.frozen
 class WsSettings:
-    host: str = key("127.0.0.1", v.host)
+    host: tuple[str, ...] = key("127.0.0.1", v.hosts)
     port: int = key("3000", PORT)
     path: str = key("/tracking", v.url_path)
     cors_origin: tuple[str, ...] = key("*", v.origins)

@@ -9,12 +9,13 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import attrs
 import jwt
 import trio
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from actors.access import Access
@@ -230,14 +231,19 @@ async def closed_code(dashboard: Dashboard) -> int | None:
     return None if reason.code == 1006 else reason.code
 
 
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """All of HTTP, as far as the listener's tests need it."""
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
 @asynccontextmanager
 async def running_site(
-    tmp_path: Path,
     settings: Settings | None = None,
     *,
     races: FakeRaces | None = None,
     server_tls: ssl.SSLContext | None = None,
     clock: Callable[[], int] = wall_ms,
+    app: ASGIApp = hello,
 ) -> AsyncIterator[Site]:
     """A listener on a free port of 127.0.0.1; stopped at the end."""
     metrics = Metrics()
@@ -250,7 +256,7 @@ async def running_site(
         metrics,
         Health(metrics),
         clock,
-        tmp_path / "http.sock",
+        app,
         server_tls,
     )
     async with trio.open_nursery() as nursery:

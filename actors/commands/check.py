@@ -9,7 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from actors.commands import check_servers
+from actors.commands import check_servers, check_stores
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
 from actors.core.settings_values import bind_address, broker_address, is_loopback
@@ -49,11 +49,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     if settings.redis.host == "embedded":
         yield from _embedded("redis", embedded_valkey.find_binary, running)
     else:
-        yield from check_servers.cache(settings.redis)
+        yield from check_stores.cache(settings.redis)
     if settings.postgres.host == "embedded":
         yield from _embedded("postgres", embedded_postgres.find_binaries, running)
     else:
-        yield from check_servers.database(settings.postgres)
+        yield from check_stores.database(settings.postgres)
     yield from _exposure(settings)
     yield from _descriptors(settings)
 
@@ -114,8 +114,9 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     ws = settings.ws
     if ws.auth == "off":
         yield Finding("warning", "websocket", "auth is off: every program and user of this machine sees every race")
-    if not is_loopback(ws.host) and not settings.tls.cert_file:
-        text = f"listens on {ws.host} without [tls]: tokens cross the network in the clear unless a proxy encrypts"
+    exposed = ", ".join(host for host in ws.host if not is_loopback(host))
+    if exposed and not settings.tls.cert_file:
+        text = f"listens on {exposed} without [tls]: tokens cross the network in the clear unless a proxy encrypts"
         yield Finding("warning", "websocket", text)
 
 

@@ -1,4 +1,4 @@
-"""Reaching external servers once, for `check`: each function says what it found, within seconds, and never raises.
+"""Reaching an external broker once, for `check`: says what it found, within seconds, and never raises.
 
 Plain blocking calls: nothing else runs in this process.
 """
@@ -13,24 +13,19 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import paho.mqtt.client as mqtt
-import psycopg
-import redis
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from actors.core.settings_values import Address
-from actors.settings import MqttSettings, PostgresSettings, RedisSettings
+from actors.settings import MqttSettings
 
 CONNECT_S = 5
 ANSWER_S = 3
 KEEPALIVE_S = 30  # longer than a visit
 VERSION_S = 1.0  # for a retained message that most brokers have
 VERSION_TOPIC = "$SYS/broker/version"
-OLDEST_POSTGRES = 140_000  # for `create or replace trigger` in schema.sql
 
 
 @attrs.frozen
@@ -60,90 +55,6 @@ def broker(settings: MqttSettings, address: Address) -> Iterator[Finding]:
     if visit.expiry_s is not None and visit.expiry_s < settings.session_expiry_s:
         text = f"keeps a session for {visit.expiry_s} s only, [mqtt] session_expiry_s is {settings.session_expiry_s}"
         yield Finding("warning", "broker", text)
-
-
-def cache(settings: RedisSettings) -> Iterator[Finding]:
-    """Ping, then what INFO tells about eviction and the role."""
-    where = f"{settings.host}:{settings.port}/{settings.db}"
-    client = redis.Redis(
-        host=settings.host,
-        port=settings.port,
-        db=settings.db,
-        username=settings.username or None,
-        password=settings.password.reveal() or None,
-        ssl=settings.tls,
-        socket_connect_timeout=CONNECT_S,
-        socket_timeout=ANSWER_S,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-    )
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        yield Finding("FAILED", "redis", f"{where} cannot be used: {error}")
-        client.close()
-        return
-    try:
-        info = client.info()
-    except redis.RedisError as error:
-        yield Finding("ok", "redis", f"{where} answers")
-        yield Finding("warning", "redis", f"INFO is not allowed, so the eviction policy is unknown: {error}")
-        return
-    finally:
-        client.close()
-    yield Finding("ok", "redis", f"{where} answers, {info.get('server_name', 'redis')} {info.get('redis_version', '')}")
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy != "noeviction":
-        text = f"maxmemory-policy is {policy}: live positions may vanish from it; noeviction is better"
-        yield Finding("warning", "redis", text)
-    if info.get("role") in ("slave", "replica"):
-        yield Finding("FAILED", "redis", "is a replica, which takes no writes; name the primary")
-
-
-def database(settings: PostgresSettings) -> Iterator[Finding]:
-    """Connect and read the settings that decide whether a commit is one."""
-    where = f"{settings.host}:{settings.port}/{settings.database}"
-    try:
-        with psycopg.connect(
-            host=settings.host,
-            port=settings.port,
-            user=settings.username,
-            password=settings.password.reveal(),
-            dbname=settings.database,
-            sslmode=settings.sslmode,
-            connect_timeout=CONNECT_S,
-            application_name="tracking-check",
-            options=f"-c statement_timeout={ANSWER_S}s",
-            tcp_user_timeout=ANSWER_S * 1000,
-            autocommit=True,
-        ) as connection:
-            yield Finding("ok", "postgres", f"{where} answers, version {connection.info.server_version // 10_000}")
-            yield from _weak_spots(connection)
-    except psycopg.Error as error:
-        yield Finding("FAILED", "postgres", f"{where} cannot be used: {' '.join(str(error).split())}")
-
-
-def _weak_spots(connection: psycopg.Connection) -> Iterator[Finding]:
-    def value(name: str) -> str:
-        row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
-        return str(row[0]) if row else ""
-
-    if connection.info.server_version < OLDEST_POSTGRES:
-        yield Finding("FAILED", "postgres", "is older than version 14; allowed is 14 or newer")
-    for name in ("fsync", "full_page_writes"):
-        if value(name) == "off":
-            yield Finding("warning", "postgres", f"{name} is off: committed rows do not survive a crash of the machine")
-    if value("synchronous_commit") == "off":
-        text = "synchronous_commit is off: a crash loses rows that were acknowledged to the trackers"
-        yield Finding("warning", "postgres", text)
-    if value("server_encoding") != "UTF8":
-        text = f"the encoding of the database is {value('server_encoding')}; allowed is UTF8, ids are of any script"
-        yield Finding("FAILED", "postgres", text)
-    if value("transaction_read_only") == "on":
-        yield Finding("FAILED", "postgres", "is read-only (a standby?); name the primary")
-    row = connection.execute("SELECT to_regclass('tracking_positions') IS NOT NULL").fetchone()
-    if row and not row[0]:
-        yield Finding("warning", "postgres", "has no table tracking_positions yet: the daemon or `migrate` makes it")
 
 
 @attrs.define

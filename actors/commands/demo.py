@@ -10,6 +10,7 @@ from pathlib import Path
 from actors.access import Access, load_secret
 from actors.commands.run import serve
 from actors.commands.simulate import participant_count, simulate, wall_ms
+from actors.core.settings_values import in_url, is_loopback
 from actors.data_dir import write_private
 from actors.settings import Settings
 from supervisor import Daemon
@@ -78,8 +79,10 @@ def start_of_race(note: Path, seed: int, now_ms: int) -> int:
 def dashboard_url(settings: Settings) -> str:
     """With a token in the fragment, which browsers keep to themselves."""
     scheme = "https" if settings.tls.cert_file else "http"
-    host = "127.0.0.1" if settings.ws.host in ("0.0.0.0", "::", "localhost") else settings.ws.host
-    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.app.port}/"
+    hosts = settings.ws.host
+    here = any(host in ("0.0.0.0", "::", "localhost") for host in hosts)
+    host = "127.0.0.1" if here else min(hosts, key=lambda name: not is_loopback(name))
+    url = f"{scheme}://{in_url(host)}:{settings.app.port}/"
     if settings.ws.auth == "off":
         return url
     access = Access(load_secret(settings), True, settings.ws.cors_origin, settings.ws.cors_credentials)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import trio
 
@@ -11,6 +12,7 @@ from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
 from actors.embedded import postgres_address
+from actors.errors import StoreMisconfigured
 from actors.settings import Settings
 
 CONNECT_S = 5.0
@@ -28,25 +30,29 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """0 when the schema is complete afterwards, or with --dry-run when it was printed."""
+    """0 when the daemon can use the database afterwards, or with --dry-run could; 1 when it could not."""
     address = postgres_address(settings)
-    changes = trio.run(migrate, address, args.dry_run)
+    changes, wrong = trio.run(migrate, address, args.dry_run)
     for change in changes:
         print(f"{'would create' if args.dry_run else 'created'} {change}")
+    if wrong is not None:
+        print(wrong, file=sys.stderr)
+        return 1
     if not changes:
         print(f"database {address.database!r}: nothing to change")
     return 0
 
 
-async def migrate(address: PostgresAddress, dry_run: bool) -> list[str]:
-    """What was made, or would be. Raises StoreUnavailable or StoreMisconfigured."""
-    connection = await connect(address, "race-tracking migrate", CONNECT_S)
+async def migrate(address: PostgresAddress, dry_run: bool) -> tuple[list[str], StoreMisconfigured | None]:
+    """(what was made, or would be; why the table cannot be used). Raises StoreUnavailable or StoreMisconfigured."""
+    connection = await connect(address, "race-tracking migrate", CONNECT_S, check_session)
     try:
-        if dry_run:
-            return await migration.plan(connection)
-        await check_session(connection)
-        made = await migration.apply(connection)
-        await check_table(connection)
-        return made
+        changes = await (migration.plan if dry_run else migration.apply)(connection)
+        try:
+            if not dry_run or migration.TABLE not in changes:
+                await check_table(connection)
+        except StoreMisconfigured as wrong:
+            return changes, wrong
+        return changes, None
     finally:
         connection.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from actors.commands import check, demo, export, migrate, rejections, replay, run, simulate, status, token
 from actors.commands.early_stop import hand_over, is_daemon
-from actors.commands.terminal import escape_what_it_lacks
+from actors.commands.terminal import prepare
 from actors.errors import SettingsError, TrackingError
 from actors.settings import load
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
     if not is_daemon(argv):  # which hands over when it has ended
         hand_over()
-    escape_what_it_lacks()
+    prepare()
     args = build().parse_args(argv)
     try:
         settings = load(args.settings, os.environ)

@@ -20,6 +20,7 @@ from actors import log as logging_setup
 from actors.access import Access, load_secret
 from actors.commands.early_stop import hand_over
 from actors.control import ControlSocket
+from actors.core.settings_values import in_url
 from actors.data_dir import DataDir, open_data_dir
 from actors.drivers.history import PostgresHistory
 from actors.drivers.mqtt import MqttLink
@@ -29,7 +30,6 @@ from actors.drivers.redis import RedisStore
 from actors.drivers.spool import Spool
 from actors.embedded import Addresses, EmbeddedServers, addresses
 from actors.errors import NotStarted
-from actors.http import HttpServer
 from actors.http_api import build_app
 from actors.listener import Listener
 from actors.outside import Outside
@@ -94,7 +94,8 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Beside | None) -
 
             await nursery.start(run_daemon)
             if not daemon.stop_asked.is_set():
-                log.info("ready", http=f"{settings.ws.host}:{settings.app.port}", websocket=settings.ws.path)
+                http = ", ".join(f"{in_url(host)}:{settings.app.port}" for host in settings.ws.host)
+                log.info("ready", http=http, websocket=settings.ws.path)
             if beside is not None and not daemon.stop_asked.is_set():
                 async with trio.open_nursery() as guests:
                     guests.start_soon(beside, daemon)
@@ -130,7 +131,6 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
         return Outside(link, PostgresWriter(where.postgres), history, cache, spool)
 
     def edges(daemon: Daemon) -> Sequence[tuple[str, Start]]:
-        http_socket = data_dir.socket_path("http.sock")
         history = daemon.outside.history
         app = build_app(
             settings=settings,
@@ -142,7 +142,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
             clock=wall_clock_ms,
         )
         listener = Listener(
-            settings, access, daemon.races, history, daemon.metrics, daemon.health, wall_clock_ms, http_socket, tls
+            settings, access, daemon.races, history, daemon.metrics, daemon.health, wall_clock_ms, app, tls
         )
         control = ControlSocket(
             data_dir.socket_path("control.sock"),
@@ -150,7 +150,6 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
         )
         return [
             ("control", control.run),
-            ("http", HttpServer(app, http_socket).run),
             ("listener", listener.run),
         ]
 

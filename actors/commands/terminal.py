@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 
-def escape_what_it_lacks() -> None:
-    """From here on characters that the terminal's encoding does not have are written as backslash escapes."""
+def prepare() -> None:
+    """Characters that its encoding does not have become backslash escapes; without any output there is a sink."""
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

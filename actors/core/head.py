@@ -1,6 +1,6 @@
 """The head of an HTTP request: what is it, and is it a WebSocket upgrade that we can take?
 
-Stricter than h11, and before it: trio-websocket dies of heads that h11 cannot parse (DESIGN rule 11).
+Stricter than h11, and before it: trio-websocket dies of heads that h11 cannot parse.
 Sources: RFC 9112 sections 3 and 5 (request line, header fields), RFC 6455 section 4.2.1 (what an upgrade must have).
 """
 
@@ -21,7 +21,6 @@ WEBSOCKET_VERSION = "13"  # the only one there is (RFC 6455 section 4.1)
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/(1\.[01])")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
-_OFFERS = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r]*", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -90,11 +89,6 @@ def parse_head(head: bytes) -> RequestHead:
         fields.append((field[1].decode("ascii").lower(), field[2].decode("latin-1").strip(" \t")))
     method, target, version = (part.decode("ascii") for part in request_line.groups())
     return RequestHead(method, target, version, tuple(fields))
-
-
-def without_upgrade(head: bytes) -> bytes:
-    """The same head without the offers to change the protocol, which are for this hop alone (RFC 9110 section 7.8)."""
-    return _OFFERS.sub(b"", head)
 
 
 @attrs.frozen

@@ -69,6 +69,7 @@ def _topics(settings: Settings) -> Iterator[Fault]:
 
 def _dashboards(settings: Settings) -> Iterator[Fault]:
     ws = settings.ws
-    if ws.auth == "off" and not is_loopback(ws.host):
-        text = f"[ws] host {ws.host} is not loopback; allowed is token, or a loopback host such as 127.0.0.1"
-        yield Fault(("ws.auth", "ws.host"), text)
+    for host in ws.host:
+        if ws.auth == "off" and not is_loopback(host):
+            text = f"[ws] host {host} is not loopback; allowed is token, or loopback hosts such as 127.0.0.1"
+            yield Fault(("ws.auth", "ws.host"), text)

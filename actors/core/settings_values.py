@@ -144,10 +144,16 @@ def node_id(text: str) -> str:
     return text
 
 
-def host(text: str) -> str:
-    if not _is_host(text):
-        raise ValueError("not a host; allowed is a host name or an IP address")
-    return text
+def hosts(text: str) -> tuple[str, ...]:
+    """Host names and IP addresses, comma or newline separated, none twice."""
+    parts = tuple(part.strip() for part in re.split(r"[,\n]", text) if part.strip())
+    allowed = "allowed is a comma list of host names and IP addresses"
+    if not parts:
+        raise ValueError(f"empty; {allowed}")
+    for part in parts:
+        if not _is_host(part):
+            raise ValueError(f"'{part}' is not a host; {allowed}")
+    return tuple(dict.fromkeys(part.lower() for part in parts))
 
 
 def server_host(text: str) -> str:
@@ -197,8 +203,7 @@ def broker_url(text: str) -> str:
     if text == "embedded":
         return text
     found = broker_address(text)
-    name = f"[{found.host}]" if ":" in found.host else found.host
-    return f"{'mqtts' if found.tls else 'mqtt'}://{name}:{found.port}"
+    return f"{'mqtts' if found.tls else 'mqtt'}://{in_url(found.host)}:{found.port}"
 
 
 def bind_address(text: str) -> Address:
@@ -273,8 +278,14 @@ def one_origin(text: str) -> str:
     named = _SCHEME.fullmatch(url.scheme) and _is_host(url.hostname or "") and "@" not in url.netloc and port != 0
     if not named or text.lower() != f"{url.scheme}://{url.netloc.lower()}" or url.netloc.endswith(":"):
         raise ValueError(f"'{text}' is not an origin (no path, no slash at the end); {allowed}")
-    name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-    return f"{url.scheme}://{name}" + ("" if port in (None, DEFAULT_PORTS.get(url.scheme)) else f":{port}")
+    return f"{url.scheme}://{in_url(url.hostname or '')}" + (
+        "" if port in (None, DEFAULT_PORTS.get(url.scheme)) else f":{port}"
+    )
+
+
+def in_url(name: str) -> str:
+    """A host before its port: an IPv6 address stands in brackets (RFC 3986 section 3.2.2)."""
+    return f"[{name}]" if ":" in name else name
 
 
 def _is_host(text: str) -> bool:

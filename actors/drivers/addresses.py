@@ -41,3 +41,8 @@ class RedisAddress:
     db: int = 0
     tls: bool = False
     socket_path: str = ""  # a Unix socket; when given, host, port and tls do not count
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        return self.socket_path or f"{self.host}:{self.port}"

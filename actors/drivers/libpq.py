@@ -83,6 +83,11 @@ class Connection:
         """Process id of the server's side; a pooler makes one up."""
         return self._pgconn.backend_pid
 
+    @property
+    def server_version(self) -> int:
+        """150018 is 15.18."""
+        return self._pgconn.server_version
+
     async def query(self, sql: str, values: Sequence[Buffer | None] = (), types: Sequence[int] = ()) -> PGresult:
         """One statement, a transaction of its own outside of `transaction`; `types` are the OIDs of `values`.
 

@@ -22,6 +22,9 @@ LOOK_S = 10.0
 APPLY_S = 3600.0  # an index on a table of hundreds of millions of rows
 WAIT_FOR_LOCK = "5s"  # others queue behind us while we wait for a lock on a busy table: give up, come back later
 
+TABLE = "table tracking_positions"
+"""Among what is missing: there is nothing to check yet."""
+
 # What tells that an object is there, on the search path. $1 is the object's name as schema.sql gives it.
 CATALOG = {
     "type": "select to_regtype($1) is not null",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from actors.drivers.libpq import Connection
 from actors.drivers.table_check import texts
 from actors.errors import StoreUnavailable
@@ -14,6 +16,25 @@ WAITING = f"""
 select current_setting('synchronous_standby_names'), (select count(*) from pg_stat_replication)::text
 from pg_stat_activity where wait_event = 'SyncRep' and usename = current_user
   and query_start < clock_timestamp() - interval '{WAITS_S} s' limit 1"""
+
+# Who may not read the statistics sees that there is a standby, not whether it is one that counts: NULL.
+ATTACHED = """
+select current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), count(*) filter (
+  where sync_state is null or sync_state in ('sync', 'quorum'))::text from pg_stat_replication"""
+_NUMBER = re.compile(r"\s*(?:first\s+|any\s+)?(\d+)\s*\(", re.IGNORECASE)
+
+
+async def missing_standby(connection: Connection) -> str:
+    """What commits would wait for, before any has; empty when for nothing."""
+    ((names, commit, attached),) = await texts(connection, ATTACHED)
+    number = _NUMBER.match(names)
+    wanted = int(number[1]) if number else 1
+    if not names.strip() or commit in ("off", "local") or int(attached) >= wanted:
+        return ""
+    return (
+        f"synchronous standbys are missing: {attached} of {wanted} attached (synchronous_standby_names = {names!r}),"
+        " and commits wait until they are"
+    )
 
 
 async def check_standby(connection: Connection) -> None:

@@ -31,6 +31,7 @@ class ConnectionStream(trio.abc.Stream):
         self.unsent = b""  # of a write without waiting: goes out before anything else, by the next send
         self.received_bytes = 0  # from the socket; whoever reads the number may set it back
         self._put_back = b""
+        self._behind_gate = b""
         self._lock = trio.StrictFIFOLock()
         self._gate: trio.Event | None = None  # while it is there and not set, only put back bytes are received
         self._held = False
@@ -40,18 +41,29 @@ class ConnectionStream(trio.abc.Stream):
         """Before anything is read. Raises trio.BrokenResourceError when the client does not speak TLS."""
         # https_compatible: clients close without a TLS goodbye, and so do we.
         tls = trio.SSLStream(self.transport, context, server_side=True, https_compatible=True)
-        self.transport = tls
+        self.broken = True  # until the end of the handshake nothing can be said
         await tls.do_handshake()
+        self.transport, self.broken = tls, False
+
+    def put_back(self, data: bytes) -> None:
+        """Give `data` to the next receive, which had it before."""
+        self._put_back = data + self._put_back
+
+    async def wait_for_data(self) -> bool:
+        """Until something can be received. False: nothing will come any more."""
+        if not self._put_back:
+            self._put_back = bytes(await self.receive_some(CHUNK_BYTES))
+        return bool(self._put_back)
 
     def shut_gate(self, head: bytes) -> None:
         """Give `head` to the next receive, and nothing more before `open_gate`."""
-        self._put_back = head
+        self._put_back, self._behind_gate = head, self._put_back
         self._gate = trio.Event()
 
-    def open_gate(self, rest: bytes) -> None:
-        """Go on with `rest` and then with what comes from the socket."""
+    def open_gate(self) -> None:
+        """Go on with what was put back before `shut_gate`, and then with what comes from the socket."""
         assert self._gate is not None
-        self._put_back = rest
+        self._put_back, self._behind_gate = self._behind_gate, b""
         self._gate.set()
         self._gate = None
 

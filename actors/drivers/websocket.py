@@ -100,9 +100,10 @@ class WebSocket:
 
 
 async def accept(
-    nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, rest: bytes, max_message_bytes: int
+    nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, max_message_bytes: int
 ) -> WebSocket:
-    """Answer an upgrade that was checked before. `rest` is what came after its head. Raises Closed."""
+    """Answer an upgrade that was checked before, and whose head was read. Raises Closed."""
+    stream.received_bytes = 0  # of requests before this one
     stream.shut_gate(upgrade.replay())
     request = await wrap_server_stream(
         cast(trio.Nursery, Guard(nursery)),
@@ -115,7 +116,7 @@ async def accept(
     except ConnectionClosed:
         raise Closed from None
     stream.hold()
-    stream.open_gate(rest)
+    stream.open_gate()
     return WebSocket(stream, connection)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import cast
 
 import attrs
 import pytest
 import trio
 import trio.testing
+from starlette.types import ASGIApp
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from actors.access import Access
@@ -18,7 +18,7 @@ from actors.health import Health
 from actors.listener import Listener
 from actors.metrics import Metrics
 from actors.settings import Settings
-from tests.dashboards import SECRET, FakeHistory, FakeRaces, make_token, ws_settings
+from tests.dashboards import SECRET, FakeHistory, FakeRaces, hello, make_token, ws_settings
 
 Memory = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
@@ -75,7 +75,7 @@ class Bench:
         return self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason}) or 0.0
 
 
-def make_listener(settings: Settings, metrics: Metrics) -> Listener:
+def make_listener(settings: Settings, metrics: Metrics, app: ASGIApp = hello) -> Listener:
     access = Access(SECRET.encode(), True, ("*",))
     return Listener(
         settings,
@@ -85,14 +85,16 @@ def make_listener(settings: Settings, metrics: Metrics) -> Listener:
         metrics,
         Health(metrics),
         lambda: 1_000_000_000_000,
-        Path("/nonexistent"),
+        app,
     )
 
 
 @asynccontextmanager
-async def running(monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None) -> AsyncIterator[Bench]:
+async def running(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None, app: ASGIApp = hello
+) -> AsyncIterator[Bench]:
     metrics = Metrics()
-    listener = make_listener(settings or ws_settings(), metrics)
+    listener = make_listener(settings or ws_settings(), metrics, app)
     async with trio.open_nursery() as clients, trio.open_nursery() as nursery:
         bench = Bench(listener, FakePort(), metrics, clients)
 

@@ -69,35 +69,11 @@ async def test_small_bodies_are_taken_and_large_ones_refused() -> None:
         assert sent[0]["status"] == status
 
 
-async def test_a_body_goes_on_being_taken_while_it_is_refused() -> None:
-    """hypercorn's queue is short: its end of the answer waits behind the pieces that nobody takes."""
-    incoming = Incoming([b"x" * 1000] * 100)
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        while incoming.body:
-            await trio.lowlevel.checkpoint()
-        sent.append(message)
-
-    with trio.fail_after(30):
-        await Site().app(scope("/healthz", {"transfer-encoding": "chunked"}), incoming.receive, send)
-    assert sent[0]["status"] == 413
-
-
 async def test_a_body_that_does_not_come_is_not_waited_for_long(autojump_clock: trio.testing.MockClock) -> None:
     sent: list[Message] = []
     asked = scope("/healthz", {"content-length": "10"})
     await Site().app(asked, Incoming([]).receive, partial(note, sent))
     assert sent[0]["status"] == 413
-
-
-@pytest.mark.parametrize(("path", "status"), [("/other", 404), ("/tracking", 503)])
-async def test_a_websocket_that_comes_this_far_is_refused(path: str, status: int) -> None:
-    sent: list[Message] = []
-    asked = {**scope(path), "type": "websocket", "path": path, "extensions": {"websocket.http.response": {}}}
-    await Site().app(asked, Incoming().receive, partial(note, sent))
-    assert sent[0]["type"] == "websocket.http.response.start"
-    assert sent[0]["status"] == status
 
 
 def test_a_problem_without_a_known_status_has_a_code_too() -> None:

@@ -147,15 +147,8 @@ async def test_a_port_that_is_taken() -> None:
     [taken] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with taken:
         settings = ws_settings(port=taken.socket.getsockname()[1])
-        with pytest.raises(
-            NotStarted, match=r"^cannot listen on 127\.0\.0\.1 port \d+ \(Address already in use\): stop"
-        ):
+        with pytest.raises(NotStarted, match=r"^cannot listen on 127\.0\.0\.1 port \d+ \(Address already in use\)"):
             await make_listener(settings, Metrics()).run()
-
-
-async def test_a_host_that_is_not_ours() -> None:
-    with pytest.raises(NotStarted, match=r"^cannot listen on 192\.0\.2\.1 port \d+ \(.*\): set another \[ws\] host$"):
-        await make_listener(ws_settings(host="192.0.2.1"), Metrics()).run()
 
 
 async def test_a_head_that_does_not_come(
@@ -168,7 +161,7 @@ async def test_a_head_that_does_not_come(
         with trio.fail_after(10):
             assert (await client.receive_some()).startswith(b"HTTP/1.1 408 ")
         assert trio.current_time() - started == pytest.approx(5)
-        assert bench.listener.handshakes == 0
+        assert len(bench.listener.waiting) == 0
 
 
 async def test_a_library_that_does_not_get_through_its_handshake(

@@ -19,6 +19,11 @@ NOW_S = 1_000_000_000.5  # long ago: nothing here may ask the real clock
 ACCESS = Access(SECRET, auth_on=True, cors_origin=("*",))
 
 
+NO_JWT = "the token is not valid: it is no JWT with HS256"
+OTHER_SECRET = "the token is not valid: it was signed with another secret"
+MEANT_FOR_OTHERS = "the token has an aud claim, it is meant for somebody else: issue it without aud"
+
+
 def token(claims: Any, header: dict[str, object] | None = None, secret: bytes = SECRET) -> str:
     """Signed by hand, so that claims and header may be as wrong as they like."""
 
@@ -51,14 +56,14 @@ def test_a_token_ends_on_the_dot() -> None:
     ends = token({"exp": NOW_S + 10})
     assert ACCESS.verify(ends, NOW_S + 9.999).expires_s == NOW_S + 10
     for late in (10, 10.001, 1e9):
-        with pytest.raises(BadToken, match=r"^the token has expired$"):
+        with pytest.raises(BadToken, match=r"^the token has expired \(exp\)$"):
             ACCESS.verify(ends, NOW_S + late)
 
 
 def test_the_wall_clock_does_not_count() -> None:
     assert ACCESS.verify(token({"exp": 2, "iat": 4_000_000_000}), 1.0).expires_s == 2
-    assert ACCESS.verify(token({"exp": 9e9, "nbf": 8e9, "sub": 5, "jti": 6}), 8e9).expires_s == 9e9
-    with pytest.raises(BadToken, match="not valid yet"):
+    assert ACCESS.verify(token({"exp": 9e9, "nbf": 8e9, "sub": 5, "jti": 6, "iss": 7}), 8e9).expires_s == 9e9
+    with pytest.raises(BadToken, match=r"^the token is not valid yet \(nbf\)$"):
         ACCESS.verify(token({"exp": 9e9, "nbf": 8e9}), 8e9 - 1)
 
 
@@ -74,17 +79,20 @@ def test_the_wall_clock_does_not_count() -> None:
         ({"exp": float("inf")}, "exp of the token is out of range"),
         ({"exp": float("nan")}, "exp of the token is out of range"),
         ({"exp": 10**400}, "exp of the token is out of range"),
-        ({"exp": -1}, "the token has expired"),
+        ({"exp": -1}, "the token has expired (exp)"),
         ({"exp": 2e9, "nbf": "x"}, "nbf of the token is not a number"),
         ({"exp": 2e9, "races": None}, "races of the token is not a list of strings"),
         ({"exp": 2e9, "races": "R1"}, "races of the token is not a list of strings"),
         ({"exp": 2e9, "races": {"R1": 1}}, "races of the token is not a list of strings"),
         ({"exp": 2e9, "races": ["R1", 5]}, "races of the token is not a list of strings"),
-        ({"exp": 2e9, "aud": "somebody else"}, "the token is not valid"),
-        ([], "the token is not valid"),
-        ("exp", "the token is not valid"),
-        (b"{", "the token is not valid"),
-        (b"\xff", "the token is not valid"),
+        ({"exp": 2e9, "aud": "somebody else"}, MEANT_FOR_OTHERS),
+        ({"exp": 2e9, "aud": ["a", "b"]}, MEANT_FOR_OTHERS),
+        ({"exp": 2e9, "aud": ""}, MEANT_FOR_OTHERS),
+        ({"exp": 2e9, "aud": None}, MEANT_FOR_OTHERS),
+        ([], NO_JWT),
+        ("exp", NO_JWT),
+        (b"{", NO_JWT),
+        (b"\xff", NO_JWT),
     ],
 )
 def test_bad_claims(claims: object, message: str) -> None:
@@ -127,8 +135,15 @@ def test_bad_tokens(bad: str) -> None:
     assert ACCESS.verify(GOOD, NOW_S) == Grant(None, 2e9)
     with pytest.raises(BadToken) as caught:
         ACCESS.verify(bad, NOW_S)
-    assert str(caught.value) == "the token is not valid"
+    assert str(caught.value) in ("the token is not valid", NO_JWT, OTHER_SECRET)
     assert caught.value.__cause__ is None
+
+
+def test_a_secret_that_is_not_ours_is_told_from_what_is_no_token() -> None:
+    for bad, message in ((token({"exp": 2e9}, secret=b"x" * 32), OTHER_SECRET), (token({}, {"alg": "HS512"}), NO_JWT)):
+        with pytest.raises(BadToken) as caught:
+            ACCESS.verify(bad, NOW_S)
+        assert str(caught.value) == message
 
 
 def test_no_token() -> None:

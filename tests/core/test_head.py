@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.core.head import BadHead, OtherVersion, parse_head, upgrade_of, without_upgrade
+from actors.core.head import BadHead, OtherVersion, parse_head, upgrade_of
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GOOD = (
@@ -147,8 +147,3 @@ def test_whatever_comes_is_parsed_or_a_bad_head(sent: bytes) -> None:
     assert isinstance(parsed.path, str)
     assert isinstance(parsed.query, dict)
     assert parsed.wants_websocket in (True, False)
-
-
-def test_offers_to_change_the_protocol_are_taken_out() -> None:
-    sent = head("GET /upgrade: HTTP/1.1", "Host: a", "UPGRADE: h2c", "HTTP2-Settings: x", "Upgrade:", "X-Upgrade: b")
-    assert without_upgrade(sent) == head("GET /upgrade: HTTP/1.1", "Host: a", "X-Upgrade: b")

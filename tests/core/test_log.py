@@ -92,7 +92,7 @@ def test_the_level_is_kept(level: str, seen: int) -> None:
 
 def test_libraries_are_heard_from_warning_on() -> None:
     def say() -> None:
-        logging.getLogger("hypercorn.error").info("Running on http://unix")
+        logging.getLogger("trio-websocket").info("handshake")
         logging.getLogger("trio-websocket").warning("handshake %s", "failed")
         logging.getLogger("paho").warning("%d wrong", "argument")
         logging.getLogger("paho").critical("worst")

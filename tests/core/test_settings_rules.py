@@ -93,6 +93,9 @@ def test_addresses_to_listen_on(files: Files) -> None:
         ("postgres", "host", "999.1.1.1"),
         ("ws", "host", ""),
         ("ws", "host", "*"),
+        ("ws", "host", ", ,"),
+        ("ws", "host", "127.0.0.1, [::1]"),
+        ("ws", "host", "127.0.0.1 ::1"),
         ("ws", "path", "tracking"),
         ("ws", "path", "/a b"),
         ("ws", "path", "/a?b"),
@@ -126,6 +129,9 @@ def test_what_is_accepted(files: Files) -> None:
     assert found.ws.cors_origin == ("https://example.org", "http://a:8080")
     assert (found.redis.tls, found.app.node_id, found.app.log_level) == (True, "node-1.a_b", "debug")
     assert files.load("[ws]\ncors_origin =").ws.cors_origin == ()
+    assert found.ws.host == ("::",)
+    hosts = files.load("[ws]\nhost = 0.0.0.0,::,\n  LOCALHOST, 0.0.0.0, localhost").ws.host
+    assert hosts == ("0.0.0.0", "::", "localhost")
 
 
 def test_origins_are_written_as_browsers_send_them() -> None:
@@ -147,9 +153,9 @@ def test_long_values_are_cut(files: Files) -> None:
 
 
 def test_auth_off_needs_loopback(files: Files) -> None:
-    for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
+    for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost", "127.0.0.1, ::1, localhost"):
         assert files.load(f"[ws]\nauth = off\nhost = {host}").ws.auth == "off"
-    for host in ("0.0.0.0", "::", "10.0.0.1", "example.org"):
+    for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1, ::"):
         assert files.problem(f"[ws]\nauth = off\nhost = {host}").startswith("settings.ini [ws] auth: value 'off': ")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from actors.commands import check
+from actors.commands import check, check_servers
 from actors.commands.check_servers import Finding
 from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.settings import Settings
@@ -29,6 +29,13 @@ def settings(tmp_path: Path) -> Settings:
         mqtt=attrs.evolve(default.mqtt, embedded_bind=f"127.0.0.1:{free_port()}"),
         ws=attrs.evolve(default.ws, max_connections=10, max_handshakes=10),
     )
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is found out soon."""
+    monkeypatch.setattr(check_servers, "ANSWER_S", 1)
+    monkeypatch.setattr(check_servers, "CONNECT_S", 2)
 
 
 def with_mqtt(settings: Settings, port: int, **changes: Any) -> Settings:

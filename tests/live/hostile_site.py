@@ -1,4 +1,4 @@
-"""A listener with HTTP behind it, for hostile clients: how they end, and what must be as before when they are gone."""
+"""A listener for hostile clients: how they end, and what must be as before when they are gone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog.testing
 import trio
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
 
-from actors.http import HttpServer
 from actors.http_gate import Gate
-from tests.dashboards import Dashboard, Site, reset_on_close, running_site, until, ws_settings
+from tests.dashboards import Dashboard, Site, hello, reset_on_close, running_site, until, ws_settings
 from tests.live.hostile import request
 from tests.live.hostile_frames import MAX_MESSAGE_BYTES, NORMAL, Seen, Talk, close
 from tests.live.raw_socket import RawSocket
@@ -26,33 +22,26 @@ PATIENCE_S = 90.0
 ENDINGS = ("wait", "fin", "reset")
 
 
-async def _page(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("hello")(scope, receive, send)
-
-
 @asynccontextmanager
-async def besieged(folder: Path) -> AsyncIterator[Site]:
+async def besieged() -> AsyncIterator[Site]:
     """What runs inside must not be noticed by a dashboard that watches, nor stay behind, nor be called a crash."""
     settings = ws_settings(
         handshake_timeout_s=1, heartbeat_s=3600, max_message_bytes=MAX_MESSAGE_BYTES, max_requests_per_s=10_000
     )
-    http = HttpServer(Gate(_page, ws_path="/tracking", loopback_only=False), folder / "http.sock")
     gc.collect()  # files that earlier tests left open are not to be closed between two counts
     with structlog.testing.capture_logs() as logs:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(http.run)
-            async with running_site(folder, settings) as site, site.dashboard() as dashboard:
-                await dashboard.ask("subscribe_race", {"raceId": "R1"})
-                before = _standing(site)
-                async with trio.open_nursery() as watching:
-                    watching.start_soon(_watch, site, dashboard)
-                    yield site
-                    await until(lambda: _standing(site) == (before[0] + 1, *before[1:]))
-                    watching.cancel_scope.cancel()
-                await until(lambda: _standing(site) == before)
-                _check(logs)  # says more than the counter
-                assert site.dropped("crash") == 0
-            nursery.cancel_scope.cancel()
+        app = Gate(hello, loopback_only=False)
+        async with running_site(settings, app=app) as site, site.dashboard() as dashboard:
+            await dashboard.ask("subscribe_race", {"raceId": "R1"})
+            before = _standing(site)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(_watch, site, dashboard)
+                yield site
+                await until(lambda: _standing(site) == (before[0] + 1, *before[1:]))
+                watching.cancel_scope.cancel()
+            await until(lambda: _standing(site) == before)
+            _check(logs)  # says more than the counter
+            assert site.dropped("crash") == 0
     _check(logs)
 
 
@@ -69,10 +58,10 @@ def tasks() -> int:
 
 
 def _standing(site: Site) -> tuple[float, ...]:
-    """Tasks, open files, dashboards (twice), handshakes."""
+    """Tasks, open files, dashboards (twice), connections that wait for a request."""
     connections = site.metrics.registry.get_sample_value("tracking_ws_connections") or 0.0
     files = len(os.listdir("/proc/self/fd"))
-    return tasks(), files, connections, len(site.listener.dashboards), site.listener.handshakes
+    return tasks(), files, connections, len(site.listener.dashboards), len(site.listener.waiting)
 
 
 async def _watch(site: Site, dashboard: Dashboard) -> None:

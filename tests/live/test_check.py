@@ -109,7 +109,7 @@ def test_descriptors(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_dashboards_for_everybody(settings: Settings) -> None:
     assert about(settings, "websocket") == []
     assert levels(attrs.evolve(settings, ws=attrs.evolve(settings.ws, auth="off")), "websocket") == ["warning"]
-    public = attrs.evolve(settings, ws=attrs.evolve(settings.ws, host="0.0.0.0"))
+    public = attrs.evolve(settings, ws=attrs.evolve(settings.ws, host=("127.0.0.1", "0.0.0.0")))
     assert levels(public, "websocket") == ["warning"]
     assert levels(attrs.evolve(public, tls=attrs.evolve(public.tls, cert_file=Path("x"))), "websocket") == []
 

@@ -1,39 +1,25 @@
-"""`check` against servers that are there, weak, wrong, silent or absent."""
+"""`check` against brokers that are there, weak, wrong, silent or absent."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import attrs
-import psycopg
 import pytest
-import redis
 
-from actors.commands import check_servers
 from actors.commands.check_servers import Finding
-from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.settings import Secret, Settings
 from tests.live.check_settings import about as about
-from tests.live.check_settings import levels, scripted, until_closed, with_mqtt, with_postgres, with_redis
+from tests.live.check_settings import impatient as impatient
+from tests.live.check_settings import levels, scripted, until_closed, with_mqtt
 from tests.live.check_settings import settings as settings
 from tests.live.mqtt_desk import free_port
 from tests.live.mqtt_listener import plain_mosquitto
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is found out soon."""
-    monkeypatch.setattr(check_servers, "ANSWER_S", 1)
-    monkeypatch.setattr(check_servers, "CONNECT_S", 2)  # libpq takes nothing shorter
-
-
-# --- broker ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -125,109 +111,3 @@ def test_a_broker_for_everybody(settings: Settings) -> None:
     assert not [finding for finding in found if "hunter2" in finding.text]
     safe = attrs.evolve(mqtt, topic_identity="participant_id", qos=1)
     assert levels(attrs.evolve(settings, mqtt=safe), "broker") == ["ok", "warning"]
-
-
-# --- Redis -----------------------------------------------------------------------------------------------------
-
-
-def test_redis(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
-    address, _ = redis_process
-    good = with_redis(settings, address)
-    [found] = about(good, "redis")
-    assert found.level == "ok"
-    assert found.text.startswith(f"{address.host}:{address.port}/0 answers, valkey ")
-    [found] = about(with_redis(settings, address, password=Secret("hunter2")), "redis")
-    assert found.level == "FAILED"
-    assert "hunter2" not in found.text
-    assert levels(with_redis(settings, address, port=free_port()), "redis") == ["FAILED"]
-    assert levels(with_redis(settings, address, db=99), "redis") == ["FAILED"]
-
-
-def test_weak_spots_of_redis(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
-    address, _ = redis_process
-    good = with_redis(settings, address)
-    with redis.Redis(address.host, address.port, password=address.password.reveal(), protocol=2) as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
-        try:
-            found = about(good, "redis")
-        finally:
-            client.config_set("maxmemory-policy", "noeviction")
-        assert [finding.level for finding in found] == ["ok", "warning"]
-        assert "maxmemory-policy is allkeys-lru" in found[1].text
-        client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-        try:
-            assert levels(good, "redis") == ["ok", "FAILED"]
-        finally:
-            client.execute_command("REPLICAOF", "NO", "ONE")
-        client.acl_setuser("poor", enabled=True, passwords=["+p"], commands=["+ping", "+hello", "+select", "+client"])
-        try:
-            assert levels(with_redis(settings, address, username="poor", password=Secret("p")), "redis") == [
-                "ok",
-                "warning",
-            ]
-        finally:
-            client.acl_deluser("poor")
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_silent_redis(settings: Settings) -> None:
-    with scripted(until_closed) as port:
-        assert levels(with_redis(settings, RedisAddress(port=port)), "redis") == ["FAILED"]
-
-
-# --- PostgreSQL ------------------------------------------------------------------------------------------------
-
-
-def test_postgres(settings: Settings, postgres_server: PostgresAddress) -> None:
-    found = about(with_postgres(settings, postgres_server), "postgres")
-    assert found[0].level == "ok"
-    assert "answers, version 1" in found[0].text
-    # As tests/live/stores.py starts it, and nobody made tables in that database.
-    assert [finding.level for finding in found[1:]] == ["warning", "warning"]
-    assert "fsync is off" in found[1].text
-    assert "no table tracking_positions yet" in found[2].text
-
-
-def test_what_a_database_does_not_give(settings: Settings, postgres_server: PostgresAddress) -> None:
-    for changes in (
-        {"password": Secret("hunter2")},
-        {"database": "nowhere"},
-        {"host": "127.0.0.1", "port": free_port()},
-    ):
-        [found] = about(with_postgres(settings, postgres_server, **changes), "postgres")
-        assert found.level == "FAILED"
-        assert "hunter2" not in found.text
-        assert "\n" not in found.text
-
-
-def test_weak_spots_of_a_database(settings: Settings, postgres_server: PostgresAddress) -> None:
-    name = f"weak_{os.getpid()}"
-    login = {
-        "host": postgres_server.host,
-        "port": postgres_server.port,
-        "user": postgres_server.user,
-        "password": postgres_server.password.reveal(),
-        "dbname": postgres_server.database,
-    }
-    with closing(psycopg.connect(**login, autocommit=True)) as admin:  # type: ignore[arg-type]  # of several types
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'".encode())
-        try:
-            for option in ("synchronous_commit = off", "default_transaction_read_only = on"):
-                admin.execute(f"ALTER DATABASE {name} SET {option}".encode())
-            found = about(with_postgres(settings, postgres_server, database=name), "postgres")
-        finally:
-            admin.execute(f"DROP DATABASE {name}".encode())
-    texts = [f"{finding.level} {finding.text}" for finding in found]
-    for wanted in (
-        "warning synchronous_commit is off",
-        "FAILED the encoding of the database is LATIN1",
-        "FAILED is read",
-    ):
-        assert [text for text in texts if text.startswith(wanted)], texts
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_silent_postgres(settings: Settings) -> None:
-    with scripted(until_closed) as port:
-        address = PostgresAddress("127.0.0.1", port)
-        assert levels(with_postgres(settings, address, sslmode="disable"), "postgres") == ["FAILED"]

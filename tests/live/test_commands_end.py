@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.commands import parser
 from tests.live.commands import run_here
 from tests.live.daemon import ROOT, SUPERVISOR
 
@@ -73,6 +74,14 @@ def test_nobody_reads_the_output(tmp_path: Path) -> None:
         os.close(writing)
         _, told = process.communicate(timeout=WITHIN_S)
     assert (process.returncode, told) == (1, "cannot write: Broken pipe\n")
+
+
+def test_no_output_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`>&-` of a shell."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "stdout", None)
+    assert parser.main(["token"]) == 0
+    sys.stdout.close()
 
 
 def test_an_id_that_cannot_be() -> None:

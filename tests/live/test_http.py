@@ -1,39 +1,32 @@
-"""HttpServer on a real Unix socket: what hypercorn does with clients that are rude, slow, gone or many."""
+"""HTTP on real sockets: clients that are rude, slow, gone or many. In time and without sockets: actors/test_http.py."""
 
 from __future__ import annotations
 
-import os
 import random
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from actors import http
-from actors.errors import NotStarted
-from actors.http import STOP_S, HttpServer
 from actors.http_gate import Gate
+from actors.listener import STOP_S
+from tests.dashboards import Site, reset_on_close, running_site, until
+from tests.live.hostile_site import read_all
 
 pytestmark = pytest.mark.live
 
 BIG = b"x" * (1024 * 1024)
-SEND_TIMEOUT_S = 10.0
 
 
 class Application:
-    """`/` answers, `/slow` waits for `go`, `/endless` never ends, `/crash` has a bug. Counts what is under way."""
+    """`/` answers, `/slow` never does, `/endless` never ends. Counts what is under way."""
 
     def __init__(self) -> None:
-        self.go = trio.Event()
         self.asked = trio.Event()
         self.under_way = 0
-        self.finished = trio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.under_way += 1
@@ -42,16 +35,11 @@ class Application:
             await self._answer(scope["path"], send)
         finally:
             self.under_way -= 1
-            self.finished.set()
 
     async def _answer(self, path: str, send: Send) -> None:
-        if path == "/crash":
-            raise ZeroDivisionError
         if path == "/slow":
-            await self.go.wait()
-        headers = [(b"content-type", b"text/plain")]
-        if path != "/endless":
-            headers.append((b"content-length", b"5"))
+            await trio.sleep_forever()
+        headers = [] if path == "/endless" else [(b"content-length", b"5")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while path == "/endless":
             await send({"type": "http.response.body", "body": BIG, "more_body": True})
@@ -59,151 +47,65 @@ class Application:
 
 
 @asynccontextmanager
-async def serving(
-    folder: Path, app: ASGIApp, send_timeout_s: float = SEND_TIMEOUT_S
-) -> AsyncIterator[tuple[Callable[[], Awaitable[trio.SocketStream]], trio.Nursery]]:
-    """A running server: how to connect to it, and the nursery to cancel it with."""
-    path = folder / "http.sock"
-    server = HttpServer(app, path, send_timeout_s)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.run)
-        yield partial(trio.open_unix_socket, path), nursery
-        nursery.cancel_scope.cancel()
-    assert not path.exists()
+async def serving(app: Application) -> AsyncIterator[Site]:
+    async with running_site(app=Gate(app, loopback_only=False)) as site:
+        yield site
+    assert app.under_way == 0
 
 
-async def read_to_end(stream: trio.SocketStream) -> bytes:
-    received = bytearray()
-    with trio.fail_after(30):
-        try:
-            async for data in stream:
-                received += data
-        except trio.BrokenResourceError:
-            pass  # a reset is an end too
-    return bytes(received)
-
-
-async def ask(connect: Callable[[], Awaitable[trio.SocketStream]], request: bytes) -> bytes:
+async def ask(site: Site, request: bytes) -> bytes:
     """Send it all, say no more, read to the end."""
-    stream = await connect()
-    async with stream:
+    async with await site.raw() as stream:
         try:
             await stream.send_all(request)
             await stream.send_eof()
         except (trio.BrokenResourceError, OSError):
             pass  # refused before it had all
-        return await read_to_end(stream)
+        with trio.fail_after(30):
+            return await read_all(stream)
 
 
 def get(path: str, *lines: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
 
 
-async def test_one_connection_serves_request_after_request(tmp_path: Path) -> None:
-    async with serving(tmp_path, Application()) as (connect, _), await connect() as stream:
-        for _turn in range(3):
-            await stream.send_all(get("/"))
-            received = b""
-            with trio.fail_after(30):
-                while not received.endswith(b"hello"):
-                    received += await stream.receive_some()
-            assert received.startswith(b"HTTP/1.1 200")
-            assert b"hypercorn" not in received.lower()
-
-
-async def test_only_the_owner_may_connect(tmp_path: Path) -> None:
-    old = os.umask(0)
-    try:
-        async with serving(tmp_path, Application()):
-            mode = os.stat(tmp_path / "http.sock").st_mode
-            assert stat.S_ISSOCK(mode)
-            assert stat.S_IMODE(mode) == 0o600
-            now = os.umask(0)
-            assert now == 0, "the umask of the process was changed"
-    finally:
-        os.umask(old)
-
-
-async def test_a_socket_left_by_a_killed_daemon_is_replaced(tmp_path: Path) -> None:
-    with trio.socket.socket(trio.socket.AF_UNIX) as left:
-        await left.bind(str(tmp_path / "http.sock"))
-    async with serving(tmp_path, Application()) as (connect, _):
-        assert (await ask(connect, get("/"))).endswith(b"hello")
-
-
-async def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "http.sock").write_text("somebody's file")
-    with pytest.raises(NotStarted, match=r"http\.sock"):
-        await HttpServer(Application(), tmp_path / "http.sock").run()
-    assert (tmp_path / "http.sock").read_text() == "somebody's file"
-
-
-async def test_a_server_can_be_run_again(tmp_path: Path) -> None:
-    server = HttpServer(Application(), tmp_path / "http.sock")
-    for _turn in range(2):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(server.run)
-            answer = await ask(partial(trio.open_unix_socket, tmp_path / "http.sock"), get("/"))
-            assert answer.endswith(b"hello")
-            nursery.cancel_scope.cancel()
-
-
-async def test_stopping_lets_an_answer_finish_and_closes_idle_connections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http, "STOP_S", 60.0)  # so that idle connections are not closed by it
+async def test_stopping_does_not_wait_for_who_takes_nothing() -> None:
     app = Application()
-    async with serving(tmp_path, app) as (connect, nursery):
-        idle, busy = await connect(), await connect()
-        async with idle, busy:
-            await idle.send_all(get("/"))
-            await idle.receive_some()
-            app.asked = trio.Event()
-            await busy.send_all(get("/slow"))
-            await app.asked.wait()
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True), trio.fail_after(30):
-                await read_to_end(idle)
-                app.go.set()
-                assert (await read_to_end(busy)).endswith(b"hello")
-
-
-async def test_stopping_does_not_wait_for_who_takes_nothing(tmp_path: Path) -> None:
-    app = Application()
-    stream: trio.SocketStream | None = None
-    async with serving(tmp_path, app) as (connect, _):
-        stream = await connect()
+    async with serving(app) as site:
+        stream = await site.raw()
         await stream.send_all(get("/endless"))
         await app.asked.wait()
         await trio.testing.wait_all_tasks_blocked(0.05)  # in the middle of a send
         started = trio.current_time()
-    assert STOP_S <= trio.current_time() - started < SEND_TIMEOUT_S
-    assert app.under_way == 0
-    await stream.aclose()
+        site.scope.cancel()
+        await site.stopped.wait()
+        assert trio.current_time() - started < STOP_S + 1
+        await stream.aclose()
 
 
-async def test_who_takes_nothing_is_dropped(tmp_path: Path) -> None:
+async def test_who_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.http.SEND_TIMEOUT_S", 0.2)
     app = Application()
-    async with serving(tmp_path, app, send_timeout_s=0.2) as (connect, _), await connect() as stream:
+    async with serving(app) as site, await site.raw() as stream:
         await stream.send_all(get("/endless"))
         with trio.fail_after(30):
             await app.asked.wait()
-        got = await read_to_end_after(stream, 0.6)
-        assert got.startswith(b"HTTP/1.1 200")
-        assert (await ask(connect, get("/"))).endswith(b"hello")
+        await until(lambda: app.under_way == 0)
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 200")
+        assert (await ask(site, get("/"))).endswith(b"hello")
 
 
-async def read_to_end_after(stream: trio.SocketStream, pause_s: float) -> bytes:
-    """A client that is slower than the send timeout: the pause is what is tested, not waited for."""
-    await trio.sleep(pause_s)
-    return await read_to_end(stream)
-
-
-async def test_a_bug_in_a_route_costs_that_answer_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(tmp_path, Application()) as (connect, _):
-        assert (await ask(connect, get("/crash"))).startswith(b"HTTP/1.1 500")
-        assert (await ask(connect, get("/"))).endswith(b"hello")
-    assert "ZeroDivisionError" in caplog.text
+@pytest.mark.parametrize("path", ["/slow", "/endless"])
+async def test_the_answer_to_who_has_gone_is_given_up(path: str) -> None:
+    app = Application()
+    async with serving(app) as site:
+        stream = await site.raw()
+        await stream.send_all(get(path))
+        await app.asked.wait()
+        reset_on_close(stream)
+        await trio.aclose_forcefully(stream)
+        await until(lambda: app.under_way == 0)
+        assert site.dropped("crash") == 0
 
 
 UPGRADE = (
@@ -251,28 +153,29 @@ RUDE = {
 
 
 @pytest.mark.parametrize("request_bytes", RUDE.values(), ids=RUDE)
-async def test_rude_clients_do_not_end_the_server(tmp_path: Path, request_bytes: bytes) -> None:
-    app = Gate(Application(), ws_path="/tracking", loopback_only=False)
-    async with serving(tmp_path, app) as (connect, _):
-        await ask(connect, request_bytes)
-        gone = await connect()
-        await gone.send_all(request_bytes)
-        await trio.aclose_forcefully(gone)
-        assert (await ask(connect, get("/"))).endswith(b"hello")
+async def test_rude_clients_do_not_end_the_server(request_bytes: bytes) -> None:
+    async with serving(Application()) as site:
+        for before in (b"", get("/")):
+            await ask(site, before + request_bytes)
+            gone = await site.raw()
+            await gone.send_all(before + request_bytes)
+            await trio.aclose_forcefully(gone)
+            assert (await ask(site, get("/"))).endswith(b"hello")
+        assert site.dropped("crash") == 0
 
 
-async def test_made_up_rubbish_does_not_end_the_server(tmp_path: Path) -> None:
+async def test_made_up_rubbish_does_not_end_the_server() -> None:
     chance = random.Random(7)
     seeds = list(RUDE.values())
-    app = Gate(Application(), ws_path="/tracking", loopback_only=False)
-    async with serving(tmp_path, app) as (connect, _):
+    async with serving(Application()) as site:
         for _turn in range(300):
             rubbish = bytearray(chance.choice(seeds)[:2000] + chance.choice(seeds)[:2000])
             for _change in range(chance.randrange(5)):
                 if rubbish:
                     rubbish[chance.randrange(len(rubbish))] = chance.randrange(256)
-            await ask(connect, bytes(rubbish))
-        assert (await ask(connect, get("/"))).endswith(b"hello")
+            await ask(site, bytes(rubbish))
+        assert (await ask(site, get("/"))).endswith(b"hello")
+        assert site.dropped("crash") == 0
 
 
 UNWANTED = {
@@ -283,26 +186,8 @@ UNWANTED = {
 
 
 @pytest.mark.parametrize("request_bytes", UNWANTED.values(), ids=UNWANTED)
-async def test_a_body_that_nobody_wants_does_not_hang_the_connection(tmp_path: Path, request_bytes: bytes) -> None:
-    inner = Application()
-    async with serving(tmp_path, Gate(inner, ws_path="/tracking", loopback_only=False)) as (connect, _):
-        answer = await ask(connect, request_bytes)
+async def test_a_body_that_nobody_wants_does_not_hang_the_connection(request_bytes: bytes) -> None:
+    async with serving(Application()) as site:
+        answer = await ask(site, request_bytes)
         assert answer.startswith(b"HTTP/1.1 413"), answer[:100]
         assert b'"too_large"' in answer
-    assert inner.under_way == 0
-
-
-async def test_who_has_left_is_answered_for_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.http.LEFT_S", 0.1)
-    app = Application()
-    async with serving(tmp_path, app) as (connect, _):
-        assert await ask(connect, get("/slow")) == b""
-    assert app.under_way == 0
-
-
-async def test_a_websocket_elsewhere_is_404_with_a_reason(tmp_path: Path) -> None:
-    app = Gate(Application(), ws_path="/tracking", loopback_only=False)
-    async with serving(tmp_path, app) as (connect, _):
-        answer = await ask(connect, get("/other", *UPGRADE))
-        assert answer.startswith(b"HTTP/1.1 404"), answer
-        assert b'"not_found"' in answer

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+from argparse import Namespace
 from pathlib import Path
 
 import attrs
 import pytest
 import trio
 
+from actors.commands import migrate
 from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
 from actors.errors import StoreMisconfigured, StoreUnavailable
-from actors.settings import Secret
+from actors.settings import Secret, Settings
 from tests.live.stores import PASSWORD, Database
 from tests.servers import postgres_binaries
 
@@ -164,6 +166,28 @@ async def test_a_table_that_cannot_be_written_is_named(database: Database, chang
     await database.run(PEER + change)
     with pytest.raises(StoreMisconfigured, match=problem):
         await check_table(database.connection)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_the_command_says_what_it_cannot_mend(
+    database: Database, capsys: pytest.CaptureFixture[str], dry_run: bool
+) -> None:
+    await database.run(PEER + "alter table tracking_positions alter latitude type real")
+    pg = attrs.evolve(
+        Settings.default().postgres,
+        host=database.address.host, port=database.address.port, password=database.address.password,
+        database=database.address.database,
+    )  # fmt: skip
+    settings = attrs.evolve(Settings.default(), postgres=pg)
+    for _ in range(2):
+        code = await trio.to_thread.run_sync(migrate.run, Namespace(dry_run=dry_run), settings)
+        told = capsys.readouterr()
+        assert code == 1
+        assert told.err.startswith("table tracking_positions: column latitude is real, not numeric(10,7);")
+    assert ("would create index idx_tracking_race_timestamp" in told.out) is dry_run
+    await database.run(f"alter database {database.address.database} set default_transaction_read_only = on")
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await trio.to_thread.run_sync(migrate.run, Namespace(dry_run=dry_run), settings)
 
 
 async def test_a_table_with_more_to_it_is_fine(database: Database) -> None:

@@ -20,6 +20,7 @@ from actors.drivers.libpq import connect
 from actors.drivers.postgres import PostgresWriter
 from actors.errors import StoreMisconfigured, StoreUnavailable
 from actors.settings import Settings
+from tests.live.check_settings import about, with_postgres
 from tests.live.check_settings import settings as settings
 from tests.live.station import conninfo
 from tests.live.stores import COUNT, Database
@@ -106,6 +107,16 @@ async def test_statement_pooling_is_refused_in_one_line(
     with pytest.raises(StoreMisconfigured, match="pool_mode must be"):
         async with PostgresHistory(pooler.address).stream(HistoryQuery("R1")):
             pytest.fail("it was taken")
+    (failed,) = await trio.to_thread.run_sync(about, with_postgres(settings, pooler.address), "postgres")
+    assert failed.level == "FAILED"
+    assert failed.text.endswith("pool_mode must be session or transaction")
+
+
+@transaction_pooling
+async def test_check_gets_through_a_pool(pooler: Pooler, settings: Settings) -> None:
+    """Which refuses many a start-up parameter."""
+    found = await trio.to_thread.run_sync(about, with_postgres(settings, pooler.address), "postgres")
+    assert {finding.level for finding in found} == {"ok", "warning"}, found
 
 
 @pytest.mark.parametrize("options", [{"query_wait_timeout": 1}, {"client_login_timeout": 1}])

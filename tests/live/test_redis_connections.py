@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from pathlib import Path
 
 import attrs
 import pytest
+import redis
 import trio
 import trio.testing
 
@@ -19,6 +21,7 @@ from actors.settings import Secret
 from tests.live.redis_desk import LAST, Raw, live
 from tests.live.stores import PASSWORD
 from tests.making import make_fix
+from tests.servers import start_redis
 
 pytestmark = pytest.mark.live
 
@@ -148,6 +151,39 @@ async def test_a_full_or_read_only_server_is_unavailable(store: RedisStore, raw:
     await trio.sleep(PAUSE_FIRST_S)  # the breaker's rest
     await store.write(live(make_fix(at_s=2)))
     assert await store.newest("R1") == [make_fix(at_s=2)]
+
+
+async def test_a_replica_is_named_with_its_primary(redis_process: tuple[RedisAddress, int], raw: Raw) -> None:
+    address = redis_process[0]
+    raw.client.acl_setuser("mute", enabled=True, passwords=["+p"], commands=["+@all", "-role"], keys=["*"])
+    raw("REPLICAOF", "127.0.0.1", 17)
+    try:
+        for user, of in (({}, r" of 127\.0\.0\.1:17"), ({"username": "mute", "password": Secret("p")}, "")):
+            store = RedisStore(attrs.evolve(address, **user), "node-1", 600)  # type: ignore[arg-type]  # by name
+            why = rf"^Redis at 127\.0\.0\.1:{address.port} is a replica{of}: point \[redis\] host at the primary \("
+            with pytest.raises(CacheUnavailable, match=why):
+                await store.write(live(make_fix()))
+            await store.aclose()
+    finally:
+        raw("REPLICAOF", "NO", "ONE")
+        raw.client.acl_deluser("mute")
+
+
+async def test_a_cluster_is_named(tmp_path: Path) -> None:
+    """Without any slot; and with half of them, where a script may reach some keys and not others."""
+    with start_redis(tmp_path, extra=["--cluster-enabled", "yes"]) as server:
+        store = RedisStore(RedisAddress(port=server.port), "node-1", 600)
+        for command in ("CLUSTER ADDSLOTSRANGE 0 8191", "CONFIG SET cluster-require-full-coverage no"):
+            with pytest.raises(
+                CacheUnavailable, match=r"^Redis at \S+ is part of a Redis Cluster, which is not supported"
+            ):
+                await store.write(live(*(make_fix(f"P{n}") for n in range(20))))
+            with redis.Redis(port=server.port, protocol=2) as client:
+                client.execute_command(*command.split())
+            store._resting_until = 0
+        with pytest.raises(CacheUnavailable, match=r"is part of a Redis Cluster.*non local key"):
+            await store.write(live(*(make_fix(f"P{n}") for n in range(20))))
+        await store.aclose()
 
 
 async def test_what_is_not_redis_is_unavailable() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import trio
@@ -28,8 +27,8 @@ POSITION = {
 }
 
 
-async def test_snapshot_then_stream_then_nothing(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_snapshot_then_stream_then_nothing() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         site.races.positions = wire.position_json(make_fix(), stale=False)
         snapshot = await dashboard.ask("subscribe_race", {"raceId": "R1"}, id="s")
         assert snapshot == {
@@ -52,22 +51,22 @@ async def test_snapshot_then_stream_then_nothing(tmp_path: Path) -> None:
         assert site.races.calls == [("subscribe", "R1", "s", False), ("unsubscribe", "R1")]
 
 
-async def test_subscribing_twice_is_a_new_snapshot(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_subscribing_twice_is_a_new_snapshot() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}, id=1))["id"] == 1
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}, id=2))["id"] == 2
         site.races.change("R1")
         assert (await dashboard.receive())["event"] == "position_update"
 
 
-async def test_unsubscribing_what_is_not_subscribed(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_unsubscribing_what_is_not_subscribed() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         assert (await dashboard.ask("unsubscribe_race", {"raceId": "R9"}))["event"] == "race_unsubscribed"
         assert site.races.calls == []
 
 
-async def test_race_ids_are_normalised(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_race_ids_are_normalised() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         answer = await dashboard.ask("subscribe_race", {"raceId": "Zu\u0308rich"})
         assert answer["data"]["raceId"] == "Z\u00fcrich"
 
@@ -100,9 +99,9 @@ async def test_race_ids_are_normalised(tmp_path: Path) -> None:
     ],
 )
 async def test_bad_requests_are_answered_and_the_connection_stays(
-    tmp_path: Path, sent: str, code: str, request_id: str | int | None
+    sent: str, code: str, request_id: str | int | None
 ) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+    async with running_site() as site, site.dashboard() as dashboard:
         await dashboard.connection.send_message(sent)
         answer = await dashboard.receive()
         assert (answer["event"], answer["data"]["code"], answer.get("id")) == ("error", code, request_id)
@@ -110,22 +109,22 @@ async def test_bad_requests_are_answered_and_the_connection_stays(
         assert (await dashboard.ask("list_races"))["event"] == "races"
 
 
-async def test_a_binary_frame_is_a_bad_request(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_a_binary_frame_is_a_bad_request() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         await dashboard.connection.send_message(b'{"event": "list_races"}')
         assert (await dashboard.receive())["data"]["code"] == "bad_request"
 
 
-async def test_a_race_id_of_10_kb_is_a_frame_too_large(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_a_race_id_of_10_kb_is_a_frame_too_large() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         await dashboard.send("subscribe_race", {"raceId": "R" * 10_000})
         assert await closed_code(dashboard) == 1009
         await site.until_dropped("too_large")
 
 
 @pytest.mark.parametrize(("size", "fits"), [(4096, True), (4097, False)])
-async def test_the_limit_of_a_frame_is_in_bytes(tmp_path: Path, size: int, fits: bool) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_the_limit_of_a_frame_is_in_bytes(size: int, fits: bool) -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         frame = '{"event": "list_races", "x": "' + "ü" * 2000
         frame += "x" * (size - len(frame.encode()) - 2) + '"}'
         await dashboard.connection.send_message(frame)
@@ -135,9 +134,9 @@ async def test_the_limit_of_a_frame_is_in_bytes(tmp_path: Path, size: int, fits:
             assert await closed_code(dashboard) == 1009
 
 
-async def test_the_101st_subscription(tmp_path: Path) -> None:
+async def test_the_101st_subscription() -> None:
     settings = ws_settings(max_requests_per_s=1000)
-    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard:
+    async with running_site(settings) as site, site.dashboard() as dashboard:
         for number in range(100):
             assert (await dashboard.ask("subscribe_race", {"raceId": f"R{number}"}))["event"] == "race_snapshot"
         assert await dashboard.error("subscribe_race", {"raceId": "R100"}) == "too_many_subscriptions"
@@ -146,9 +145,9 @@ async def test_the_101st_subscription(tmp_path: Path) -> None:
         assert (await dashboard.ask("subscribe_race", {"raceId": "R100"}))["event"] == "race_snapshot"
 
 
-async def test_a_token_for_some_races(tmp_path: Path) -> None:
+async def test_a_token_for_some_races() -> None:
     token = make_token(races=["R1"])
-    async with running_site(tmp_path) as site, site.dashboard(token=token) as dashboard:
+    async with running_site() as site, site.dashboard(token=token) as dashboard:
         assert await dashboard.error("subscribe_race", {"raceId": "R2"}) == "forbidden_race"
         assert await dashboard.error("get_history", {"raceId": "R2"}) == "forbidden_race"
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
@@ -156,19 +155,19 @@ async def test_a_token_for_some_races(tmp_path: Path) -> None:
         assert site.history.queries == [["R1"]]
 
 
-async def test_a_token_for_no_race(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard(token=make_token(races=[])) as dashboard:
+async def test_a_token_for_no_race() -> None:
+    async with running_site() as site, site.dashboard(token=make_token(races=[])) as dashboard:
         assert await dashboard.error("subscribe_race", {"raceId": "R1"}) == "forbidden_race"
 
 
-async def test_a_race_that_refuses(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_a_race_that_refuses() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         site.races.refusing = True
         assert await dashboard.error("subscribe_race", {"raceId": "R1"}, id=5) == "unavailable"
 
 
-async def test_list_races(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_list_races() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         site.history.summaries = [RaceSummary("R2", 3, NOW_MS), RaceSummary("R1", 1, 0)]
         assert await dashboard.ask("list_races", id="l") == {
             "event": "races",
@@ -183,8 +182,8 @@ async def test_list_races(tmp_path: Path) -> None:
         assert site.history.queries == [None]
 
 
-async def test_history_page_by_page(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_history_page_by_page() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         after = (NOW_MS, bytes(range(16)))
         site.history.pages = [HistoryPage((make_fix(),), after), HistoryPage((), None)]
         first = await dashboard.ask(
@@ -211,16 +210,16 @@ async def test_history_page_by_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", [StoreUnavailable("away"), StoreMisconfigured("no table")])
-async def test_history_while_postgres_is_away(tmp_path: Path, trouble: Exception) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_history_while_postgres_is_away(trouble: Exception) -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         site.history.trouble = trouble
         assert await dashboard.error("get_history", {"raceId": "R1"}) == "unavailable"
         assert await dashboard.error("list_races") == "unavailable"
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
 
 
-async def test_history_is_one_at_a_time_and_answers_keep_their_order(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as dashboard:
+async def test_history_is_one_at_a_time_and_answers_keep_their_order() -> None:
+    async with running_site() as site, site.dashboard() as dashboard:
         site.history.gate = trio.Event()
         for number in range(3):
             await dashboard.send("get_history", {"raceId": "R1"}, id=number)

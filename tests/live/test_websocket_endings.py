@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,9 @@ from tests.dashboards import WITHIN_S, closed_code, make_token, running_site, un
 pytestmark = pytest.mark.live
 
 
-async def test_a_burst_over_the_rate_is_limited_and_stays(tmp_path: Path) -> None:
+async def test_a_burst_over_the_rate_is_limited_and_stays() -> None:
     settings = ws_settings(max_requests_per_s=5)
-    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard:
+    async with running_site(settings) as site, site.dashboard() as dashboard:
         for number in range(8):
             await dashboard.send("unsubscribe_race", {"raceId": "R1"}, id=number)
         answers = [await dashboard.receive() for _ in range(8)]
@@ -27,9 +26,9 @@ async def test_a_burst_over_the_rate_is_limited_and_stays(tmp_path: Path) -> Non
         assert [answer["data"].get("code") for answer in answers[5:]] == ["rate_limited"] * 3
 
 
-async def test_a_flood_is_closed_with_1008(tmp_path: Path) -> None:
+async def test_a_flood_is_closed_with_1008() -> None:
     settings = ws_settings(max_requests_per_s=5)
-    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard, trio.open_nursery() as nursery:
+    async with running_site(settings) as site, site.dashboard() as dashboard, trio.open_nursery() as nursery:
 
         async def flood() -> None:
             with contextlib.suppress(ConnectionClosed):
@@ -45,18 +44,18 @@ async def test_a_flood_is_closed_with_1008(tmp_path: Path) -> None:
         await site.until_dropped("flooding")
 
 
-async def test_an_expired_token_closes_with_4401(tmp_path: Path) -> None:
+async def test_an_expired_token_closes_with_4401() -> None:
     token = make_token(ttl_s=3)  # long enough to connect with on a busy machine
-    async with running_site(tmp_path) as site, site.dashboard(token=token) as dashboard:
+    async with running_site() as site, site.dashboard(token=token) as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
         assert await closed_code(dashboard) == 4401
         await site.until_dropped("token_expired")
         assert ("unsubscribe", "R1") in site.races.calls
 
 
-async def test_a_slow_dashboard_is_resynced_and_others_are_not_delayed(tmp_path: Path) -> None:
+async def test_a_slow_dashboard_is_resynced_and_others_are_not_delayed() -> None:
     settings = ws_settings(outbox_bytes=50_000, send_timeout_ms=60_000)
-    async with running_site(tmp_path, settings) as site, site.dashboard() as slow, site.dashboard() as fast:
+    async with running_site(settings) as site, site.dashboard() as slow, site.dashboard() as fast:
         for dashboard in (slow, fast):
             await dashboard.ask("subscribe_race", {"raceId": "R1"})
         sent = 0
@@ -81,9 +80,9 @@ async def test_a_slow_dashboard_is_resynced_and_others_are_not_delayed(tmp_path:
         assert (await slow.receive())["data"]["participantId"] == "after the resync"
 
 
-async def test_a_dashboard_that_takes_nothing_is_dropped_without_a_close_frame(tmp_path: Path) -> None:
+async def test_a_dashboard_that_takes_nothing_is_dropped_without_a_close_frame() -> None:
     settings = ws_settings(send_timeout_ms=300, outbox_bytes=64 * 1024 * 1024)
-    async with running_site(tmp_path, settings) as site, site.dashboard() as dashboard:
+    async with running_site(settings) as site, site.dashboard() as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
         for _ in range(200):
             site.races.change("R1", padding=100_000)
@@ -92,8 +91,8 @@ async def test_a_dashboard_that_takes_nothing_is_dropped_without_a_close_frame(t
         await until(lambda: site.metrics.registry.get_sample_value("tracking_ws_connections") == 0)
 
 
-async def test_a_stop_flushes_and_closes_with_1001(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as one, site.dashboard() as two:
+async def test_a_stop_flushes_and_closes_with_1001() -> None:
+    async with running_site() as site, site.dashboard() as one, site.dashboard() as two:
         for dashboard in (one, two):
             await dashboard.ask("subscribe_race", {"raceId": "R1"})
         site.races.change("R1")
@@ -105,8 +104,8 @@ async def test_a_stop_flushes_and_closes_with_1001(tmp_path: Path) -> None:
             await site.stopped.wait()
 
 
-async def test_a_crash_closes_one_dashboard_with_1011(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_site(tmp_path) as site, site.dashboard() as unlucky, site.dashboard() as other:
+async def test_a_crash_closes_one_dashboard_with_1011(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_site() as site, site.dashboard() as unlucky, site.dashboard() as other:
         await other.ask("subscribe_race", {"raceId": "R1"})
         site.history.trouble = RuntimeError("a bug")
         await unlucky.send("list_races")
@@ -116,8 +115,8 @@ async def test_a_crash_closes_one_dashboard_with_1011(tmp_path: Path, monkeypatc
         await site.until_dropped("crash")
 
 
-async def test_metrics_count_connections_and_frames(tmp_path: Path) -> None:
-    async with running_site(tmp_path) as site:
+async def test_metrics_count_connections_and_frames() -> None:
+    async with running_site() as site:
         async with site.dashboard() as dashboard:
             await dashboard.ask("list_races")
             value: Any = site.metrics.registry.get_sample_value

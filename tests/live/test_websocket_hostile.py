@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import trio
 
 from actors.errors import CloseCode
 from tests.dashboards import Site, running_site, until, ws_settings
-from tests.live.hostile import BEHIND, HANDSHAKES, request
+from tests.http_client import HttpClient
+from tests.live.hostile import BEHIND, HANDSHAKES, get, request
 from tests.live.hostile_autobahn import AUTOBAHN
 from tests.live.hostile_frames import CONTINUATION, FRAMES, PING, TEXT, Talk, frame
 from tests.live.hostile_site import Talker, besieged, each, leave, read_all
@@ -19,9 +19,11 @@ from tests.live.hostile_site import Talker, besieged, each, leave, read_all
 pytestmark = pytest.mark.live
 
 
-async def knock(site: Site, name: str, sent: bytes, status: int | None) -> None:
-    """Send it and wait for the answer, for as long as it takes."""
+async def knock(site: Site, name: str, sent: bytes, status: int | None, later: bool = False) -> None:
+    """Send it and wait for the answer, for as long as it takes; `later`: on a connection that served a request."""
     async with await site.raw() as stream, trio.open_nursery() as nursery:
+        if later:
+            assert (await HttpClient(stream).ask(get())).body == b"hello"
         nursery.start_soon(send, stream, sent)
         if status is not None:
             answer = await stream.receive_some(65536)
@@ -40,9 +42,15 @@ async def send(stream: trio.SocketStream, sent: bytes) -> None:
         await stream.send_all(sent)
 
 
-async def test_handshakes(tmp_path: Path) -> None:
-    async with besieged(tmp_path) as site:
+async def test_handshakes() -> None:
+    async with besieged() as site:
         await each(knock, *((site, name, sent, status) for name, (sent, status) in HANDSHAKES.items()))
+
+
+async def test_handshakes_on_a_connection_that_served_a_request() -> None:
+    said = {name: knocked for name, knocked in HANDSHAKES.items() if knocked[0]}
+    async with besieged() as site:
+        await each(knock, *((site, name, sent, status, True) for name, (sent, status) in said.items()))
 
 
 async def talk(site: Site, name: str, said: Talk) -> None:
@@ -50,30 +58,30 @@ async def talk(site: Site, name: str, said: Talk) -> None:
         assert await Talker(stream).say(said) in (said.seen, said.or_seen), name
 
 
-async def test_frames(tmp_path: Path) -> None:
-    async with besieged(tmp_path) as site:
+async def test_frames() -> None:
+    async with besieged() as site:
         await each(talk, *((site, name, said) for name, said in FRAMES.items()))
 
 
-async def test_the_cases_of_the_autobahn_test_suite(tmp_path: Path) -> None:
-    async with besieged(tmp_path) as site:
+async def test_the_cases_of_the_autobahn_test_suite() -> None:
+    async with besieged() as site:
         await each(talk, *((site, name, said) for name, said in AUTOBAHN.items()))
 
 
 @pytest.mark.parametrize("ending", ["fin", "reset"])
-async def test_and_leaving_at_once(tmp_path: Path, ending: str) -> None:
+async def test_and_leaving_at_once(ending: str) -> None:
     async def attack(*sent: bytes) -> None:
         await leave(await site.raw(), sent, ending)
 
-    async with besieged(tmp_path) as site:
+    async with besieged() as site:
         await each(attack, *((sent,) for sent, _ in HANDSHAKES.values()))
         await each(attack, *((request(), *said.sent) for said in (FRAMES | AUTOBAHN).values()))
 
 
 @pytest.mark.parametrize("code", [CloseCode.POLICY_VIOLATION, CloseCode.TOKEN_EXPIRED, CloseCode.GOING_AWAY])
-async def test_who_goes_on_after_our_close(tmp_path: Path, code: CloseCode) -> None:
+async def test_who_goes_on_after_our_close(code: CloseCode) -> None:
     """The library dies of pings that come after its close frame."""
-    async with running_site(tmp_path) as site, await site.raw() as stream, trio.open_nursery() as nursery:
+    async with running_site() as site, await site.raw() as stream, trio.open_nursery() as nursery:
         talker = Talker(stream)
         assert await talker.open(request()) == 101
         nursery.start_soon(endless, stream, frame(PING, b"on and on") * 10)
@@ -89,11 +97,11 @@ async def test_who_goes_on_after_our_close(tmp_path: Path, code: CloseCode) -> N
         assert site.dropped("crash") == 0
 
 
-async def test_a_message_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     # A slow machine takes in some ten thousand such bytes a second, and nobody answers the pings here.
     monkeypatch.setattr("actors.subscriber.MAX_UNFINISHED_BYTES", 10_000)
     settings = ws_settings(heartbeat_s=1, max_requests_per_s=10_000)
-    async with running_site(tmp_path, settings) as site, site.dashboard() as honest:
+    async with running_site(settings) as site, site.dashboard() as honest:
         async with await site.raw() as stream, trio.open_nursery() as nursery:
             talker = Talker(stream)
             assert await talker.open(request()) == 101

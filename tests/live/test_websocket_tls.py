@@ -21,7 +21,7 @@ pytestmark = pytest.mark.live
 
 async def test_a_dashboard_over_tls(tmp_path: Path) -> None:
     server, client = contexts(tmp_path)
-    async with running_site(tmp_path, server_tls=server) as site, trio.open_nursery() as nursery:
+    async with running_site(server_tls=server) as site, trio.open_nursery() as nursery:
         site.races.positions = b'"' + b"x" * 300_000 + b'"'
         async with trio.SSLStream(await site.raw(), client, server_hostname="127.0.0.1") as stream:
             path = f"/tracking?token={make_token()}"
@@ -38,7 +38,7 @@ async def test_a_dashboard_over_tls(tmp_path: Path) -> None:
 
 async def test_a_refusal_over_tls(tmp_path: Path) -> None:
     server, client = contexts(tmp_path)
-    async with running_site(tmp_path, server_tls=server) as site:
+    async with running_site(server_tls=server) as site:
         raw = await site.raw()
         async with trio.SSLStream(raw, client, server_hostname="127.0.0.1", https_compatible=True) as stream:
             await stream.send_all(b"GET /tracking HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -53,7 +53,7 @@ async def test_who_does_not_speak_tls_ends_only_itself(tmp_path: Path, ending: s
     async def attack(sent: bytes) -> None:
         await leave(await site.raw(), (sent,), ending)
 
-    async with running_site(tmp_path, ws_settings(handshake_timeout_s=1), server_tls=server) as site:
+    async with running_site(ws_settings(handshake_timeout_s=1), server_tls=server) as site:
         before = tasks()
         await each(attack, *((sent,) for sent, _ in HANDSHAKES.values()))
         await until(lambda: tasks() == before)
@@ -72,7 +72,7 @@ async def test_frames_over_tls(tmp_path: Path) -> None:
             assert await Talker(stream).say(said) in (said.seen, said.or_seen), name
 
     settings = ws_settings(heartbeat_s=3600, max_message_bytes=MAX_MESSAGE_BYTES, max_requests_per_s=10_000)
-    async with running_site(tmp_path, settings, server_tls=server) as site:
+    async with running_site(settings, server_tls=server) as site:
         before = tasks()
         await each(talk, *((name, said) for name, said in (FRAMES | AUTOBAHN).items() if not said.open_frame))
         await until(lambda: tasks() == before)

@@ -1,0 +1,60 @@
+"""The script that writes live positions, inside Redis in one step: newest wins, and whether Redis was emptied."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+# ARGV: ttl in s; key of the sentinel, its ttl in s, the mark of the last write that was answered ('' for none), that of
+# this one; and positions: an array in MessagePack, five items each, because an argument an item costs us more than all
+# the rest. cmsgpack knows no bytes, only text.
+# The sentinel holds FOUND>MARK: a write, and which one it found intact ('' for none). So a write whose answer was lost
+# is known by what it found, and one that came first into an emptied cache is not taken for it.
+# Ranks compare as text: 15 digits of ms, status, id in hex.
+# `race:R:rank` is ours: without it (another writer's keys) the score in `race:R:seen` stands in.
+WRITE = """
+local held, seen = redis.pcall('GET', ARGV[2]), ARGV[4]
+local found, mark = string.match(type(held) == 'string' and held or '', '^(%w*)>(%w+)$')
+local was_there = seen ~= '' and (mark == seen or found == seen)
+local races = {}
+-- What somebody else put under our name must not keep other races from being written.
+local function only(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
+end
+local given = cmsgpack.unpack(ARGV[6])
+for i = 1, #given, 5 do
+  local race, participant, rank, force, value = 'race:' .. given[i], unpack(given, i + 1, i + 4)
+  local last = race .. ':participant:' .. participant .. ':last'
+  if not races[race] then only(race .. ':seen', 'zset'); only(race .. ':rank', 'hash') end
+  local newer = force == 1
+  if not newer then
+    local held = redis.call('HGET', race .. ':rank', participant)
+    if not held and redis.call('EXISTS', last) == 1 then
+      local score = redis.call('ZSCORE', race .. ':seen', participant)
+      held = score and string.format('%015d', tonumber(score))
+    end
+    newer = not held or held <= rank
+  end
+  if force == 2 then
+    redis.call('DEL', last)
+    redis.call('HDEL', race .. ':rank', participant)
+    redis.call('ZREM', race .. ':seen', participant)
+  elseif newer then
+    redis.call('SET', last, value, 'EX', ARGV[1])
+    redis.call('HSET', race .. ':rank', participant, rank)
+    redis.call('ZADD', race .. ':seen', tonumber(rank:sub(1, 15)), participant)
+    races[race] = true
+  end
+end
+for race in pairs(races) do
+  redis.call('EXPIRE', race .. ':seen', ARGV[1])
+  redis.call('EXPIRE', race .. ':rank', ARGV[1])
+end
+if was_there and #given == 0 then
+  redis.call('EXPIRE', ARGV[2], ARGV[3])
+else
+  redis.call('SET', ARGV[2], (was_there and seen or '') .. '>' .. ARGV[5], 'EX', ARGV[3])
+end
+return was_there
+"""
+WRITE_SHA = sha1(WRITE.encode(), usedforsecurity=False).hexdigest()
