@@ -14,6 +14,7 @@ import pytest
 from actors.commands.replay import most_ahead_ms, survey
 from actors.core.decode import Rules, decode
 from actors.core.timestamps import DAY_MS, HOUR_MS, LATEST_MS
+from actors.recordings.lines import _lines
 from actors.recordings.points import Recorded, Tally, UnreadableRecording, WrongUse
 from actors.recordings.recording import Recording
 
@@ -152,6 +153,10 @@ def test_a_line_as_long_as_a_message_may_be(tmp_path: Path) -> None:
     for race in (None, "A"):
         assert len(read(Recording(path, race, max_payload_bytes=len(LINES[0])))[0]) == 1
         assert read(Recording(path, race, max_payload_bytes=len(LINES[0]) - 1))[0] == []
+
+
+def test_of_an_endless_line_no_more_is_kept_than_tells_that_it_is_too_long() -> None:
+    assert max(map(len, _lines([b"x" * 10] * 1000, 20))) <= 31
 
 
 def test_lines_are_judged_by_the_time_that_they_are_moved_to(lines: Path) -> None:
