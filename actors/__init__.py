@@ -57,6 +57,7 @@ Actors, and what they share:
 core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
   core/batch.py                    parcels -> batches, by size, time or idleness
+  core/broker_drops.py             what mosquitto says it has thrown away
   core/course.py                   a made-up race
   core/cursor.py                   the cursor of get_history as text
   core/decode.py                   topic and payload -> fixes and rejections: the quick way
@@ -107,6 +108,7 @@ drivers: the only place with threads and client libraries.
   drivers/migration.py             schema.sql, only what is missing
   drivers/mqtt.py                  a link to the broker that stays: the trio side
   drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
+  drivers/mqtt_drops.py            the question to mosquitto what it throws away
   drivers/mqtt_orders.py           what the trio side wants of the thread
   drivers/mqtt_paho.py             paho, with what was found wanting changed
   drivers/mqtt_rival.py            does another client use our client_id?

@@ -57,6 +57,13 @@ class CopiesDropped:
 
 
 @attrs.frozen
+class BrokerDropped:
+    """Driver to reader: so many messages, of all its clients, the broker says it has thrown away since its start."""
+
+    total: int
+
+
+@attrs.frozen
 class SubscriptionRefused:
     """Driver to reader: SUBACK said no to this topic filter."""
 
@@ -107,7 +114,9 @@ class StopTaking:
     """Supervisor to reader, first phase of a stop: read no more, stay connected, finish when all is settled."""
 
 
-BrokerEvent: TypeAlias = Connected | Disconnected | MessagesArrived | CopiesDropped | SubscriptionRefused | TakenOver
+BrokerEvent: TypeAlias = (
+    Connected | Disconnected | MessagesArrived | CopiesDropped | BrokerDropped | SubscriptionRefused | TakenOver
+)
 ReaderMessage: TypeAlias = BrokerEvent | Settled | Tell | StopTaking
 
 # --- parcels ---------------------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ class Metrics:
             "in_flight_ratio", "Part of what may be in flight (fixes, bytes or messages) that is; at 1 nothing is read"
         )
         self.session_lost = counter("mqtt_session_lost_total", "Times that the broker had forgotten our session")
+        self.broker_dropped = counter(
+            "broker_dropped_total", "MQTT messages that mosquitto says it dropped for full queues, of all its clients"
+        )
 
         self.fixes_received = counter("fixes_received_total", "Fixes received; an unparsable message counts as one")
         self.fixes_recovered = counter("fixes_recovered_total", "Fixes found in the spool at start")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from itertools import count
 from typing import Protocol, assert_never
 
 import attrs
@@ -24,6 +23,7 @@ from actors.core.fix import Fix, Rejection
 from actors.core.once import OncePerSecond
 from actors.health import Health
 from actors.messages import (
+    BrokerDropped,
     BrokerEvent,
     Connected,
     CopiesDropped,
@@ -39,7 +39,7 @@ from actors.messages import (
 )
 from actors.metrics import Metrics
 from actors.race import Clock
-from actors.reader_desk import ReaderDesk, Shown
+from actors.reader_desk import ReaderDesk, parcels
 from actors.rows import Rows
 
 log = structlog.get_logger("reader")
@@ -125,6 +125,8 @@ class Reader:
                 self.link.taken()
             case CopiesDropped(count=copies):
                 self.metrics.copies.inc(copies)
+            case BrokerDropped(total=total):
+                self._broker_dropped(total)
             case Settled(parcels=parcels, tally=tally):
                 self.desk.settled(parcels)
                 self.metrics.count(tally)
@@ -170,7 +172,7 @@ class Reader:
             good, bad = decode(topic, payload, now_ms, self.rules)
             fixes += good
             rejections += bad
-        shown, refused = self._parcels(fixes, rejections)
+        shown, refused = parcels(ledger.next_number(), self.parcel_rows, fixes, rejections)
         parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
         parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
         now = trio.current_time()
@@ -189,29 +191,6 @@ class Reader:
             for parcel in refused:
                 self.rows.send(parcel)
 
-    def _parcels(self, fixes: list[Fix], rejections: list[Rejection]) -> tuple[Shown, list[Parcel]]:
-        """Those for races, and those that hold rejections."""
-        number = self.desk.ledger.next_number()
-        size = self.parcel_rows
-        part = count()
-        by_race: dict[str, list[Fix]] = {}
-        for fix in fixes:
-            group = by_race.get(fix.race_id)
-            if group is None:
-                by_race[fix.race_id] = [fix]
-            else:
-                group.append(fix)
-        shown = {
-            race_id: [
-                Parcel((number, next(part)), race_id, tuple(group[i : i + size])) for i in range(0, len(group), size)
-            ]
-            for race_id, group in by_race.items()
-        }
-        return shown, [
-            Parcel((number, next(part)), "", (), tuple(rejections[i : i + size]))
-            for i in range(0, len(rejections), size)
-        ]
-
     def _count(self, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
         metrics = self.metrics
         refused = 0
@@ -229,6 +208,17 @@ class Reader:
         late = sum(1 for fix in fixes if now_ms - fix.timestamp_ms > self.late_after_ms)
         if late:
             metrics.fixes_late.inc(late)
+
+    def _broker_dropped(self, total: int) -> None:
+        drops = self.desk.broker_drops
+        self.metrics.broker_dropped.inc(drops.more(total))
+        more = drops.to_say(trio.current_time())
+        if more:
+            log.error(
+                "the broker has dropped messages, for us or for another client of it: a queue was full. "
+                "Raise max_queued_messages in mosquitto.conf",
+                dropped=more,
+            )
 
     def _acknowledge(self) -> None:
         ledger = self.desk.ledger

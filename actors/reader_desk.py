@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import TypeAlias
 
 import attrs
 
-from actors.core.fix import Fix
+from actors.core.broker_drops import BrokerDrops
+from actors.core.fix import Fix, Rejection
 from actors.core.ledger import Ledger
 from actors.messages import MessagesArrived, Parcel, ParcelId
 
@@ -25,6 +27,7 @@ class ReaderDesk:
     tried: bool = False  # `held` crashed the reader before
     poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
     had_session: bool = False
+    broker_drops: BrokerDrops = attrs.field(factory=BrokerDrops)
     _shown: dict[int, Shown] = attrs.field(factory=dict)  # by ledger entry, until all of it is settled
 
     def took(self, entry: int, shown: Shown) -> None:
@@ -54,3 +57,22 @@ class ReaderDesk:
         if self.suspect is not None:
             self.poisoned.add(self.suspect)
             self.suspect = None
+
+
+def parcels(number: int, size: int, fixes: list[Fix], rejections: list[Rejection]) -> tuple[Shown, list[Parcel]]:
+    """Those of ledger entry `number` for races, and those that hold rejections, of at most `size` each."""
+    part = count()
+    by_race: dict[str, list[Fix]] = {}
+    for fix in fixes:
+        group = by_race.get(fix.race_id)
+        if group is None:
+            by_race[fix.race_id] = [fix]
+        else:
+            group.append(fix)
+    shown = {
+        race_id: [Parcel((number, next(part)), race_id, tuple(group[i : i + size])) for i in range(0, len(group), size)]
+        for race_id, group in by_race.items()
+    }
+    return shown, [
+        Parcel((number, next(part)), "", (), tuple(rejections[i : i + size])) for i in range(0, len(rejections), size)
+    ]

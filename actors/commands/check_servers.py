@@ -18,6 +18,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.broker_drops import TOPIC as DROPS_TOPIC
+from actors.core.broker_drops import total_in
 from actors.core.settings_values import Address
 from actors.settings import MqttSettings
 
@@ -50,6 +52,9 @@ def broker(settings: MqttSettings, address: Address) -> Iterator[Finding]:
         yield Finding("FAILED", "broker", f"{where}: {visit.refusal or silent}")
         return
     yield Finding("ok", "broker", f"{where} answers, {visit.version or 'version unknown'}, MQTT {settings.protocol}")
+    if visit.dropped:
+        text = f"has dropped {visit.dropped} messages, of all its clients, since its start: queues were full"
+        yield Finding("warning", "broker", f"{text}; raise max_queued_messages in mosquitto.conf")
     if visit.max_qos < settings.qos:
         yield Finding("FAILED", "broker", f"allows QoS {visit.max_qos} at most, [mqtt] qos is {settings.qos}")
     if visit.expiry_s is not None and visit.expiry_s < settings.session_expiry_s:
@@ -64,6 +69,7 @@ class _Visit:
     connected: bool = False
     refusal: str = ""
     version: str = ""
+    dropped: int | None = None  # messages; mosquitto tells
     max_qos: int = 2
     expiry_s: int | None = None  # when the broker keeps sessions for less than it was asked to
 
@@ -97,7 +103,12 @@ def _visit(settings: MqttSettings, address: Address) -> _Visit:
         client.subscribe(VERSION_TOPIC)
 
     def on_message(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic == DROPS_TOPIC:
+            visit.dropped = total_in(bytes(message.payload))
+            return
         visit.version = message.payload.decode("utf-8", "replace")[:80]
+        if visit.version.startswith("mosquitto"):  # others may end the connection over it
+            client.subscribe(DROPS_TOPIC)
 
     client.on_connect, client.on_message = on_connect, on_message
     if five:
@@ -109,6 +120,8 @@ def _visit(settings: MqttSettings, address: Address) -> _Visit:
     _turn(client, time.monotonic() + ANSWER_S, lambda: visit.connected or bool(visit.refusal))
     if visit.connected:
         _turn(client, time.monotonic() + VERSION_S, lambda: bool(visit.version))
+    if visit.version.startswith("mosquitto"):
+        _turn(client, time.monotonic() + VERSION_S, lambda: visit.dropped is not None)
     # Once its DISCONNECT is written, paho closes the socket; also when the broker has said nothing.
     client.disconnect(properties=_session_expiry(PacketTypes.DISCONNECT, 0) if five else None)
     return visit

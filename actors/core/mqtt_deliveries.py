@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import itemgetter
 
 import attrs
 
+from actors.core import broker_drops
 from actors.core.mqtt_split import AT_QOS_2, MAX_PACKET_ID, Arrivals
-from actors.messages import CopiesDropped, MessagesArrived
+from actors.messages import BrokerDropped, CopiesDropped, MessagesArrived
 
 EVENT_MESSAGES = 1000
 EVENT_BYTES = 512 * 1024
@@ -20,6 +21,7 @@ PUBACK = b"\x40\x02"  # MQTT 5 sections 3.4 and 3.5: without a reason code it is
 PUBREC = b"\x50\x02"
 
 PAYLOAD = itemgetter(1)  # of a message
+DROPS_TOPIC = broker_drops.TOPIC.encode()
 
 
 @attrs.define(eq=False)
@@ -41,19 +43,14 @@ class Deliveries:
         """Packet id of the oldest message that is not acknowledged; 0 when all are."""
         return next(iter(self._unacked), 0)
 
-    def take(self, epoch: int) -> list[CopiesDropped | MessagesArrived]:
+    def take(self, epoch: int) -> list[BrokerDropped | CopiesDropped | MessagesArrived]:
         """Everything that has arrived, cut to size."""
         arrivals = self.arrivals
         messages, packet_ids = arrivals.messages, arrivals.packet_ids
-        events: list[CopiesDropped | MessagesArrived] = []
         if not messages:
-            return events
+            return []
         arrivals.messages, arrivals.packet_ids = [], []
-        copies = self._enter(messages, packet_ids)
-        if copies:
-            events.append(CopiesDropped(len(copies)))
-            for at in reversed(copies):
-                del messages[at], packet_ids[at]
+        events: list[BrokerDropped | CopiesDropped | MessagesArrived] = list(self._enter(messages, packet_ids))
         if self.owed and not self.got_back:
             self.got_back = self.owed in self._unacked
         sizes = list(accumulate(map(len, map(PAYLOAD, messages))))
@@ -87,9 +84,14 @@ class Deliveries:
                 packets.append(kind + packet_id.to_bytes(2, "big"))
         return b"".join(packets)
 
-    def _enter(self, messages: list[tuple[bytes, bytes]], packet_ids: list[int]) -> list[int]:
-        """Note which are to be acknowledged. Returns the positions of those that are here already: some brokers send
-        a message again every 30 s until it is acknowledged."""
+    def _enter(
+        self, messages: list[tuple[bytes, bytes]], packet_ids: list[int]
+    ) -> Iterator[BrokerDropped | CopiesDropped]:
+        """Note which are to be acknowledged, and remove what is no message for the reader.
+
+        That is, beside the broker's own count, what is here already: some brokers send a message again every 30 s until
+        it is acknowledged.
+        """
         unacked = self._unacked
         fresh = dict(zip(packet_ids, map(hash, messages), strict=True))
         if (
@@ -99,17 +101,27 @@ class Deliveries:
             and unacked.keys().isdisjoint(fresh)
         ):
             unacked.update(fresh)
-            return []
-        copies = []
+            return
+        copies = list(self._copies(messages, packet_ids))
+        said = [at for at, message in enumerate(messages) if message[0] == DROPS_TOPIC and not packet_ids[at]]
+        for at in said:
+            total = broker_drops.total_in(messages[at][1])
+            if total is not None:
+                yield BrokerDropped(total)
+        if copies:
+            yield CopiesDropped(len(copies))
+        for at in sorted(copies + said, reverse=True):
+            del messages[at], packet_ids[at]
+
+    def _copies(self, messages: list[tuple[bytes, bytes]], packet_ids: list[int]) -> Iterator[int]:
+        """Positions of those that are here already; the others are noted."""
+        unacked = self._unacked
         for at, packet_id in enumerate(packet_ids):
             on_the_wire = packet_id & MAX_PACKET_ID
             digest = hash(messages[at])
-            if not on_the_wire:
-                continue
-            if on_the_wire not in unacked:
+            if on_the_wire and on_the_wire not in unacked:
                 unacked[on_the_wire] = digest
-            elif unacked[on_the_wire] == digest or digest in self._more.get(on_the_wire, ()):
-                copies.append(at)
-            else:
+            elif on_the_wire and digest in (unacked[on_the_wire], *self._more.get(on_the_wire, ())):
+                yield at
+            elif on_the_wire:
                 self._more.setdefault(on_the_wire, []).append(digest)
-        return copies

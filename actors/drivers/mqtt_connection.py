@@ -139,6 +139,8 @@ class Connection:
             self.sock.heard = False
             self._client.forgive_ping()
         self._guard(self._client.loop_misc)
+        if reading and self.is_up and not self.ended:
+            self.subscriptions.ask_more(self._client, time.monotonic())
         if not self.is_up and time.monotonic() - self.opened_at > CONNACK_TIMEOUT_S:
             self.end(f"no answer to CONNECT within {CONNACK_TIMEOUT_S:g} s (does the broker speak this protocol?)")
 
@@ -235,7 +237,7 @@ class Connection:
             self._answered(*notes.connack)
         for packet_id, reasons in notes.subacks:
             try:
-                self._events.extend(self.subscriptions.granted(packet_id, reasons))
+                self._events.extend(self.subscriptions.granted(packet_id, reasons, time.monotonic()))
             except ValueError as error:
                 self.end(f"protocol error: {error}")
                 return

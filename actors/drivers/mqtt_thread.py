@@ -19,6 +19,7 @@ import trio
 
 from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt_connection import Connection
+from actors.drivers.mqtt_drops import DropsQuestion
 from actors.drivers.mqtt_orders import Orders
 from actors.drivers.mqtt_rival import TIMES, Rival
 from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
@@ -63,6 +64,7 @@ class BrokerThread:
     post: Callable[[BrokerEvent], None]
     _connection: Connection | None = None
     _epoch: int = 0  # of the last connection that stood
+    _drops: DropsQuestion = attrs.field(factory=DropsQuestion)
     _owed: int = 0  # by the last connection: see Deliveries
     _posted: int = 0  # MessagesArrived
     _failures: int = 0  # in a row
@@ -164,7 +166,7 @@ class BrokerThread:
             sock,
             self.address,
             self.settings,
-            Subscriptions(self.settings.topics, self.settings.qos, self.remembered),
+            Subscriptions(self.settings.topics, self.settings.qos, self.remembered, self._drops),
             self.epochs,
             self._owed,
         )

@@ -6,6 +6,7 @@ unsubscribed; only we know that it was there. Used by the driver's thread only.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import msgspec
 import structlog
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.drivers.mqtt_drops import ASK_AFTER_S, DropsQuestion
 from actors.drivers.mqtt_paho import PahoClient
 from actors.messages import SubscriptionRefused
 
@@ -65,8 +67,10 @@ class Subscriptions:
     topics: tuple[str, ...]
     qos: int
     remembered: RememberedTopics
+    drops: DropsQuestion = attrs.field(factory=DropsQuestion)
     _asked: dict[int, tuple[str, ...]] = attrs.field(factory=dict)  # SUBSCRIBE without SUBACK: packet id -> filters
     _unsubscribing: int = 0  # packet id of UNSUBSCRIBE without UNSUBACK
+    _granted_at: float = math.inf  # the last SUBACK: seconds, monotonic
 
     @property
     def had_session(self) -> bool:
@@ -75,6 +79,7 @@ class Subscriptions:
 
     def ask(self, client: PahoClient, *, session_present: bool) -> None:
         """Subscribe to what is wanted; unsubscribe what a session has from before."""
+        self.drops.connected()
         wanted = frozenset(self.topics)
         had = self.remembered.read() if session_present else frozenset()
         self.remembered.write(had | wanted)  # before: what the session may hold must never be forgotten
@@ -83,8 +88,15 @@ class Subscriptions:
             self._unsubscribing = client.unsubscribe(sorted(had - wanted))[1] or 0
         self._subscribe(client, self.topics)
 
-    def granted(self, packet_id: int, reasons: list[ReasonCode]) -> list[SubscriptionRefused]:
+    def ask_more(self, client: PahoClient, now: float) -> None:
+        """When all that we need is granted for a while: what we only want."""
+        if not self._asked and now >= self._granted_at + ASK_AFTER_S:
+            self.drops.ask(client)
+
+    def granted(self, packet_id: int, reasons: list[ReasonCode], now: float) -> list[SubscriptionRefused]:
         """SUBACK has come, with a reason code a topic. Raises ValueError when it answers nothing that was asked."""
+        if self.drops.answered(packet_id, reasons):
+            return []
         topics = self._asked.pop(packet_id, ())
         if not topics or len(reasons) != len(topics):
             raise ValueError(f"SUBACK with {len(reasons)} codes for {len(topics)} topics")
@@ -94,6 +106,8 @@ class Subscriptions:
                 refused.append(SubscriptionRefused(topic, str(reason)))
             elif reason.value < self.qos:
                 log.error("the broker grants less than asked: no promise", topic=topic, granted=str(reason))
+        if not refused:
+            self._granted_at = now
         self._remember()
         return refused
 

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.messages import (
+    BrokerDropped,
     CopiesDropped,
     Disconnected,
     MessagesArrived,
@@ -119,6 +120,21 @@ async def test_a_lost_session_is_counted(autojump_clock: MockClock) -> None:
         w.link.connect()
         await wait_all_tasks_blocked()
         assert w.count("mqtt_session_lost_total") == 1
+
+
+async def test_what_the_broker_drops_is_counted_and_said_at_most_once_a_minute(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w = world()
+    async with running(w):
+        for total, wait_s in ((1000, 1), (1620, 10), (1630, 60), (1640, 1)):
+            w.inbox.send_nowait(BrokerDropped(total))
+            await trio.sleep(wait_s)
+        assert w.count("broker_dropped_total") == 640
+        assert w.count("messages_received_total") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "level='error'" in line]
+    assert [line.rpartition(" ")[2] for line in lines] == ["dropped=620", "dropped=20"]
+    assert "max_queued_messages" in lines[0]
 
 
 async def test_a_refused_subscription_shows_as_broker_down(autojump_clock: MockClock) -> None:

@@ -6,9 +6,9 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.mqtt_deliveries import EVENT_BYTES, EVENT_MESSAGES, Deliveries
+from actors.core.mqtt_deliveries import DROPS_TOPIC, EVENT_BYTES, EVENT_MESSAGES, Deliveries
 from actors.core.mqtt_split import AT_QOS_2, Arrivals
-from actors.messages import CopiesDropped, MessagesArrived
+from actors.messages import BrokerDropped, CopiesDropped, MessagesArrived
 
 
 def arrived(*messages: tuple[int, bytes]) -> Deliveries:
@@ -105,6 +105,16 @@ def test_one_id_at_qos_1_and_2_waits_for_both_too() -> None:
     event = taken(deliveries)
     assert deliveries.pubacks(event.packet_ids[:1]) == b""
     assert deliveries.pubacks(event.packet_ids[1:]) == b"\x50\x02\x00\x07"
+
+
+def test_what_the_broker_says_it_dropped_is_no_message() -> None:
+    deliveries = arrived((7, b"a"))
+    deliveries.arrivals.messages += [(DROPS_TOPIC, b"620"), (b"t", b"b"), (DROPS_TOPIC, b"what?"), (DROPS_TOPIC, b"9")]
+    deliveries.arrivals.packet_ids += [0, 0, 0, 8]
+    assert deliveries.take(1) == [
+        BrokerDropped(620),
+        MessagesArrived(1, ((b"t", b"a"), (b"t", b"b"), (DROPS_TOPIC, b"9")), (7, 8), 3),
+    ]
 
 
 def test_the_oldest_that_was_not_acknowledged_is_missed_or_comes_again() -> None:

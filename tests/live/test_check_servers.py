@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import attrs
@@ -17,7 +18,7 @@ from tests.live.check_settings import impatient as impatient
 from tests.live.check_settings import levels, scripted, until_closed, with_mqtt
 from tests.live.check_settings import settings as settings
 from tests.live.mqtt_desk import free_port
-from tests.live.mqtt_listener import plain_mosquitto
+from tests.live.mqtt_listener import listening, plain_mosquitto
 
 pytestmark = pytest.mark.live
 
@@ -70,6 +71,27 @@ def test_a_broker_that_keeps_sessions_for_less(settings: Settings) -> None:
     assert [finding.level for finding in found] == ["ok", "warning"]
     assert "version unknown" in found[0].text
     assert found[1].text == "keeps a session for 60 s only, [mqtt] session_expiry_s is 86400"
+
+
+def test_a_broker_that_has_dropped_messages(settings: Settings, tmp_path: Path) -> None:
+    with plain_mosquitto(tmp_path, "allow_anonymous true", "max_queued_messages 5", "sys_interval 1") as port:
+        assert levels(with_mqtt(settings, port), "broker") == ["ok"]
+        connection = ["-p", str(port), "-t", "t", "-q", "1"]
+        subprocess.run(["mosquitto_sub", *connection, "-c", "-i", "away", "-E"], check=True)
+        subprocess.run(["mosquitto_pub", *connection, "-l"], input=b"x\n" * 20, check=True)
+        with listening(port, "$SYS/broker/publish/messages/dropped") as counted:
+            deadline = time.monotonic() + 30
+            while not counted.messages or counted.messages[-1][1] != b"15":
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # the broker counts once a second
+        [fine, found] = about(with_mqtt(settings, port), "broker")
+    assert fine.level == "ok"
+    assert found == Finding(
+        "warning",
+        "broker",
+        "has dropped 15 messages, of all its clients, since its start: queues were full; "
+        "raise max_queued_messages in mosquitto.conf",
+    )
 
 
 def test_a_broker_with_tls(settings: Settings, tmp_path: Path) -> None:
