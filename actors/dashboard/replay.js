@@ -1,7 +1,7 @@
 // The past of a race, played again: a slider, a speed, and pages of history fetched ahead of what is shown.
 
 import { beginOf } from "./begin.js";
-import { pretend } from "./clock.js";
+import { pretend, serverNow } from "./clock.js";
 import { historyPage } from "./history.js";
 import { Race } from "./race.js";
 import { Recording } from "./recording.js";
@@ -54,7 +54,7 @@ export class Replay {
     setText(element("replay-clock"), "Loading …");
     let begin = null;
     try {
-      begin = await beginOf(this.#connection, raceId, end);
+      begin = await beginOf(this.#connection, raceId, end || serverNow()); // nobody is live
     } catch {
       // Told below.
     }

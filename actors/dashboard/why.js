@@ -1,9 +1,12 @@
 // Why a WebSocket does not open. A browser tells nobody; HTTP to the same address does.
 
+const NO_UPGRADE = "a proxy on the way does not pass Upgrade on";
 const MEANINGS = {
+  400: NO_UPGRADE,
+  401: "a proxy wants a login of its own",
   403: "this page's origin is not allowed: [ws] cors_origin, or a proxy that does not pass Host on",
   404: "nothing is there: a proxy must pass this path on to the tracking server",
-  426: "a proxy on the way does not pass Upgrade on",
+  426: NO_UPGRADE,
   502: "the proxy does not reach the tracking server",
   503: "the server is full, or not there",
   504: "the tracking server does not answer the proxy",

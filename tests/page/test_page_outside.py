@@ -206,6 +206,7 @@ ANSWERS = {
     502: "answers 502: the proxy does not reach",
     503: "answers 503: the server is full",
     200: "answers 200: that is no WebSocket",
+    401: "answers 401: a proxy wants a login of its own",
     418: "answers 418",
     0: "answers 426: a proxy on the way does not pass Upgrade on",
 }
