@@ -38,6 +38,8 @@ class Recording:
 
         Everything else is told to `tally`. Raises UnreadableRecording, WrongUse.
         """
+        if not self.path.exists() and kind_of(b"", self.path.name) is None:
+            raise WrongUse(f"{self.path}: there is no such file, and none of that name would be a recording")
         with opened(self.path) as pieces:
             try:
                 head = next(pieces, b"")
