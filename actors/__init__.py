@@ -51,6 +51,7 @@ Actors, and what they share:
   status.py                        the supervision tree as plain values
   subscriber.py                    ACTOR: one dashboard
   supervision.py                   a child runs until it is told to stop, and again when it crashes, within its budget
+  unplaced.py                      rows for which PostgreSQL has no partition: where they wait, what is said of them
   unix_socket.py                   a listening Unix socket for its owner alone
   waiting.py                       connections that wait for a request
 
@@ -75,6 +76,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/mqtt_split.py               PUBLISH packets out of the broker's bytes
   core/once.py                     a log line at most once a second, with a count of the rest
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
+  core/partitions.py               fixes without a partition: what is settled without them, what an operator is told
   core/problem.py                  what an HTTP client is told when something is wrong
   core/queries.py                  what is asked of history, and the shapes of the answers
   core/rate.py                     how many requests a dashboard may make
@@ -115,6 +117,7 @@ drivers: the only place with threads and client libraries.
   drivers/mqtt_socket.py           the buffered socket under paho
   drivers/mqtt_thread.py           the thread that owns paho
   drivers/mqtt_topics.py           our subscriptions, and old ones that the session may hold
+  drivers/partitions.py            which ids have no partition?
   drivers/pgbinary.py              values in PostgreSQL's binary form
   drivers/postgres.py              writes to PostgreSQL: one statement a batch
   drivers/postgres_home.py         where the embedded PostgreSQL lives, and as whom it runs

@@ -1,4 +1,5 @@
-"""One batch into PostgreSQL: rows that it refuses are found and become rejections, unless the set-up is at fault."""
+"""One batch into PostgreSQL: rows that it refuses are found and become rejections, unless the set-up is at fault; rows
+that have no partition are left."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import trio
 
 from actors.core.decode import poison
 from actors.core.fix import Fix, Rejection
-from actors.errors import RejectionCode, RowRefused, StoreMisconfigured
+from actors.core.partitions import Partitions
+from actors.errors import NoPartition, RejectionCode, RowRefused, StoreMisconfigured
 from actors.messages import Tally
 from actors.metrics import Metrics
 
@@ -32,7 +34,7 @@ class Stored(Protocol):
 
 
 class Store(Protocol):
-    """The PostgreSQL driver. Raises StoreUnavailable, StoreMisconfigured, RowRefused."""
+    """The PostgreSQL driver. Raises StoreUnavailable, StoreMisconfigured, RowRefused, and `store` NoPartition."""
 
     async def ping(self) -> None:
         """Connect, apply what the schema lacks, and ask for an answer."""
@@ -41,6 +43,27 @@ class Store(Protocol):
     async def store(self, fixes: Sequence[Fix]) -> Stored: ...
     async def reject(self, rejections: Sequence[Rejection]) -> int: ...
     async def trim_rejections(self) -> None: ...
+    async def partitions(self) -> Partitions: ...
+
+
+@attrs.define
+class Committed:
+    """What became of a batch."""
+
+    tally: Tally  # of all but what is left
+    left: Sequence[Fix] = ()  # PostgreSQL has no partition for them
+    partitions: Partitions | None = None  # that there were then
+
+
+@attrs.define
+class _Parts:
+    """What became of its fixes so far."""
+
+    committed: int = 0
+    duplicate: int = 0
+    refused: dict[bytes, tuple[Fix, str]] = attrs.field(factory=dict)  # id -> the fix, and why
+    left: set[bytes] = attrs.field(factory=set)
+    partitions: Partitions | None = None
 
 
 @attrs.define(eq=False)
@@ -54,13 +77,14 @@ class Committer:
     accepted: int = 0  # rows that PostgreSQL took, ever; it looks at what is in a row before it looks for its id
     _refusals: dict[bytes, float] = attrs.field(factory=dict)  # rows that became poison in the last minute -> when
 
-    async def commit(self, fixes: Sequence[Fix], rejections: Sequence[Rejection], begun: int) -> Tally:
-        """All of it is committed when this returns. Raises StoreUnavailable or StoreMisconfigured; then call again:
-        what was committed meanwhile counts as duplicate.
+    async def commit(self, fixes: Sequence[Fix], rejections: Sequence[Rejection], begun: int) -> Committed:
+        """All of it but what is left is committed when this returns. Raises StoreUnavailable or StoreMisconfigured;
+        then call again: what was committed meanwhile counts as duplicate.
 
         `begun`: `accepted` when this batch was first tried. Rows accepted since show that the set-up is right.
         """
-        committed, duplicate, refused = await self._store(fixes, begun)
+        parts = await self._store(fixes, begun)
+        refused = parts.refused.values()
         rejections = [*rejections, *(poison(fix, "", f"refused by PostgreSQL: {why}") for fix, why in refused)]
         if rejections:
             try:
@@ -68,47 +92,53 @@ class Committer:
             except RowRefused as refusal:
                 raise StoreMisconfigured(f"rejections are refused: {refusal}") from refusal
         codes = Counter(rejection.code for rejection in rejections)
+        left = [fix for fix in fixes if fix.id in parts.left] if parts.left else []
         taken = fixes
-        if refused:
-            ids = {fix.id for fix, _ in refused}
-            self._refusals |= dict.fromkeys(ids, trio.current_time())
+        if parts.refused:
+            self._refusals |= dict.fromkeys(parts.refused, trio.current_time())
             self.refused([fix for fix, _ in refused])
-            taken = [fix for fix in fixes if fix.id not in ids]
-            codes[RejectionCode.POISON] += len(fixes) - len(taken) - len(refused)
+        if left or parts.refused:
+            taken = [fix for fix in fixes if fix.id not in parts.refused and fix.id not in parts.left]
+            codes[RejectionCode.POISON] += len(fixes) - len(taken) - len(left) - len(refused)
         self.told(taken, rejections)
-        return Tally(committed, duplicate, codes)
+        return Committed(Tally(parts.committed, parts.duplicate, codes), left, parts.partitions)
 
-    async def _store(self, fixes: Sequence[Fix], begun: int) -> tuple[int, int, list[tuple[Fix, str]]]:
-        """(committed, duplicate, refused and why): halves a batch with a refused row until the row is found. One that
-        was sent again while it waited is in the batch several times, and refused once."""
+    async def _store(self, fixes: Sequence[Fix], begun: int) -> _Parts:
+        """Halves a batch with a refused row until the row is found. One that was sent again while it waited is in the
+        batch several times, and refused once."""
+        found = _Parts()
         if not fixes:
-            return 0, 0, []
+            return found
         started = trio.current_time()
-        refused: dict[bytes, tuple[Fix, str]] = {}
         reason = ""
-        committed = duplicate = 0
         parts: list[Sequence[Fix]] = [fixes]
         while parts:
             part = parts.pop()
             try:
                 stored = await self.store.store(part)
+            except NoPartition as missing:
+                found.left.update(missing.ids)
+                found.partitions = found.partitions or missing.partitions  # the first: more may be there by now
+                rest = [fix for fix in part if fix.id not in found.left]
+                parts += [rest] if rest else []
+                continue
             except RowRefused as refusal:
                 if len(part) == 1:
                     reason = str(refusal)
-                    refused[part[0].id] = part[0], reason
-                    self._check_rare(refused, reason)
+                    found.refused[part[0].id] = part[0], reason
+                    self._check_rare(found.refused, reason)
                 else:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
-            committed += stored.committed
-            duplicate += stored.duplicate
+            found.committed += stored.committed
+            found.duplicate += stored.duplicate
             self.accepted += len(part)
-        if refused:
+        if found.refused:
             if self.accepted == begun:
-                raise StoreMisconfigured(f"{len(refused)} rows refused and no other one accepted: {reason}")
-            log.error("rows refused by PostgreSQL become rejections", rows=len(refused), reason=reason)
+                raise StoreMisconfigured(f"{len(found.refused)} rows refused and no other one accepted: {reason}")
+            log.error("rows refused by PostgreSQL become rejections", rows=len(found.refused), reason=reason)
         self.metrics.commit_seconds.observe(trio.current_time() - started)
-        return committed, duplicate, list(refused.values())
+        return found
 
     def _check_rare(self, refused: Collection[bytes], reason: str) -> None:
         """Rows are poison only while refusals stay rare; else the set-up is wrong (DESIGN rule 14)."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from actors.core.partitions import Partitions
 
 
 class RejectionCode(StrEnum):
@@ -67,6 +72,15 @@ class StoreUnavailable(Unavailable):
 
 class StoreMisconfigured(TrackingError):
     """PostgreSQL answers, but its set-up is wrong (42xxx, 28xxx, encoding): alarm and wait, never reject a fix."""
+
+
+class NoPartition(StoreMisconfigured):
+    """PostgreSQL takes other rows, but for these nobody has made a partition; none of the call is stored."""
+
+    def __init__(self, why: str, ids: Collection[bytes] = (), partitions: Partitions | None = None) -> None:
+        super().__init__(why)
+        self.ids = ids
+        self.partitions = partitions  # that there were
 
 
 class SpoolUnavailable(Unavailable):

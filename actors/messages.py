@@ -92,7 +92,7 @@ class Tally:
 
 @attrs.frozen
 class Settled:
-    """Persistence to reader: these parcels are durable (or durably rejected).
+    """Persistence to reader: these parcels are durable (or durably rejected), and some but for a few fixes.
 
     The tally is counted by the reader, in the same step that takes the parcels out of flight: at no moment does a
     fix count twice or not at all.
@@ -100,6 +100,7 @@ class Settled:
 
     parcels: tuple[ParcelId, ...]
     tally: Tally = Tally()
+    but: tuple[tuple[ParcelId, int], ...] = ()  # so many fixes of the parcel wait for a partition
 
 
 @attrs.frozen

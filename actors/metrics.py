@@ -48,6 +48,9 @@ class Metrics:
             self.fixes_rejected.labels(code=code)
         self.fixes_late = counter("fixes_late_total", "Fixes that arrived past the stale threshold")
         self.fixes_spooled = gauge("fixes_spooled", "Fixes in the spool, waiting for PostgreSQL")
+        self.fixes_without_partition = gauge(
+            "fixes_without_partition", "Fixes that wait, in the spool or in flight, for a partition of PostgreSQL"
+        )
         self.fixes_in_flight = gauge("fixes_in_flight", "Fixes received and not yet durable")
 
         self.mailbox_depth = gauge("mailbox_depth", "Messages waiting in the deepest mailbox of a kind", "actor")

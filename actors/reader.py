@@ -127,8 +127,8 @@ class Reader:
                 self.metrics.copies.inc(copies)
             case BrokerDropped(total=total):
                 self._broker_dropped(total)
-            case Settled(parcels=parcels, tally=tally):
-                self.desk.settled(parcels)
+            case Settled(parcels=parcels, tally=tally, but=but):
+                self.desk.settled(parcels, but)
                 self.metrics.count(tally)
             case Tell(receipts=receipts):
                 for topic, payload in receipts:

@@ -34,8 +34,10 @@ class ReaderDesk:
         """They are on their way to the stores."""
         self._shown[entry] = shown
 
-    def settled(self, parcels: Iterable[ParcelId]) -> None:
-        """They are durable. One that is unknown is a no-op."""
+    def settled(self, parcels: Iterable[ParcelId], but: Iterable[tuple[ParcelId, int]] = ()) -> None:
+        """They are durable, and others `but` for so many fixes. One that is unknown is a no-op."""
+        for parcel, fixes in but:
+            self.ledger.settle_but(parcel, fixes)
         for entry in self.ledger.settle(parcels):
             self._shown.pop(entry, None)
 

@@ -22,6 +22,7 @@ from actors.errors import SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 from actors.health import SPOOL_IDLE, Health
 from actors.messages import Tally
 from actors.metrics import Metrics
+from actors.unplaced import Unplaced
 
 log = structlog.get_logger("spool")
 
@@ -39,7 +40,9 @@ class SpooledBatch(Protocol):
     """The oldest rows of the spool."""
 
     @property
-    def keys(self) -> Sequence[int]: ...
+    def keys(self) -> Sequence[int]: ...  # of all, ascending
+    @property
+    def fix_keys(self) -> Sequence[int]: ...  # of the fixes, in their order
     @property
     def fixes(self) -> Sequence[Fix]: ...
     @property
@@ -53,7 +56,7 @@ class Spool(Protocol):
     def rows(self) -> int: ...
     async def open(self) -> int: ...
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int: ...
-    async def oldest(self, limit: int) -> SpooledBatch: ...
+    async def oldest(self, limit: int, after: int = 0) -> SpooledBatch: ...
     async def remove(self, keys: Sequence[int]) -> None: ...
     async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]: ...
 
@@ -67,6 +70,7 @@ class Spooling:
     metrics: Metrics
     health: Health
     after_s: float  # [postgres] spool_after_s
+    unplaced: Unplaced = attrs.field(default=attrs.Factory(lambda of: Unplaced(of.metrics, of.health), takes_self=True))
     away_since: float | None = None  # trio's clock
     _opened: bool = False
     _accounted: int = 0  # rows of the spool that the metrics know of
@@ -95,7 +99,7 @@ class Spooling:
     @contextmanager
     def patience(self) -> Iterator[None]:
         """Around a write of persistence: raises StoreUnavailable when the spool is not to wait any longer for it."""
-        within_s = max(self.after_s, PATIENCE_LEAST_S) if self._takes else math.inf
+        within_s = max(self.after_s, PATIENCE_LEAST_S) if self.takes else math.inf
         try:
             with trio.fail_after(within_s):
                 yield
@@ -121,30 +125,35 @@ class Spooling:
             self.health.up("spool", SPOOL_IDLE)
 
     def written(self) -> None:
-        """Persistence's batch is committed."""
+        """Persistence's batch is committed, but for what it holds."""
         self._batch_waits = False
         self._back()
 
     def _back(self) -> None:
         if not self._batch_waits:
             self.away_since = None
-            self.health.up("postgres")
+            self.unplaced.tell()
 
     @property
     def wanted(self) -> bool:
         """PostgreSQL has been away for long enough, and the spool takes rows."""
-        return self._takes and self.away_since is not None and trio.current_time() - self.away_since >= self.after_s
+        return self.takes and self.away_since is not None and trio.current_time() - self.away_since >= self.after_s
 
     @property
-    def _takes(self) -> bool:
+    def takes(self) -> bool:
+        """Whether the spool took rows when it was asked last."""
         return self.spool is not None and self._opened and not self._full
 
     @property
     def _rows_wait(self) -> bool:
-        return self._removing is not None or (self.spool is not None and self.spool.rows > 0)
+        """Rows for which there is a partition, as far as is known."""
+        return self._removing is not None or (self.spool is not None and self.spool.rows > self.unplaced.spooled)
 
-    async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> Tally | None:
-        """The rows are synced on this node when this returns a tally; None: the spool takes no more for now."""
+    async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection], *, away: bool = True) -> Tally | None:
+        """The rows are synced on this node when this returns a tally; None: the spool takes no more for now.
+
+        Not `away`: PostgreSQL is there, and has no partition for them.
+        """
         assert self.spool is not None
         async with self._turn:
             try:
@@ -154,8 +163,9 @@ class Spooling:
                 self.health.down("spool", str(trouble))
                 return None
             self._accounted += new
-        self._batch_waits = False  # the drain will tell when PostgreSQL takes rows again
-        self.health.up("spool", f"in use: {self.spool.rows} rows")
+        if away:
+            self._batch_waits = False  # the drain will tell when PostgreSQL takes rows again
+            self.health.up("spool", f"in use: {self.spool.rows} rows")
         return Tally(duplicate=len(fixes) + len(rejections) - new, spooled=new)
 
     def _account(self, spool: Spool) -> None:
@@ -174,6 +184,7 @@ class Spooling:
             started = trio.current_time()
             try:
                 await self.committer.store.ping()
+                await self._look_for_partitions()
                 while self.spool is not None and self._rows_wait:
                     await self._drain_some(self.spool)
                 self._back()
@@ -189,18 +200,25 @@ class Spooling:
                 if self._rows_wait or not self.health.components["postgres"].up:
                     break
 
+    async def _look_for_partitions(self) -> None:
+        if self.unplaced.spooled and await self.committer.store.partitions() != self.unplaced.partitions:
+            self.unplaced.try_again()
+
     async def _drain_some(self, spool: Spool) -> None:
         if self._removing is None:
             if self._begun is None:
                 self._begun = self.committer.accepted
-            batch = await spool.oldest(self._drain_rows)
+            batch = await spool.oldest(self._drain_rows, self.unplaced.passed_to)
             try:
-                tally = await self.committer.commit(batch.fixes, batch.rejections, self._begun)
+                done = await self.committer.commit(batch.fixes, batch.rejections, self._begun)
             except StoreUnavailable:
                 self._drain_rows = max(1, self._drain_rows // 2)
                 raise
             self._drain_rows = min(DRAIN_ROWS, self._drain_rows + self._drain_rows // 10 + 1)
-            self._removing, self._begun = (batch.keys, tally), None
+            left = {fix.id for fix in done.left}
+            stay = {key for key, fix in zip(batch.fix_keys, batch.fixes, strict=True) if fix.id in left}
+            self._removing, self._begun = ([key for key in batch.keys if key not in stay], done.tally), None
+            self.unplaced.passed(batch.keys[-1], done)
             self._back()
         async with self._turn:
             self._account(spool)
@@ -210,6 +228,7 @@ class Spooling:
             self._accounted -= len(keys)
             self.metrics.count(tally)
             self.metrics.fixes_spooled.dec(len(keys))
-        if not spool.rows:
-            log.info("the spool is empty: history is complete")
+        if not self._rows_wait:
+            if not spool.rows:
+                log.info("the spool is empty: history is complete")
             self.health.up("spool", SPOOL_IDLE)

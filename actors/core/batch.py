@@ -76,22 +76,25 @@ class Batcher:
         return Trigger.IDLE if now >= self._last_at + self._idle_s else None
 
     def take(self) -> list[Parcel]:
-        """Hand a batch over. What is too much for it stays for the next one, as old as it is.
-
-        A parcel is never split, so a batch may exceed `max_rows` by one parcel.
-        """
+        """Hand a batch over. What is too much for it stays for the next one, as old as it is."""
         self._alone = 0 if self._last_at - self._first_at > COMPANY_S else self._alone + 1
-        parcels, fits, rows = self.parcels, 0, 0
-        while fits < len(parcels) and rows < self.max_rows:
-            rows += _rows(parcels[fits])
-            fits += 1
-        self.parcels = parcels[fits:]
-        self.rows -= rows
-        return parcels[:fits]
+        batch = first_of(self.parcels, self.max_rows)
+        self.parcels = self.parcels[len(batch) :]
+        self.rows -= sum(map(_rows, batch))
+        return batch
 
     @property
     def _idle_s(self) -> float:
         return IDLE_S if self._alone % TRY_EVERY else PATIENT_IDLE_S
+
+
+def first_of(parcels: Sequence[Parcel], max_rows: int) -> list[Parcel]:
+    """As many as make a batch. A parcel is never split, so it may exceed `max_rows` by one parcel."""
+    fits = rows = 0
+    while fits < len(parcels) and rows < max_rows:
+        rows += _rows(parcels[fits])
+        fits += 1
+    return list(parcels[:fits])
 
 
 def _rows(parcel: Parcel) -> int:

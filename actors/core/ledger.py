@@ -117,6 +117,14 @@ class Ledger:
                     self._before.pop(each, None)
         return complete
 
+    def settle_but(self, parcel: ParcelId, fixes: int) -> None:
+        """All of this parcel but so many fixes is durable. Of one that is settled already a no-op."""
+        number, part = parcel
+        if self.is_open(parcel):
+            parts = self._entries[number].open_parts
+            self.fixes_in_flight -= parts[part] - fixes
+            parts[part] = fixes
+
     def is_open(self, parcel: ParcelId) -> bool:
         """It was taken and is not durable yet."""
         number, part = parcel

@@ -14,12 +14,13 @@ import structlog
 import trio
 
 from actors.core.fix import STATUSES, Fix, Rejection
-from actors.drivers import migration, pgbinary
+from actors.core.partitions import Partitions
+from actors.drivers import migration, partitions, pgbinary
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect, within
 from actors.drivers.standby import check_standby
 from actors.drivers.table_check import check_session, check_table
-from actors.errors import RowRefused, StoreMisconfigured
+from actors.errors import NoPartition, RowRefused, StoreMisconfigured
 
 log = structlog.get_logger("postgres")
 
@@ -88,7 +89,10 @@ class Stored:
 
 @attrs.define(eq=False)
 class PostgresWriter:
-    """All calls raise StoreUnavailable, StoreMisconfigured or RowRefused, within `deadline_s` seconds."""
+    """All calls raise StoreUnavailable, StoreMisconfigured or RowRefused, within `deadline_s` seconds.
+
+    `store` raises NoPartition, which says for which fixes, in twice the time.
+    """
 
     address: PostgresAddress
     migrate: bool = True  # apply schema.sql when it is incomplete
@@ -130,8 +134,17 @@ class PostgresWriter:
             pgbinary.timestamptz_array([fix.arrived_ms for fix in rows]),
             pgbinary.int2_array([fix.status for fix in rows]),
         )
-        committed = await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
+        try:
+            committed = await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
+        except NoPartition as missing:
+            async with self._call(deadline_s) as connection:
+                raise await partitions.missing_for(connection, [fix.id for fix in rows], str(missing)) from None
         return Stored(committed, len(fixes) - committed)
+
+    async def partitions(self, deadline_s: float = PING_S) -> Partitions:
+        """Those that there are now."""
+        async with self._call(deadline_s) as connection:
+            return await partitions.present(connection)
 
     async def reject(self, rejections: Sequence[Rejection], deadline_s: float = CALL_S) -> int:
         """Insert rejections that are not there yet; returns how many those were."""
@@ -178,6 +191,8 @@ class PostgresWriter:
                 try:
                     async with _is_the_table_to_blame(connection):
                         yield connection
+                except NoPartition:
+                    raise
                 except StoreMisconfigured:
                     # The next call looks at the whole set-up again, and finds it mended or says what is wrong.
                     await self.aclose()

@@ -54,9 +54,9 @@ class Spool:
         """
         return await self._call(lambda: self._file.put(fixes, rejections))
 
-    async def oldest(self, limit: int) -> SpooledBatch:
-        """At most `limit` rows, fixes and rejections together. Raises SpoolUnavailable."""
-        return await self._call(lambda: self._file.oldest(limit))
+    async def oldest(self, limit: int, after: int = 0) -> SpooledBatch:
+        """At most `limit` rows with keys beyond `after`, fixes and rejections together. Raises SpoolUnavailable."""
+        return await self._call(lambda: self._file.oldest(limit, after))
 
     async def remove(self, keys: Sequence[int]) -> None:
         """Their rows are in PostgreSQL. Keys already gone do not matter. Raises SpoolFull, SpoolUnavailable."""

@@ -33,7 +33,8 @@ ANY_SKEW_MS = 1 << 60
 class SpooledBatch:
     """The oldest rows of the spool, each kind in the order of arrival."""
 
-    keys: tuple[int, ...]  # of all fixes and rejections in it, for `remove`
+    keys: tuple[int, ...]  # of all fixes and rejections in it, ascending, for `remove`
+    fix_keys: tuple[int, ...]  # of the fixes alone, in their order
     fixes: tuple[Fix, ...]
     rejections: tuple[Rejection, ...]
 
@@ -77,16 +78,19 @@ class SpoolFile:
             self._select("PRAGMA wal_checkpoint(TRUNCATE)")  # the log keeps the size of the largest change
             return self._put(fixes, rejections)
 
-    def oldest(self, limit: int) -> SpooledBatch:
+    def oldest(self, limit: int, after: int) -> SpooledBatch:
         """At most `limit` rows."""
+        after = max(after, self._drained_to)
         with self._troubles():
-            fixes = self._select(sql.OLDEST, self._drained_to, limit)
-            rejections = self._select(sql.OLDEST_REJECTIONS, self._drained_to, limit)
+            fixes = self._select(sql.OLDEST, after, limit)
+            rejections = self._select(sql.OLDEST_REJECTIONS, after, limit)
         keys = sorted([row[0] for row in fixes] + [row[0] for row in rejections])[:limit]
         last = keys[-1] if keys else 0
+        fixes = [row for row in fixes if row[0] <= last]
         return SpooledBatch(
             tuple(keys),
-            tuple(fix_of(row) for row in fixes if row[0] <= last),
+            tuple(row[0] for row in fixes),
+            tuple(fix_of(row) for row in fixes),
             tuple(rejection_of(row) for row in rejections if row[0] <= last),
         )
 

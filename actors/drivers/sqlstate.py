@@ -9,7 +9,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
 from actors.drivers.addresses import PostgresAddress
-from actors.errors import RowRefused, StoreMisconfigured, StoreUnavailable
+from actors.errors import NoPartition, RowRefused, StoreMisconfigured, StoreUnavailable
 
 # 08 connection, 40 rollback, 53 resources, 58 and XX the machine, 57 shutdown or cancel, 55 in use or locked,
 # 25006 read-only (a stand-by), 25P03 and 25P04 a transaction took too long.
@@ -40,7 +40,9 @@ def statement_error(result: PGresult) -> StoreUnavailable | StoreMisconfigured |
         return _no_transactions(text)
     if not code or code.startswith(RETRY):
         return StoreUnavailable(text)
-    if code.startswith(DATA) and not _no_partition(code, result):
+    if _no_partition(code, result):
+        return NoPartition(text)
+    if code.startswith(DATA):
         return RowRefused(text)
     return StoreMisconfigured(text)
 

@@ -12,9 +12,10 @@ import trio
 
 from actors.core.fix import Fix, Rejection
 from actors.core.outbox import Outbox
+from actors.core.partitions import Partitions
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.core.standing import newest_of
-from actors.errors import CacheUnavailable, RowRefused, StoreUnavailable
+from actors.errors import CacheUnavailable, NoPartition, RowRefused, StoreUnavailable
 from actors.messages import LivePosition
 
 
@@ -37,6 +38,7 @@ class FakeStore:
     late_trouble: Exception | None = None
     write_trouble: Exception | None = None
     refuse: Callable[[Fix], bool] = lambda _fix: False
+    missing: frozenset[str] = frozenset()  # participants for whom there is no partition
     delay_s: float = 0.0
     most_rows: int = 1 << 60  # that it can insert before the driver's deadline
     calls: int = 0
@@ -48,6 +50,9 @@ class FakeStore:
         await self._step(self.write_trouble)
         if len(fixes) > self.most_rows:
             raise StoreUnavailable("did not answer in time")
+        homeless = {fix.id for fix in fixes if fix.participant_id in self.missing}
+        if homeless:
+            raise NoPartition("no partition", homeless, await self.partitions())
         if any(self.refuse(fix) for fix in fixes):
             raise RowRefused("numeric field overflow")
         new = {fix.id: fix for fix in fixes if fix.id not in self.rows}
@@ -63,6 +68,10 @@ class FakeStore:
         new = {rejection.id: rejection for rejection in rejections if rejection.id not in self.rejected}
         self.rejected.update(new)
         return len(new)
+
+    async def partitions(self) -> Partitions:
+        await self._step()
+        return Partitions("RANGE (id)", f"all but {sorted(self.missing)}")
 
     async def trim_rejections(self) -> None:
         await self._step()
@@ -80,6 +89,7 @@ class Spooled:
     """As the spool driver answers."""
 
     keys: tuple[int, ...]
+    fix_keys: tuple[int, ...]
     fixes: tuple[Fix, ...]
     rejections: tuple[Rejection, ...]
 
@@ -119,14 +129,15 @@ class FakeSpool:
         await trio.sleep(self.delay_s)
         return len(new)
 
-    async def oldest(self, limit: int) -> Spooled:
+    async def oldest(self, limit: int, after: int = 0) -> Spooled:
         await trio.sleep(self.delay_s)
         if self.broken is not None:
             raise self.broken
-        keys = tuple(self.waiting)[:limit]
-        rows = [self.waiting[key] for key in keys]
-        fixes = tuple(row for row in rows if isinstance(row, Fix))
-        return Spooled(keys, fixes, tuple(row for row in rows if isinstance(row, Rejection)))
+        keys = tuple(key for key in self.waiting if key > after)[:limit]
+        rows = {key: self.waiting[key] for key in keys}
+        fixes = {key: row for key, row in rows.items() if isinstance(row, Fix)}
+        rejections = tuple(row for row in rows.values() if isinstance(row, Rejection))
+        return Spooled(keys, tuple(fixes), tuple(fixes.values()), rejections)
 
     async def remove(self, keys: Sequence[int]) -> None:
         await trio.sleep(self.delay_s)

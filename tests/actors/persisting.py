@@ -29,6 +29,7 @@ class World:
     send: trio.MemorySendChannel[PersistenceMessage]
     store: FakeStore
     settled: list[ParcelId]
+    settled_but: list[tuple[ParcelId, int]]
     metrics: Metrics
     health: Health
 
@@ -46,16 +47,18 @@ async def world(max_rows: int = 100, max_wait_s: float = 0.1, with_spool: bool =
     store = FakeStore()
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
     settled: list[ParcelId] = []
+    settled_but: list[tuple[ParcelId, int]] = []
     spool = FakeSpool()
 
     def settle(message: Settled) -> None:
         settled.extend(message.parcels)
+        settled_but.extend(message.but)
         metrics.count(message.tally)
 
     committer = Committer(store, metrics)
     spooling = Spooling(spool if with_spool else None, committer, metrics, health, 3)
     persistence = Persistence(Desk(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health)
-    yield World(persistence, spool, send, store, settled, metrics, health)
+    yield World(persistence, spool, send, store, settled, settled_but, metrics, health)
 
 
 @asynccontextmanager

@@ -178,6 +178,17 @@ class LedgerModel(RuleBasedStateMachine):
         for number, part in chosen:
             self.open.get(number, {}).pop(part, None)
 
+    @precondition(lambda self: self.parcels)
+    @rule(data=st.data())
+    def settle_but(self, data: st.DataObject) -> None:
+        """But for fewer and fewer of its fixes, and never for none; also of what was settled before, or never taken."""
+        number, part = data.draw(st.sampled_from([*self.parcels, (10**9, 0)]))
+        parts = self.open.get(number, {})
+        fixes = data.draw(st.integers(1, parts.get(part, 1)))
+        self.ledger.settle_but((number, part), fixes)
+        if part in parts:
+            parts[part] = fixes
+
     @rule()
     def acknowledge(self) -> None:
         due: list[int] = []

@@ -32,6 +32,7 @@ WORLD = {  # metric -> what Prometheus scrapes every minute while all is well; `
     "tracking_fixes_duplicate_total": "0x120",
     'tracking_fixes_rejected_total{code="bad_json"}': "0x120",
     "tracking_fixes_spooled": "0x120",
+    "tracking_fixes_without_partition": "0x120",
     "tracking_fixes_in_flight": "0x120",
     "tracking_oldest_unacked_seconds": "0.1x120",
     "tracking_in_flight_ratio": "0.01x120",
@@ -58,6 +59,7 @@ TROUBLE: dict[str, dict[str, str]] = {  # alert -> what is different then; at mi
         'tracking_fixes_rejected_total{code="bad_json"}': "0+100x120",
         "tracking_fixes_committed_total": "0+500x120",
     },
+    "TrackingPartitionMissing": {"tracking_fixes_without_partition": "0x57 1x63"},
     "TrackingFixesUnaccountedFor": {"tracking_fixes_committed_total": "0+599x120"},
 }
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL as its DBA wants it: limits of sessions, another isolation, partitions, a server that recovers."""
+"""A PostgreSQL as its DBA wants it: limits of sessions, another isolation, a server that recovers."""
 
 from __future__ import annotations
 
@@ -63,29 +63,6 @@ def idle_for_long(own: Own) -> None:
             return not own.sql(f"select 1 from pg_stat_activity where pid = {idle.info.backend_pid}")
 
         until(ended, "an idle session is ended")
-
-
-def test_a_table_in_partitions(own: Own) -> None:
-    own.sql("drop table if exists tracking_positions, tracking_participants")
-    own.sql("drop type if exists participant_status")
-    own.sql("create type participant_status as enum ('moving', 'stopped', 'finished', 'disqualified')")
-    own.sql("""
-        create table tracking_positions (
-          id uuid primary key default gen_random_uuid(), participant_id varchar(50) not null,
-          race_id varchar(50) not null, latitude numeric(10, 7) not null, longitude numeric(10, 7) not null,
-          client_timestamp timestamptz not null, server_received_at timestamptz not null default now(),
-          status participant_status not null default 'moving') partition by hash (id)""")
-    for number in range(4):
-        own.sql(f"""create table positions_{number} partition of tracking_positions
-          for values with (modulus 4, remainder {number})""")
-    with own.race("parts", rate=200) as day:
-        day.flows(200)
-        own.sql("alter table tracking_positions detach partition positions_3")
-        day.takes_nothing(why="no partition of relation")
-        own.sql("alter table tracking_positions attach partition positions_3 for values with (modulus 4, remainder 3)")
-        day.check()
-        assert day.metric("fixes_rejected_total") == 0
-    own.sql("drop table tracking_positions")
 
 
 def test_a_column_made_narrower(own: Own) -> None:

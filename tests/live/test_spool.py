@@ -81,6 +81,18 @@ async def test_the_oldest_come_in_the_order_of_arrival(spool: Spool) -> None:
     assert spool.rows == 0
 
 
+async def test_rows_that_stay_can_be_passed_over(spool: Spool) -> None:
+    await spool.put([make_fix("stays"), make_fix("goes")], [rejection(1)])
+    await spool.put([make_fix("stays", 1), make_fix("goes", 1)], [])
+    batch = await spool.oldest(4)
+    assert [batch.keys.index(key) for key in batch.fix_keys] == [0, 1, 3]
+    stay = [key for key, fix in zip(batch.fix_keys, batch.fixes, strict=True) if fix.participant_id == "stays"]
+    await spool.remove([key for key in batch.keys if key not in stay])
+    assert [key for key in (await spool.oldest(9)).keys if key in batch.keys] == stay
+    assert (await spool.oldest(9, batch.keys[-1])).fixes == (make_fix("goes", 1),)
+    assert spool.rows == 3
+
+
 async def test_keys_removed_twice_meet_no_newer_row(spool: Spool) -> None:
     await spool.put([make_fix("P1"), make_fix("P2")], [rejection(1)])
     batch = await spool.oldest(9)

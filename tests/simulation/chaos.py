@@ -30,6 +30,7 @@ from tests.simulation.world import World, now_ms, running_daemon
 MINUTES = 10.0
 RACES = ("A", "B", "C")
 PEOPLE = 5
+PEOPLE_IDS = tuple(f"P{number}" for number in range(PEOPLE))
 SLOW_S = (0.0, 0.01, 2.0)
 AWAY_S = (0.0, 0.0, 3.0, 40.0)
 
@@ -124,7 +125,7 @@ async def troubles(world: World, trackers: Trackers, rng: random.Random) -> None
         await trio.sleep(rng.expovariate(1 / 8))
         world.check_conservation()
         trackers.check_acknowledged()
-        match rng.randrange(14):
+        match rng.randrange(15):
             case 0:
                 world.store.trouble = StoreUnavailable("gone")
             case 1:
@@ -147,6 +148,8 @@ async def troubles(world: World, trackers: Trackers, rng: random.Random) -> None
                 world.history.down = not world.history.down
             case 10:
                 await connection_lost(world, rng.choice(AWAY_S))
+            case 11:
+                world.store.missing = frozenset(rng.choice([(), ("P0",), ("P0", "P1"), PEOPLE_IDS]))
             case _:
                 world.store.trouble = world.store.write_trouble = None
 
@@ -168,6 +171,7 @@ def drivers(world: World) -> tuple[FakeStore | FakeHistory | FakeCache | FakeSpo
 
 def heal(world: World) -> None:
     world.store.trouble = world.store.late_trouble = world.store.write_trouble = None
+    world.store.missing = frozenset()
     world.spool.trouble = world.spool.broken = None
     for driver in drivers(world):
         driver.delay_s = 0.0
