@@ -79,7 +79,7 @@ class RedisStore:
         calls: list[list[str | int | bytes]] = []
         for start in range(0, len(changes) or 1, SCRIPT_ROWS):
             positions = _packed(changes[start : start + SCRIPT_ROWS])
-            calls.append([self.ttl_s, self._sentinel, min(self.ttl_s, MARK_S), seen, mark, positions])
+            calls.append([self.ttl_s, self._sentinel, MARK_S, seen, mark, positions])
         replies = await self._ask(lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
