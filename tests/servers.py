@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -52,6 +52,7 @@ class Server:
     password: str = ""
     database: str = ""
     host: str = "127.0.0.1"
+    env: Mapping[str, str] = attrs.field(factory=dict)  # beside ours
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,6 +76,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                env=os.environ | dict(self.env),
                 start_new_session=True,
                 user=self.user.pw_uid if self.user else None,
                 group=self.user.pw_gid if self.user else None,
@@ -248,10 +250,11 @@ def is_alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(server: Server) -> Iterator[None]:
+def running(server: Server) -> Iterator[Server]:
+    """Started, and killed in the end."""
     try:
         server.start()
-        yield
+        yield server
     finally:
         server.kill()
 

@@ -17,7 +17,7 @@ from actors.settings import Secret
 from tests.faults.checker import Seen, check
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
-from tests.live.station import Running, Station, conninfo, conserved, station, until
+from tests.live.station import Running, StartBroker, Station, conninfo, conserved, station, until
 from tests.servers import Server, start_postgres
 
 WRITERS = "from pg_stat_activity where application_name = 'race-tracking writer'"
@@ -144,10 +144,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
 
 
 @contextmanager
-def own_servers(folder: Path) -> Iterator[Own]:
-    """PostgreSQL, broker and Redis."""
+def own_servers(folder: Path, broker: str | StartBroker = "") -> Iterator[Own]:
+    """PostgreSQL, broker and Redis; `broker` as for a station."""
     (folder / "postgres").mkdir()
     with start_postgres(folder / "postgres") as server:
         address = PostgresAddress(server.host, server.port, server.username, Secret(""), server.database)
-        with station(folder, address) as at:
+        with station(folder, address, broker=broker) as at:
             yield Own(server, at)

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import attrs
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -49,6 +49,8 @@ class Press:
     participants: int = 10  # a race
     resting: int = 0  # of them: move once and never again, so that no later fix hides that they were forgotten
     seed: int = 1
+    protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
+    login: tuple[str, str] | None = None  # user, password
     sent: dict[str, dict[str, Any]] = attrs.field(factory=dict)  # row id -> fix
     acknowledged: set[str] = attrs.field(factory=set)  # row ids
     history: list[tuple[int, str, str]] = attrs.field(factory=list)  # (Unix ms, what, row id)
@@ -128,10 +130,12 @@ class Press:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"press-{uuid4().hex[:12]}",
-            protocol=mqtt.MQTTv5,
+            protocol=self.protocol,
             reconnect_on_failure=False,
         )
         client.max_inflight_messages_set(0)
+        if self.login is not None:
+            client.username_pw_set(*self.login)
         client.on_connect, client.on_publish = self._connected, self._published
         try:
             client.connect("127.0.0.1", self.port, KEEPALIVE_S)

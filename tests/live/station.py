@@ -15,7 +15,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from tests.servers import Server, free_port, start_mosquitto, start_redis
 
 SECRET = "a secret of the tests, longer than 32 bytes"
 WITHIN_S = 30.0
+StartBroker = Callable[[Path], AbstractContextManager[Server]]
 Payload = bytes | dict[str, Any] | list[Any]
 
 
@@ -128,6 +130,7 @@ class Station:
     port: int = attrs.field(factory=free_port)
     keys: dict[str, dict[str, object]] = attrs.field(factory=dict)
     published: int = 0
+    program: Sequence[str] = (SUPERVISOR,)
 
     @property
     def cache(self) -> Redis:
@@ -163,7 +166,7 @@ class Station:
         log.touch()
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, SUPERVISOR, "--settings", str(settings)],
+                [sys.executable, *self.program, "--settings", str(settings)],
                 stdout=output,
                 stderr=output,
                 env=os.environ | environment,
@@ -242,8 +245,14 @@ def as_payload(payload: Payload) -> bytes:
 
 
 @contextmanager
-def station(folder: Path, server: PostgresAddress, *, broker: str = "", **keys: dict[str, object]) -> Iterator[Station]:
-    """`broker` are lines for mosquitto's file, `keys` more settings; the database is empty and dropped at the end."""
+def station(
+    folder: Path, server: PostgresAddress, *, broker: str | StartBroker = "", **keys: dict[str, object]
+) -> Iterator[Station]:
+    """`broker` are lines for mosquitto's file, or what starts another one in the folder that it is given.
+
+    `keys` are more settings; the database is empty and dropped at the end.
+    """
+    start = partial(start_mosquitto, extra=broker, persistence=True) if isinstance(broker, str) else broker
     name = f"tracking_{secrets.token_hex(4)}"
     with psycopg.connect(conninfo(server), autocommit=True) as admin:
         admin.execute(f"create database {name}".encode())
@@ -254,10 +263,10 @@ def station(folder: Path, server: PostgresAddress, *, broker: str = "", **keys: 
     try:
         with (
             psycopg.connect(conninfo(address), autocommit=True) as db,
-            start_mosquitto(folders[0], extra=broker, persistence=True) as mosquitto,
+            start(folders[0]) as running_broker,
             start_redis(folders[1]) as valkey,
         ):
-            made = Station(folder, mosquitto, valkey, address, db, keys=keys)
+            made = Station(folder, running_broker, valkey, address, db, keys=keys)
             made.settings()
             yield made
     finally:

@@ -1,0 +1,59 @@
+"""Three nodes, of which one is killed that both the trackers and the daemon are connected to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import pipeline
+from tests.brokers.pipeline import until_more
+from tests.brokers.servers import start_nats_cluster, start_rabbitmq_cluster
+from tests.faults.checker import check
+from tests.faults.outage import own_servers
+from tests.faults.proxy import proxy_to
+from tests.live.station import until
+from tests.servers import Server
+
+pytestmark = [pytest.mark.live, pytest.mark.brokers]
+
+
+@pytest.mark.parametrize("start", [start_nats_cluster, start_rabbitmq_cluster])
+def test_a_node_is_killed(tmp_path: Path, start: Callable[[Path], AbstractContextManager[list[Server]]]) -> None:
+    nodes: list[Server] = []
+
+    @contextmanager
+    def start_broker(folder: Path) -> Iterator[Server]:
+        with start(folder) as started:
+            nodes.extend(started)
+            yield started[0]
+
+    with own_servers(tmp_path, start_broker) as own, proxy_to(nodes[0].port) as balancer:
+        pipeline.settings(own, broker_url=f"mqtt://127.0.0.1:{balancer.port}")
+        with own.at.daemon() as running:  # before its first subscription nobody keeps messages for the daemon
+            assert running.stop() == 0
+        with own.at.daemon() as running, pipeline.press(own, balancer.port) as trackers:
+            until_more(trackers, 500)
+            nodes[0].kill()
+            balancer.server_port = nodes[1].port
+            until_more(trackers, 500)
+            nodes[0].start()
+            until_more(trackers, 200)
+            nodes[1].stop()
+            balancer.server_port = nodes[0].port
+            until_more(trackers, 500)
+            # Of two nodes neither takes anything: nothing is acknowledged that one alone holds.
+            nodes[0].kill()
+            balancer.server_port = nodes[2].port
+            alone = len(trackers.acknowledged)
+            until(lambda: not pipeline.is_reading(running), "noticed")
+            nodes[1].start()
+            balancer.server_port = nodes[1].port
+            until(lambda: pipeline.is_reading(running), "connected again", pipeline.WITHIN_S)
+            until_more(trackers, 200)
+            assert alone < len(trackers.acknowledged)
+            seen = check(own.at, running, trackers, within_s=pipeline.WITHIN_S)
+            assert seen.metrics["tracking_mqtt_session_lost_total"] == 0
+            assert running.stop() == 0
