@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import signal
@@ -67,6 +68,19 @@ async def test_sessions_queues_and_what_is_retained_outlive_it(place: Place) -> 
         await kill("nats", place)
         assert await at.receive(where.broker, "t", *SESSION) == b"before a kill\n"
         assert await at.receive(where.broker, "kept") == b"P001\n"
+
+
+async def test_its_settings_are_those_that_lose_nothing(place: Place) -> None:
+    async with embedded(with_mqtt(place, receive_maximum=5000)):
+        told = json.loads((place.data_dir / "broker" / "nats.conf").read_text())
+    assert told["jetstream"] == {
+        "store_dir": str(place.data_dir / "broker"),
+        "sync_interval": "1s",
+        "max_file_store": 2**60,  # at a limit of its own it would let nobody connect
+    }
+    assert (told["mqtt"]["ack_wait"], told["mqtt"]["max_ack_pending"]) == ("5s", 5000)
+    # A daemon that does not read while it holds all it may is not cut for that.
+    assert (told["write_deadline"], told["max_pending"]) == ("1h", 1024**3)
 
 
 async def test_a_full_disk_is_got_over_without_a_loss(
