@@ -15,7 +15,7 @@ import trio
 
 from actors.handshake import Refused, busy
 
-EXTRA = 100  # places beyond the limit
+EXTRA = 50  # places beyond the limit
 
 Places = dict[trio.CancelScope, None]  # in the order of arrival
 

@@ -174,18 +174,19 @@ class Site:
         path: str = "/tracking",
         token: str | None = "",
         host: str = "",
+        stream: trio.abc.Stream | None = None,
         **more: Any,
     ) -> AsyncIterator[Dashboard]:
         """A client, with a token for all races in the query unless another one is given; None = none."""
         query = "" if token is None else f"?token={token or make_token()}"
         # trio-websocket does not close the socket of a client whose server closed first, so the stream is ours.
-        stream = await self.raw()
+        stream = stream or await self.raw()
         try:
             async with trio.open_nursery() as nursery:
                 # The library's client dies of a ping that crosses its close frame, as its server would.
                 guard = cast(trio.Nursery, Guard(nursery))
                 connection = await wrap_client_stream(
-                    guard, stream, host or f"127.0.0.1:{self.port}", path + query, **more
+                    guard, cast(trio.SocketStream, stream), host or f"127.0.0.1:{self.port}", path + query, **more
                 )
                 yield Dashboard(connection)
                 with trio.move_on_after(1):
