@@ -85,21 +85,23 @@ class Committer:
         """
         parts = await self._store(fixes, begun)
         refused = parts.refused.values()
-        rejections = [*rejections, *(poison(fix, "", f"refused by PostgreSQL: {why}") for fix, why in refused)]
-        if rejections:
+        rows = [*rejections, *(poison(fix, "", f"refused by PostgreSQL: {why}") for fix, why in refused)]
+        if rows:
             try:
-                await self.store.reject(rejections)
+                await self.store.reject(rows)
             except RowRefused as refusal:
                 raise StoreMisconfigured(f"rejections are refused: {refusal}") from refusal
-        codes = Counter(rejection.code for rejection in rejections)
+        codes = Counter(row.code for row in rows)
         left = [fix for fix in fixes if fix.id in parts.left] if parts.left else []
         taken = fixes
         if parts.refused:
             self._refusals |= dict.fromkeys(parts.refused, trio.current_time())
             self.refused([fix for fix, _ in refused])
+            copies = [fix for fix in fixes if fix.id in parts.refused]
+            codes[RejectionCode.POISON] += len(copies) - len(refused)
+            rejections = [*rejections, *(poison(fix, "") for fix in copies)]  # each in the form in which it was sent
         if left or parts.refused:
             taken = [fix for fix in fixes if fix.id not in parts.refused and fix.id not in parts.left]
-            codes[RejectionCode.POISON] += len(fixes) - len(taken) - len(left) - len(refused)
         self.told(taken, rejections)
         return Committed(Tally(parts.committed, parts.duplicate, codes), left, parts.partitions)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import TypeAlias
 
 from actors.core.fix import Fix, Rejection
 
 FixRow: TypeAlias = tuple[int, bytes, str, str, int, int, int, int, int, str]
-"""(key, id, race_id, participant_id, lat_e7, lon_e7, timestamp_ms, status, arrived_ms, sent_timestamp)"""
+"""(key, id and form, race_id, participant_id, lat_e7, lon_e7, timestamp_ms, status, arrived_ms, sent_timestamp)"""
 RejectionRow: TypeAlias = tuple[int, bytes, int, bytes, bytes, bytes, bytes, bytes | None, bytes | None, bytes | None]
-"""(key, id, received_ms, topic, payload, code, detail, participant_id, race_id, sent_timestamp)"""
+"""(key, id and form, received_ms, topic, payload, code, detail, participant_id, race_id, sent_timestamp)"""
+
+
+ID_BYTES = 16
+"""Nothing stands behind them in rows of a spool before version 2."""
 
 
 def fix_row(key: int, fix: Fix) -> FixRow:
-    """Its texts passed the rules of CONTRACT section 3, so SQLite's UTF-8 holds them."""
+    """Its texts passed the rules for names and timestamps, so SQLite's UTF-8 holds them."""
     return (
         key,
-        fix.id,
+        fix.id + _form(fix.sent_timestamp),
         fix.race_id,
         fix.participant_id,
         fix.lat_e7,
@@ -32,6 +37,7 @@ def fix_row(key: int, fix: Fix) -> FixRow:
 def fix_of(row: FixRow) -> Fix:
     """The reverse of fix_row."""
     _, fix_id, race_id, participant_id, lat_e7, lon_e7, timestamp_ms, status, arrived_ms, sent_timestamp = row
+    fix_id = fix_id[:ID_BYTES]
     return Fix(race_id, participant_id, lat_e7, lon_e7, timestamp_ms, status, arrived_ms, fix_id, sent_timestamp)
 
 
@@ -39,7 +45,7 @@ def rejection_row(key: int, rejection: Rejection) -> RejectionRow:
     """Texts as bytes: what was rejected may hold anything, and a lone surrogate must not stop the spool."""
     return (
         key,
-        rejection.id,
+        rejection.id + _form(rejection.sent_timestamp or ""),
         rejection.received_ms,
         _pack(rejection.topic),
         rejection.payload,
@@ -55,7 +61,7 @@ def rejection_of(row: RejectionRow) -> Rejection:
     """The reverse of rejection_row."""
     _, rejection_id, received_ms, topic, payload, code, detail, participant_id, race_id, sent_timestamp = row
     return Rejection(
-        id=rejection_id,
+        id=rejection_id[:ID_BYTES],
         received_ms=received_ms,
         topic=_unpack(topic),
         payload=payload,
@@ -79,6 +85,11 @@ def runs(keys: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((key, key))
     return found
+
+
+def _form(sent_timestamp: str) -> bytes:
+    """What is sent again in another form is a row of its own: its tracker wants its receipt in that form."""
+    return zlib.crc32(_pack(sent_timestamp)).to_bytes(4, "big")
 
 
 def _pack(text: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2  # 1 had no more than the id in the columns of that name
 
 # Names are stored once a participant; of spooled_newest NEWEST reads one entry a participant.
 TABLES = f"""

@@ -120,9 +120,9 @@ class FakeSpool:
         if self.trouble is not None:
             raise self.trouble
         self.puts += 1
-        known = {row.id for row in self.waiting.values()}
+        known = {(row.id, row.sent_timestamp) for row in self.waiting.values()}
         rows: list[Fix | Rejection] = [*fixes, *rejections]
-        new = {row.id: row for row in rows if row.id not in known}
+        new = {form: row for row in rows if (form := (row.id, row.sent_timestamp)) not in known}
         for row in new.values():
             self.waiting[self._next] = row
             self._next += 1

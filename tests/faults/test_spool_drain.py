@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay
 from tests.live.expected import fix, fix_id, now_ms
+from tests.live.mqtt_listener import listening
 from tests.live.station import until
 
 pytestmark = pytest.mark.live
@@ -82,6 +84,25 @@ def test_something_else_breaks(own: Own, break_it: Callable[[Own, RaceDay], None
     with draining(own, break_it.__name__) as (day, ids):
         break_it(own, day)
         all_there(own, day, ids)
+
+
+def test_each_is_receipted_as_it_was_sent(own: Own) -> None:
+    """Sent again while it waits in the spool, in another form: its tracker looks for that one."""
+    forms = ["2026-06-01T08:15:30Z", "2026-06-01T10:15:30+02:00", "2026-06-01T08:15:30.000Z"]
+    receipts: dict[str, object] = {"receipt_topic": "receipts/{participant_id}"}
+    with (
+        own.race("receipts", mqtt=receipts, postgres={"spool_after_s": 1}) as day,
+        listening(own.at.broker.port, "receipts/P7") as listener,
+    ):
+        own.server.stop()
+        day.until_down("postgres")
+        for form in forms:
+            own.at.send(*[fix("receipted", "P7", form)] * 2)
+            day.flows()
+        own.server.start()
+        day.check()
+        assert sorted(text for _, told in listener.messages for text in json.loads(told)["timestamps"]) == sorted(forms)
+        assert len(own.sql("select 1 from tracking_positions where race_id = 'receipted'")) == 1
 
 
 def test_the_daemon_is_killed_and_killed_again(own: Own) -> None:

@@ -50,8 +50,8 @@ def let_the_broker_forget(at: Station) -> None:
 
 
 def spool_is_empty(running: Running) -> bool:
-    assert "`not in use`" in README
-    return bool(json.loads(running.get("/readyz")[1])["components"]["spool"]["detail"] == "not in use")
+    assert "`tracking_fixes_spooled` in `/metrics` is 0" in README
+    return running.metrics()["tracking_fixes_spooled"] == 0
 
 
 def traces(at: Station, running: Running) -> list[str]:

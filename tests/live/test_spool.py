@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import msgspec
 import pytest
 import trio
@@ -61,6 +62,41 @@ async def test_the_same_id_is_one_row(spool: Spool, tmp_path: Path) -> None:
     assert await reopened.open() == reopened.rows == 4
     assert await reopened.put([again], [rejection(2)]) == 0
     await reopened.aclose()
+
+
+async def test_each_form_in_which_a_fix_was_sent_is_a_row(spool: Spool, tmp_path: Path) -> None:
+    """For its receipt. The first is the one that arrived first, and all are one position."""
+    forms = [
+        msgspec.structs.replace(make_fix(arrived_s=second), sent_timestamp=text)
+        for second, text in enumerate(("2025-07-01T08:15:30Z", "2025-07-01T10:15:30+02:00", "2025-07-01T08:15:30z"))
+    ]
+    assert await spool.put(forms[:2], []) == 2
+    poisoned = [attrs.evolve(rejection(1), sent_timestamp=text) for text in (None, "yesterday", "today")]
+    assert await spool.put([*forms, forms[1]], [*poisoned, poisoned[1]]) == 4
+    await spool.aclose()
+    again = Spool(tmp_path / "spool.sqlite", PLENTY)
+    assert await again.open() == 6
+    assert await again.put(forms, poisoned) == 0
+    batch = await again.oldest(9)
+    assert batch.fixes == tuple(forms)
+    assert batch.rejections == tuple(poisoned)
+    assert [fix.id for fix in await again.newest("R1")] == [make_fix().id]
+    await again.aclose()
+
+
+async def test_rows_of_an_earlier_version_are_there(spool: Spool, tmp_path: Path) -> None:
+    """It kept one form of each."""
+    fix = msgspec.structs.replace(make_fix(), sent_timestamp="2025-07-01T08:15:30Z")
+    await spool.put([fix], [rejection(1)])
+    await spool.aclose()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.sqlite")) as connection:
+        for table in ("fixes", "rejections"):
+            connection.execute(f"UPDATE {table} SET id = substr(id, 1, 16)")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    assert await spool.open() == 2
+    batch = await spool.oldest(9)
+    assert (batch.fixes, batch.rejections) == ((fix,), (rejection(1),))
 
 
 async def test_the_oldest_come_in_the_order_of_arrival(spool: Spool) -> None:

@@ -17,6 +17,7 @@ import trio
 
 from actors.drivers import spool_file, spool_open
 from actors.drivers.spool import Spool
+from actors.drivers.spool_sql import VERSION
 from actors.errors import SpoolFull, SpoolUnavailable
 from tests.live.spool_child import BATCH, PLENTY, REJECTED, fixes_of, put_until_refused, rejections_of
 from tests.making import make_fix
@@ -197,7 +198,7 @@ async def test_a_file_that_somebody_else_holds_is_left_alone(
 async def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
     later = sqlite3.connect(path, isolation_level=None)
-    later.execute("PRAGMA user_version = 2")
+    later.execute(f"PRAGMA user_version = {VERSION + 1}")
     later.close()
     spool = Spool(path, PLENTY)
     with pytest.raises(SpoolUnavailable, match="later version"):
