@@ -80,11 +80,18 @@ async def until_sick(plan: Plan) -> None:
 
 
 def _since(log: Path, seen: int) -> tuple[bytes, int]:
-    """What the running server added to its log after `seen` bytes, and how many there are now."""
-    with log.open("rb") as file:
-        file.seek(seen)
-        text = file.read()
-    return text.rpartition(STARTING)[2], seen + len(text)
+    """What the running server added to its log after `seen` bytes, and how many there are now.
+
+    Whoever looks after the logs of this machine may have emptied or moved it; without a file descriptor it is read
+    later.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(seen if seen <= os.fstat(file.fileno()).st_size else 0)
+            text = file.read()
+            return text.rpartition(STARTING)[2], file.tell()
+    except OSError:
+        return b"", 0
 
 
 def _room(folder: Path) -> int:

@@ -123,6 +123,7 @@ def start_rabbitmq(folder: Path) -> Iterator[Server]:
 @contextmanager
 def start_rabbitmq_cluster(folder: Path, names: Sequence[str] = ("first", "second", "third")) -> Iterator[list[Server]]:
     """These nodes, as one."""
+    assert RABBITMQ.exists(), "RabbitMQ is not installed: apt-get install rabbitmq-server"
     port = free_port()
     epmd = Server(folder, port, ["epmd", "-port", str(port), "-address", "127.0.0.1"])
     erlang = Erlang(folder, port)
