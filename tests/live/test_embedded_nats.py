@@ -23,7 +23,7 @@ from actors.drivers.mqtt import MqttLink
 from actors.drivers.process import Plan
 from actors.embedded import addresses
 from actors.errors import NotStarted
-from actors.messages import Disconnected, SubscriptionRefused
+from actors.messages import SubscriptionRefused
 from actors.settings import MqttSettings, Settings
 from tests.faults.small_disk import small_disk
 from tests.live import embedded_place as at
@@ -228,15 +228,6 @@ async def test_a_dot_in_an_id_works_a_blank_does_not(place: Place) -> None:
         assert await at.receive(where.broker, "tracking/+/position", *SESSION, "-v") == b"tracking/P.1/position x\n"
         with trio.fail_after(30):
             assert await at.publish(where.broker, "tracking/P 1/position", "x") != 0, "its connection is closed"
-
-
-async def test_it_is_not_asked_for_mqtt_5(place: Place, tmp_path: Path) -> None:
-    async with embedded(place) as where:
-        link = make_daemon(place.settings, DataDir(tmp_path), None).open_outside(where).link
-        assert isinstance(link, MqttLink)
-        async with running(link) as desk:
-            await desk.connected()
-            assert not desk.all(Disconnected), "no attempt that it refused came before"
 
 
 async def test_more_subscriptions_than_receive_maximum_has_room_for(place: Place, tmp_path: Path) -> None:
