@@ -38,6 +38,7 @@ from actors.race import Clock, Race
 from actors.race_cell import RaceCell
 from actors.races import Races
 from actors.reader import Reader
+from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk
 from actors.restore import Restorer
 from actors.rows import Rows
@@ -157,7 +158,7 @@ class Daemon:
             receive_maximum=cfg.mqtt.receive_maximum,
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
-            give_up=lambda: self.stop(1),
+            broker=BrokerState(self.desk, metrics, health, lambda: self.stop(1)),
         )
         metrics.oldest_unacked_seconds.set_function(lambda: self.desk.ledger.oldest_waited_s(trio.current_time()))
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)

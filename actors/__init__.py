@@ -42,6 +42,7 @@ Actors, and what they share:
   race_mailbox.py                  the messages for one race, in order
   races.py                         ACTOR: the directory of races; starts and retires them
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
+  reader_broker.py                 what the reader knows of the broker: up or down, its session, too quiet
   reader_desk.py                   what outlives a crash of the reader
   restore.py                       what a race knows when it starts
   rows.py                          what races and the reader hand to persistence
@@ -59,6 +60,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
   core/batch.py                    parcels -> batches, by size, time or idleness
   core/broker_drops.py             what mosquitto says it has thrown away
+  core/broker_url.py               where the broker listens, perhaps several nodes of it
   core/course.py                   a made-up race
   core/cursor.py                   the cursor of get_history as text
   core/decode.py                   topic and payload -> fixes and rejections: the quick way
@@ -72,8 +74,12 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/kept.py                     what a tracker keeps until its receipt
   core/ledger.py                   what is taken and not acknowledged; which acknowledgements may go out now
   core/live_value.py               a live position as Redis holds it, read back
+  core/mqtt_attempts.py            which node of the broker is tried next, and when
   core/mqtt_deliveries.py          messages of one connection on their way to the reader, PUBACKs on the way back
+  core/mqtt_end.py                 why a connection to the broker ended, and what follows from it
+  core/mqtt_outgoing.py            receipts on their way, and those that the broker ends the connection at
   core/mqtt_split.py               PUBLISH packets out of the broker's bytes
+  core/mqtt_version.py             MQTT 5, or 3.1.1 where the broker does not have it
   core/once.py                     a log line at most once a second, with a count of the rest
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
   core/partitions.py               fixes without a partition: what is settled without them, what an operator is told
@@ -88,6 +94,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/settings_problems.py        how problems of the settings read
   core/settings_rules.py           rules between keys
   core/settings_values.py          the text of one key -> its value
+  core/silence.py                  nothing comes, though something could: said once
   core/spooled.py                  fixes and rejections as the spool's tables hold them
   core/standing.py                 one race: live positions, who is stale, what a set of fixes changes
   core/tile_url.py                 where map tiles come from

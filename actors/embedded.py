@@ -15,7 +15,7 @@ import attrs
 import structlog
 import trio
 
-from actors.core import settings_values
+from actors.core.broker_url import broker_addresses
 from actors.data_dir import DataDir
 from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey, postgres_home, process
 from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
@@ -58,8 +58,8 @@ def broker_address(settings: Settings) -> BrokerAddress:
     mqtt = settings.mqtt
     if mqtt.broker_url == "embedded":
         return embedded_broker.address(mqtt)
-    where = settings_values.broker_address(mqtt.broker_url)
-    return BrokerAddress(where.host, where.port, where.tls, mqtt.username, mqtt.password)
+    first, *others = broker_addresses(mqtt.broker_url)
+    return BrokerAddress(first.host, first.port, first.tls, mqtt.username, mqtt.password, tuple(others))
 
 
 def redis_address(settings: Settings) -> RedisAddress:

@@ -24,11 +24,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Connected:
-    """Driver to reader: a connection stands and its subscriptions were sent."""
+    """Driver to reader: a connection stands and its subscriptions were sent; messages of its session may come."""
 
     epoch: int  # counts connections of this process from 1; packet ids mean something only within one
     session_present: bool
     session_lost: bool = False  # it was there on an earlier connection, of this run of the daemon or of one before
+
+
+@attrs.frozen
+class Subscribed:
+    """Driver to reader: the broker granted subscriptions."""
+
+    complete: bool  # all that we want; else the others were refused, and are asked for again
 
 
 @attrs.frozen
@@ -65,9 +72,18 @@ class BrokerDropped:
 
 @attrs.frozen
 class SubscriptionRefused:
-    """Driver to reader: SUBACK said no to this topic filter."""
+    """Driver to reader: SUBACK said no to this topic filter; it is asked for again, and again every few seconds."""
 
     topic: str
+    reason: str
+
+
+@attrs.frozen
+class ReceiptsDropped:
+    """Driver to reader: receipts that nobody gets."""
+
+    count: int
+    topic: str  # of one of them
     reason: str
 
 
@@ -116,7 +132,15 @@ class StopTaking:
 
 
 BrokerEvent: TypeAlias = (
-    Connected | Disconnected | MessagesArrived | CopiesDropped | BrokerDropped | SubscriptionRefused | TakenOver
+    Connected
+    | Subscribed
+    | Disconnected
+    | MessagesArrived
+    | CopiesDropped
+    | BrokerDropped
+    | SubscriptionRefused
+    | ReceiptsDropped
+    | TakenOver
 )
 ReaderMessage: TypeAlias = BrokerEvent | Settled | Tell | StopTaking
 

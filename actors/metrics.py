@@ -38,6 +38,9 @@ class Metrics:
         self.broker_dropped = counter(
             "broker_dropped_total", "MQTT messages that mosquitto says it dropped for full queues, of all its clients"
         )
+        self.receipts_dropped = counter(
+            "mqtt_receipts_dropped_total", "Receipts that the broker does not take, or that were too many"
+        )
 
         self.fixes_received = counter("fixes_received_total", "Fixes received; an unparsable message counts as one")
         self.fixes_recovered = counter("fixes_recovered_total", "Fixes found in the spool at start")

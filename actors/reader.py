@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import attrs
 import structlog
@@ -23,22 +23,18 @@ from actors.core.fix import Fix, Rejection
 from actors.core.once import OncePerSecond
 from actors.health import Health
 from actors.messages import (
-    BrokerDropped,
     BrokerEvent,
-    Connected,
     CopiesDropped,
-    Disconnected,
     MessagesArrived,
     Parcel,
     ReaderMessage,
     Settled,
     StopTaking,
-    SubscriptionRefused,
-    TakenOver,
     Tell,
 )
 from actors.metrics import Metrics
 from actors.race import Clock
+from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk, parcels
 from actors.rows import Rows
 
@@ -95,7 +91,7 @@ class Reader:
     receive_maximum: int  # [mqtt] receive_maximum
     parcel_rows: int  # [postgres] batch_rows
     late_after_ms: int  # [app] stale_data_threshold_ms
-    give_up: Callable[[], None]  # have the daemon drained and ended with 1
+    broker: BrokerState
     handled: int = 0  # messages of the mailbox, for `status`
     _holding: bool = False
     _stopping: bool = False
@@ -105,6 +101,7 @@ class Reader:
         """Until StopTaking and everything is settled (returns), or cancelled."""
         self._try_held()
         self._holding = False
+        self.broker.begin()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.link.run, self.post)
             nursery.start_soon(self._watch)
@@ -118,43 +115,24 @@ class Reader:
 
     def handle(self, message: ReaderMessage) -> None:
         """Do one message. Never waits."""
-        ledger = self.desk.ledger
         match message:
             case MessagesArrived():
+                self.broker.heard(trio.current_time())
                 self._take(message)
                 self.link.taken()
             case CopiesDropped(count=copies):
                 self.metrics.copies.inc(copies)
-            case BrokerDropped(total=total):
-                self._broker_dropped(total)
             case Settled(parcels=parcels, tally=tally, but=but):
                 self.desk.settled(parcels, but)
                 self.metrics.count(tally)
             case Tell(receipts=receipts):
                 for topic, payload in receipts:
                     self.link.publish(topic, payload)
-            case Connected(epoch=epoch, session_present=present, session_lost=lost):
-                ledger.begin_epoch(epoch)
-                if lost or (self.desk.had_session and not present):  # data_dir may not be writable
-                    self.metrics.session_lost.inc()
-                    log.error("the broker forgot our session: messages it held for us are lost")
-                self.desk.had_session = True
-                self.health.up("broker")
-            case Disconnected(reason=reason):
-                self.health.down("broker", reason)
-            case SubscriptionRefused(topic=topic, reason=reason):
-                log.error("the broker refused a subscription", topic=topic, reason=reason)
-                self.health.down("broker", f"subscription {topic} refused: {reason}")
-            case TakenOver(client_id=client_id, times=times, within_s=within_s):
-                reason = f"another client seems to use our client_id {client_id!r}"
-                log.error(f"{reason}: thrown out {times} times in a row within {within_s:g} s of CONNACK, stopping")
-                self.health.down("broker", reason)
-                self.give_up()
             case StopTaking():
                 self._stopping = True
-                self.link.hold(True)
+                self._hold(True)
             case _:
-                assert_never(message)
+                self.broker.handle(message, trio.current_time())
         self._acknowledge()
         self._balance()
 
@@ -209,17 +187,6 @@ class Reader:
         if late:
             metrics.fixes_late.inc(late)
 
-    def _broker_dropped(self, total: int) -> None:
-        drops = self.desk.broker_drops
-        self.metrics.broker_dropped.inc(drops.more(total))
-        more = drops.to_say(trio.current_time())
-        if more:
-            log.error(
-                "the broker has dropped messages, for us or for another client of it: a queue was full. "
-                "Raise max_queued_messages in mosquitto.conf",
-                dropped=more,
-            )
-
     def _acknowledge(self) -> None:
         ledger = self.desk.ledger
         due = ledger.take_acks()
@@ -242,11 +209,14 @@ class Reader:
         )
         self.metrics.in_flight_ratio.set(part)
         if not self._holding and part >= 1:
-            self._holding = True
-            self.link.hold(True)
+            self._hold(True)
         elif self._holding and part < RESUME_AT:
-            self._holding = False
-            self.link.hold(False)
+            self._hold(False)
+
+    def _hold(self, on: bool) -> None:
+        self._holding = on
+        self.broker.holds(on, trio.current_time())
+        self.link.hold(on)
 
     async def _watch(self) -> None:
         ledger = self.desk.ledger
@@ -255,6 +225,7 @@ class Reader:
             began = trio.current_time()
             await trio.sleep(STUCK_S / 10)
             now = trio.current_time()
+            self.broker.look(now)
             well = self.health.components["postgres"].up and not self._stopping
             # Or we were stopped ourselves, or the machine slept: nothing has had its time.
             if not well or ledger.oldest != oldest or now - began > STUCK_S / 2:

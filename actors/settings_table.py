@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import attrs
 
 from actors.core import settings_values as v
+from actors.core.broker_url import broker_url
 from actors.core.settings_values import Secret
 from actors.core.tile_url import tile_url as parse_tile_url
 
@@ -41,13 +42,13 @@ class AppSettings:
 
 @attrs.frozen
 class MqttSettings:
-    broker_url: str = key("embedded", v.broker_url)
+    broker_url: str = key("embedded", broker_url)
     username: str = key("", v.line(0, 255))
     password: Secret = key("", v.secret)
     client_id: str = key("tracking-backend", v.line(1, 128))
     topics: tuple[str, ...] = key("tracking/+/position", v.topics)
     qos: int = key("1", v.whole(0, 1, {"2": "QoS 2 with acknowledgement after the commit loses messages in a crash"}))
-    protocol: str = key("5", v.choice("5", "3.1.1"))
+    protocol: str = key("auto", v.choice("auto", "5", "3.1.1"))
     session_expiry_s: int = key(
         "86400", v.whole(1, 2**32 - 1, {"0": "a session that ends with the connection loses what came in between"})
     )

@@ -12,7 +12,8 @@ from typing import Any
 from actors.commands import check_servers, check_stores
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
-from actors.core.settings_values import bind_address, broker_address, is_loopback
+from actors.core.broker_url import broker_addresses
+from actors.core.settings_values import Address, bind_address, is_loopback
 from actors.data_dir import socket_path
 from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey
 from actors.errors import NotStarted
@@ -71,19 +72,20 @@ def _running_daemon(settings: Settings) -> dict[str, Any] | None:
 def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Finding]:
     mqtt = settings.mqtt
     if mqtt.broker_url == "embedded":
-        address = bind_address(mqtt.embedded_bind)
+        nodes: tuple[Address, ...] = (bind_address(mqtt.embedded_bind),)
         for finding in _embedded("broker", lambda: _embedded_broker(settings), running):
             yield finding
             if finding.level == "ok" and embedded_broker.kind() == "nats":
                 yield Finding("warning", "broker", embedded_nats.LIMITS)
     else:
-        address = broker_address(mqtt.broker_url)
-        yield from check_servers.broker(mqtt, address)
-    if not is_loopback(address.host):
+        nodes = broker_addresses(mqtt.broker_url)
+        yield from check_servers.broker(mqtt, nodes)
+    outside = [node for node in nodes if not is_loopback(node.host)]
+    if outside:
         if mqtt.topic_identity == "none":
             text = "reachable from outside without topic_identity: any tracker can send fixes in the name of another"
             yield Finding("warning", "broker", text)
-        if mqtt.password and not address.tls:
+        if mqtt.password and not all(node.tls for node in outside):
             yield Finding("warning", "broker", "the password crosses the network in the clear; use mqtts://")
     if mqtt.qos == 0:
         yield Finding("warning", "broker", "[mqtt] qos is 0: what arrives while we are away is lost")

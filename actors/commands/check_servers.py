@@ -5,6 +5,7 @@ Plain blocking calls: nothing else runs in this process.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import ssl
@@ -20,6 +21,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.core.broker_drops import TOPIC as DROPS_TOPIC
 from actors.core.broker_drops import total_in
+from actors.core.mqtt_end import UNSUPPORTED_VERSION
+from actors.core.mqtt_version import Heard, Version
 from actors.core.settings_values import Address
 from actors.settings import MqttSettings
 
@@ -39,19 +42,35 @@ class Finding:
     text: str
 
 
-def broker(settings: MqttSettings, address: Address) -> Iterator[Finding]:
+def broker(settings: MqttSettings, nodes: tuple[Address, ...]) -> Iterator[Finding]:
+    """Each node; one that fails is a weak spot as long as another one works."""
+    found = [list(_node(settings, node)) for node in nodes]
+    works = any(all(finding.level != "FAILED" for finding in findings) for findings in found)
+    for finding in itertools.chain(*found):
+        yield attrs.evolve(finding, level="warning") if works and finding.level == "FAILED" else finding
+
+
+def _node(settings: MqttSettings, address: Address) -> Iterator[Finding]:
     """Connect under a client_id of our own, so that a running daemon is not thrown out; ask for the version."""
     where = f"{address.host}:{address.port}"
+    version = Version(settings.protocol)
     try:
-        visit = _visit(settings, address)
+        visit = _visit(settings, address, version.speaks)
+        while version.heard(visit.heard):
+            visit = _visit(settings, address, version.speaks)
+        if visit.heard in (Heard.NOTHING, Heard.NOT_THIS_VERSION):
+            yield Finding("FAILED", "broker", f"{where}: {_unanswered(settings, address, visit)}")
+            return
     except OSError as error:  # ssl.SSLError is one
         yield Finding("FAILED", "broker", f"{where} cannot be reached: {error}")
         return
-    if visit.refusal or not visit.connected:
-        silent = "no answer to CONNECT; does it know MQTT 5? protocol = 3.1.1 in [mqtt] may help"
-        yield Finding("FAILED", "broker", f"{where}: {visit.refusal or silent}")
+    if visit.refusal:
+        yield Finding("FAILED", "broker", f"{where}: {visit.refusal}")
         return
-    yield Finding("ok", "broker", f"{where} answers, {visit.version or 'version unknown'}, MQTT {settings.protocol}")
+    yield Finding("ok", "broker", f"{where} answers, {visit.version or 'version unknown'}, MQTT {visit.spoken}")
+    if version.fell_back:
+        text = "has no MQTT 5, so it is not told session_expiry_s and receive_maximum of [mqtt]: its own settings count"
+        yield Finding("warning", "broker", text)
     if visit.dropped:
         text = f"has dropped {visit.dropped} messages, of all its clients, since its start: queues were full"
         yield Finding("warning", "broker", f"{text}; raise max_queued_messages in mosquitto.conf")
@@ -62,22 +81,43 @@ def broker(settings: MqttSettings, address: Address) -> Iterator[Finding]:
         yield Finding("warning", "broker", text)
 
 
+def _unanswered(settings: MqttSettings, address: Address, visit: _Visit) -> str:
+    """Why there is no answer to the version that is set, or to both. Raises OSError."""
+    if settings.protocol == "auto":
+        return visit.refusal or "no answer to CONNECT, neither of MQTT 5 nor of 3.1.1"
+    other = "3.1.1" if settings.protocol == "5" else "5"
+    said = visit.refusal or f"no answer to CONNECT of MQTT {settings.protocol}"
+    if _visit(settings, address, other).heard in (Heard.NOTHING, Heard.NOT_THIS_VERSION):
+        return said
+    return f"{said}, but one to MQTT {other}: set [mqtt] protocol = auto or {other}"
+
+
 @attrs.define
 class _Visit:
     """What one connection to a broker told."""
 
+    spoken: str  # version of MQTT
     connected: bool = False
+    code: int = 0  # of a CONNACK that refuses
     refusal: str = ""
     version: str = ""
     dropped: int | None = None  # messages; mosquitto tells
     max_qos: int = 2
     expiry_s: int | None = None  # when the broker keeps sessions for less than it was asked to
 
+    @property
+    def heard(self) -> Heard:
+        if self.connected:
+            return Heard.ACCEPTED
+        if not self.code:
+            return Heard.NOTHING
+        return Heard.NOT_THIS_VERSION if self.code == UNSUPPORTED_VERSION else Heard.ANOTHER_NO
 
-def _visit(settings: MqttSettings, address: Address) -> _Visit:
+
+def _visit(settings: MqttSettings, address: Address, spoken: str) -> _Visit:
     """Raises OSError."""
-    visit = _Visit()
-    five = settings.protocol == "5"
+    visit = _Visit(spoken)
+    five = spoken == "5"
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2,
         client_id=f"{settings.client_id}-check-{os.getpid()}",
@@ -95,7 +135,7 @@ def _visit(settings: MqttSettings, address: Address) -> _Visit:
         _client: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, reason: ReasonCode, given: Properties | None
     ) -> None:
         if reason.is_failure:
-            visit.refusal = f"refused: {reason}"
+            visit.refusal, visit.code = f"refused: {reason}", reason.value
             return
         visit.connected = True
         visit.max_qos = getattr(given, "MaximumQoS", 2)

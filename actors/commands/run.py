@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 
-import attrs
 import structlog
 import trio
 
@@ -120,10 +119,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
 
     def open_outside(told: Addresses | None) -> Outside:
         where = told or addresses(settings)
-        mqtt = settings.mqtt
-        if where.broker_kind == "nats":
-            mqtt = attrs.evolve(mqtt, protocol="3.1.1")
-        link = MqttLink(mqtt, where.broker, data_dir.folder)
+        link = MqttLink(settings.mqtt, where.broker, data_dir.folder)
         history = PostgresHistory(where.postgres, settings.app.max_clock_skew_ms)
         cache = RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id)
         pg = settings.postgres

@@ -49,7 +49,7 @@ def _broker(settings: Settings) -> Iterator[Fault]:
         # MQTT 3.1.1, 3.1.2.9: without the user name flag there is no password.
         text = "MQTT 3.1.1 has no password without a username; set username, or protocol = 5"
         yield Fault(("mqtt.password", "mqtt.username", "mqtt.protocol"), text)
-    if not mqtt.broker_url.startswith("mqtts://"):
+    if "mqtts://" not in mqtt.broker_url:
         for name in ("ca_file", "cert_file", "key_file"):
             if getattr(mqtt, name):
                 text = "set, but the connection to this broker_url is not encrypted; allowed with mqtts:// only"

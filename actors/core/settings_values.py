@@ -151,19 +151,19 @@ def hosts(text: str) -> tuple[str, ...]:
     if not parts:
         raise ValueError(f"empty; {allowed}")
     for part in parts:
-        if not _is_host(part):
+        if not is_host(part):
             raise ValueError(f"'{part}' is not a host; {allowed}")
     return tuple(dict.fromkeys(part.lower() for part in parts))
 
 
 def server_host(text: str) -> str:
-    if not _is_host(text):
+    if not is_host(text):
         raise ValueError("not a host; allowed is embedded, a host name or an IP address")
     return text
 
 
 def postgres_host(text: str) -> str:
-    if not (_is_host(text) or (text.startswith("/") and text.isprintable())):
+    if not (is_host(text) or (text.startswith("/") and text.isprintable())):
         raise ValueError("not a host; allowed is embedded, a host name, an IP address or the folder of a Unix socket")
     return text
 
@@ -179,38 +179,11 @@ def is_loopback(name: str) -> bool:
     return address.is_loopback
 
 
-def broker_address(text: str) -> Address:
-    """Take mqtt://host[:port] or mqtts://host[:port] apart; the ports default to 1883 and 8883."""
-    allowed = "allowed is embedded, mqtt://host:port or mqtts://host:port"
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        raise ValueError(f"not an address; {allowed}") from None
-    if url.scheme not in ("mqtt", "mqtts"):
-        raise ValueError(f"not a broker address; {allowed}")
-    if "@" in url.netloc:
-        raise ValueError(f"a user or password does not belong here: use the keys username and password; {allowed}")
-    if url.path not in ("", "/") or url.query or url.fragment or not text.isprintable():
-        raise ValueError(f"nothing may follow the port; {allowed}")
-    if port == 0 or url.netloc.endswith(":") or not _is_host(url.hostname or ""):
-        raise ValueError(f"host or port is not valid; {allowed}, ports 1 to 65535")
-    return Address(url.hostname or "", port or DEFAULT_PORTS[url.scheme], url.scheme == "mqtts")
-
-
-def broker_url(text: str) -> str:
-    """`embedded`, or the URL with its port even where the default stands."""
-    if text == "embedded":
-        return text
-    found = broker_address(text)
-    return f"{'mqtts' if found.tls else 'mqtt'}://{in_url(found.host)}:{found.port}"
-
-
 def bind_address(text: str) -> Address:
     """Take host:port or [IPv6]:port apart."""
     name, colon, port = text.rpartition(":")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    if not colon or not _is_host(bare) or (":" in bare and bare == name):
+    if not colon or not is_host(bare) or (":" in bare and bare == name):
         raise ValueError("not an address to listen on; allowed is host:port or [IPv6 address]:port")
     try:
         return Address(bare, whole(1, 65535)(port))
@@ -275,7 +248,7 @@ def one_origin(text: str) -> str:
         port = url.port
     except ValueError:
         raise ValueError(f"'{text}' is not an origin; {allowed}") from None
-    named = _SCHEME.fullmatch(url.scheme) and _is_host(url.hostname or "") and "@" not in url.netloc and port != 0
+    named = _SCHEME.fullmatch(url.scheme) and is_host(url.hostname or "") and "@" not in url.netloc and port != 0
     if not named or text.lower() != f"{url.scheme}://{url.netloc.lower()}" or url.netloc.endswith(":"):
         raise ValueError(f"'{text}' is not an origin (no path, no slash at the end); {allowed}")
     return f"{url.scheme}://{in_url(url.hostname or '')}" + (
@@ -288,7 +261,8 @@ def in_url(name: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
-def _is_host(text: str) -> bool:
+def is_host(text: str) -> bool:
+    """A host name or an IP address."""
     if ":" in text or re.fullmatch(r"[0-9.]+", text, re.ASCII):
         try:
             ipaddress.ip_address(text)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import attrs
 
-from actors.settings import Secret
+from actors.core.settings_values import Address, Secret
 
 
 @attrs.frozen
 class BrokerAddress:
-    """One MQTT broker."""
+    """One MQTT broker, or the nodes of one: they have the log in and the sessions in common."""
 
     host: str
     port: int = 1883
     tls: bool = False
     username: str = ""  # empty: anonymous
     password: Secret = attrs.field(factory=Secret)
+    others: tuple[Address, ...] = ()  # nodes beside this one
+
+    @property
+    def nodes(self) -> tuple[Address, ...]:
+        """In the order in which they are tried."""
+        return (Address(self.host, self.port, self.tls), *self.others)
 
 
 @attrs.frozen

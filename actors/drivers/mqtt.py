@@ -11,19 +11,18 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-import structlog
 import trio
 
+from actors.core.mqtt_attempts import Attempts
+from actors.core.mqtt_version import Version
 from actors.drivers.addresses import BrokerAddress as BrokerAddress
 from actors.drivers.mqtt_orders import MAX_PUBLISHES, Orders
 from actors.drivers.mqtt_rival import Rival
 from actors.drivers.mqtt_thread import BrokerThread
 from actors.drivers.mqtt_topics import RememberedTopics
 from actors.errors import NotStarted
-from actors.messages import BrokerEvent
+from actors.messages import BrokerEvent, ReceiptsDropped
 from actors.settings import MqttSettings
-
-log = structlog.get_logger("mqtt")
 
 
 class MqttLink:
@@ -36,9 +35,12 @@ class MqttLink:
         self._address = address
         self._remembered = RememberedTopics(data_dir, settings.client_id)
         self._rival = Rival()
+        self._version = Version(settings.protocol)
+        self._attempts = Attempts(address.nodes)
         self._epochs = count(1)
         self._limiter = trio.CapacityLimiter(1)
         self._orders: Orders | None = None  # while run() runs
+        self._post: Callable[[BrokerEvent], None] = lambda _event: None
         self._ended = trio.Event()
 
     async def run(
@@ -51,12 +53,23 @@ class MqttLink:
         TakenOver and tries no more. Cancelling closes the connection within TURN_S (0.2 s)
         without MQTT DISCONNECT. Raises NotStarted when the TLS files cannot be used.
         """
-        tls = _tls_context(self._settings) if self._address.tls else None
+        tls = _tls_context(self._settings) if any(node.tls for node in self._address.nodes) else None
         orders = self._orders = Orders()
         self._ended = trio.Event()
         token = trio.lowlevel.current_trio_token()
+        self._post = post
         thread = BrokerThread(
-            self._settings, self._address, tls, self._remembered, self._rival, self._epochs, orders, token, post
+            self._settings,
+            self._address,
+            tls,
+            self._remembered,
+            self._rival,
+            self._epochs,
+            orders,
+            token,
+            post,
+            self._version,
+            self._attempts,
         )
         try:
             async with trio.open_nursery() as nursery:
@@ -92,12 +105,13 @@ class MqttLink:
             orders.bell.ring()
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 1, not retained; kept over reconnects. Of more than MAX_PUBLISHES the oldest is dropped."""
+        """Publish a receipt at QoS 1, not retained; kept over reconnects. Of more than MAX_PUBLISHES the oldest is
+        dropped, as are those at which the broker ends the connection: ReceiptsDropped is posted."""
         orders = self._orders
         if orders is None:
             return
         if len(orders.publishes) == MAX_PUBLISHES:
-            log.warning("too much to publish, the oldest is dropped", limit=MAX_PUBLISHES)
+            self._post(ReceiptsDropped(1, orders.publishes[0][0], f"{MAX_PUBLISHES} others wait to be published"))
         orders.publishes.append((topic, payload))
         orders.bell.ring()
 

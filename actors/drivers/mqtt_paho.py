@@ -21,6 +21,7 @@ import attrs
 from paho.mqtt import MQTTException
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -57,7 +58,7 @@ class PahoClient(mqtt.Client):
     def __init__(
         self, sock: BufferedSocket, arrivals: Arrivals, settings: MqttSettings, username: str, password: Secret
     ) -> None:
-        is_v5 = settings.protocol == "5"
+        is_v5 = settings.protocol != "3.1.1"
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
@@ -66,11 +67,12 @@ class PahoClient(mqtt.Client):
             reconnect_on_failure=False,  # or it would fall back to MQTT 3.1 by itself
             manual_ack=True,
         )
-        if username:
+        if username or password:
             self.username_pw_set(username, password.reveal() or None)
         self.notes: Notes | None = None
         self.farewell: ReasonCode | None = None  # the broker's DISCONNECT
         self.unanswered = False  # ended because no PINGRESP came
+        self._settings = settings
         self._ours = sock
         self._arrivals = arrivals
         self._is_v5 = is_v5
@@ -81,6 +83,17 @@ class PahoClient(mqtt.Client):
         self.on_unsubscribe = self._note_unsuback
         self.on_publish = self._note_puback
         self.on_disconnect = self._note_disconnect
+
+    def open(self, host: str, port: int) -> None:
+        """Begin with CONNECT, for the session that the client_id has at the broker."""
+        wanted = self._settings
+        if self._is_v5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho does not type it
+            properties.SessionExpiryInterval = wanted.session_expiry_s
+            properties.ReceiveMaximum = wanted.receive_maximum
+            self.connect(host, port, wanted.keepalive_s, clean_start=False, properties=properties)
+        else:
+            self.connect(host, port, wanted.keepalive_s)
 
     @property
     def inside_packet(self) -> bool:

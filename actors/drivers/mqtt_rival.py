@@ -1,12 +1,13 @@
 """Does another client use our client_id? Two of them would throw each other out for ever.
 
 At a take-over mosquitto 2.0.11 says nothing, it closes the connection; so does a broker that stops, and now and then a
-network. What tells them apart is a witness: a second, silent TCP connection to the same broker, opened after the first
+network. What tells them apart is a witness: a second, silent TCP connection to the same node, opened after the first
 doubtful loss and kept. We were thrown out when we lost the connection within STEADY_S (mqtt_thread.py) of its CONNACK
 and
 
 - the broker said so (MQTT 5: DISCONNECT with 0x8E), or
-- it closed the connection, in order and between two packets, and the witness was still open when we were to try again.
+- it closed the connection, in order and between two packets, having granted all our subscriptions and answered all
+  that we published (core/mqtt_end.py), and the witness was still open when we were to try again.
 
 Thrown out TIMES times in a row we stop trying, so that the other one stays. The row ends with a connection that lives
 longer, with an attempt that is not answered by a CONNACK, when the witness is closed too (that broker is stopping), and
@@ -21,6 +22,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from actors.core.settings_values import Address
 from actors.drivers.mqtt_socket import BufferedSocket
 
 TIMES = 3
@@ -33,6 +35,7 @@ class Rival:
     thrown_out: int = 0  # times in a row
     _doubtful: bool = False  # the last loss counts if the witness is still there
     _witness: BufferedSocket | None = None
+    _node: Address | None = None  # that the witness is connected to
 
     @property
     def won(self) -> bool:
@@ -43,14 +46,17 @@ class Rival:
         """The broker said that another client took over."""
         self.thrown_out += 1
 
-    def doubt(self, dial: Callable[[], BufferedSocket]) -> None:
-        """The broker closed the connection. Call `judge` before the next attempt."""
+    def doubt(self, node: Address, dial: Callable[[], BufferedSocket]) -> None:
+        """This node closed the connection; `dial` opens one to it. Call `judge` before the next attempt."""
+        if self._witness is not None and self._node != node:
+            self.close()
         if self._witness is None:
             try:
                 self._witness = dial()
             except (OSError, trio.TooSlowError):
                 self.forget()
                 return
+        self._node = node
         self._doubtful = True
 
     def judge(self) -> None:

@@ -15,8 +15,14 @@ from collections.abc import Callable
 from itertools import count
 
 import attrs
+import structlog
 import trio
 
+from actors.core.mqtt_attempts import Attempts
+from actors.core.mqtt_end import Ending, How
+from actors.core.mqtt_outgoing import Outgoing
+from actors.core.mqtt_version import Heard, Version
+from actors.core.settings_values import Address as Node
 from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt_connection import Connection
 from actors.drivers.mqtt_drops import DropsQuestion
@@ -24,8 +30,10 @@ from actors.drivers.mqtt_orders import Orders
 from actors.drivers.mqtt_rival import TIMES, Rival
 from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
 from actors.drivers.mqtt_topics import RememberedTopics, Subscriptions
-from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived, TakenOver
+from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
 from actors.settings import MqttSettings
+
+log = structlog.get_logger("mqtt")
 
 TURN_S = 0.2
 """The thread asks at least this often whether it is cancelled, and whether a PINGREQ is due."""
@@ -62,17 +70,22 @@ class BrokerThread:
     orders: Orders
     token: trio.lowlevel.TrioToken
     post: Callable[[BrokerEvent], None]
+    version: Version
+    attempts: Attempts
+    _outgoing: Outgoing = attrs.field(init=False)
     _connection: Connection | None = None
     _epoch: int = 0  # of the last connection that stood
     _drops: DropsQuestion = attrs.field(factory=DropsQuestion)
     _owed: int = 0  # by the last connection: see Deliveries
     _posted: int = 0  # MessagesArrived
-    _failures: int = 0  # in a row
-    _told: str = ""  # the reason that the reader knows; empty while a connection stands
     _retry_at: float = 0.0  # seconds, monotonic
+    _said_old: bool = False  # that MQTT 3.1.1 is spoken
     _gave_up: bool = False  # another client has won; there is nothing to do but to wait for the end
     _keep_alive_at: float = 0.0
     _rang: bool = False  # the bell may have been heard by somebody who did not look at the orders
+
+    def __attrs_post_init__(self) -> None:
+        self._outgoing = Outgoing(self.orders.publishes)
 
     def run(self) -> None:
         """Until `orders.finishing` or cancelled (raises Cancelled)."""
@@ -88,7 +101,7 @@ class BrokerThread:
         finally:
             self.rival.close()
             if self._connection is not None:
-                self._connection.end("stopped")
+                self._connection.end(How.OURS, "stopped")
 
     def _turn(self) -> None:
         connection = self._connection
@@ -113,24 +126,27 @@ class BrokerThread:
         self._rang = False
         ready = self._wait(timeout_s, sock.fileno() if events else -1, events)
         self._acknowledge(connection)
-        connection.publish_from(orders.publishes)
+        connection.publish()
         if reading and self._may_read(connection):
             if ready & ~select.POLLOUT or sock.pending():
                 connection.read()
         elif not reading and ready & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
-            connection.lost_while_held(in_order=not ready & select.POLLERR)
+            connection.lost_while_held()
         connection.write()
         if orders.dropping:
             orders.dropping = False
-            connection.end("dropped: too long without progress")
+            connection.end(How.OURS, "dropped: too long without progress")
         now = time.monotonic()
         if now >= self._keep_alive_at:
             self._keep_alive_at = now + TURN_S
             connection.keep_alive(reading=reading)
         news = connection.take()
+        dropped = self._outgoing.take_dropped()
+        if dropped is not None:
+            news.append(ReceiptsDropped(dropped.count, dropped.topic, dropped.reason))
         self._post(news)
         if connection.ended:
-            self._lost(connection)
+            self._lost(connection, connection.ended)
         elif gather_s := _gather_s(sum(len(event.messages) for event in news if isinstance(event, MessagesArrived))):
             self._wait(gather_s)
             self._rang = True
@@ -156,56 +172,68 @@ class BrokerThread:
         if self._gave_up:
             self._post([TakenOver(self.settings.client_id, TIMES, STEADY_S)])
             return
+        node = self.attempts.node
         try:
-            sock = self._dial(self.tls)
+            sock = self._dial(node, self.tls if node.tls else None)
         except (OSError, trio.TooSlowError) as error:
             self.rival.forget()
+            self.version.heard(Heard.UNREACHED)
             self._failed(_explain(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
             return
         self._connection = connection = Connection(
             sock,
-            self.address,
-            self.settings,
+            node,
+            (self.address.username, self.address.password),
+            attrs.evolve(self.settings, protocol=self.version.speaks),
             Subscriptions(self.settings.topics, self.settings.qos, self.remembered, self._drops),
+            self._outgoing,
             self.epochs,
+            self.version.is_question,
+            self.version.patience_s,
             self._owed,
         )
         self.orders.dropping = False  # asked for while there was nothing to drop
         connection.open()
         connection.write()
 
-    def _dial(self, tls: ssl.SSLContext | None) -> BufferedSocket:
+    def _dial(self, node: Node, tls: ssl.SSLContext | None) -> BufferedSocket:
         """Raises OSError or TooSlowError; Cancelled or Stopped."""
-        addresses = trio.from_thread.run(_resolve, self.address.host, self.address.port)
-        return dial(addresses, self.address.host, tls, self._wait)
+        addresses = trio.from_thread.run(_resolve, node.host, node.port)
+        return dial(addresses, node.host, tls, self._wait)
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: Connection, ending: Ending) -> None:
         self._connection = None
-        self.orders.publishes.extendleft(reversed(connection.unconfirmed()))
+        now = time.monotonic()
+        steady = connection.is_up and now - connection.up_at >= STEADY_S
+        if self.version.heard(ending.heard, now - connection.opened_at):
+            self._retry_at = 0.0
+        else:
+            if steady:
+                self.attempts.lasted()
+            reason = ending.reason + self.version.hint(ending.heard)
+            self._failed(reason, UNWANTED_RETRY_S if ending.unwanted else RETRY_S)
         self._owed = connection.owes
-        steady = connection.is_up and time.monotonic() - connection.up_at >= STEADY_S
-        if steady:
-            self._failures = 0
-        self._failed(connection.ended, UNWANTED_RETRY_S if connection.unwanted else RETRY_S)
+        self._outgoing.ended(blamed=ending.blames_publish, now=now)
+        self._doubt(connection, ending, steady=steady)
+
+    def _doubt(self, connection: Connection, ending: Ending, *, steady: bool) -> None:
+        """Was it another client?"""
         if steady or not connection.is_up:
             self.rival.forget()
-        elif connection.taken_over:
+        elif ending.names_rival:
             self.rival.named()
         else:
             if connection.got_back:
                 self.rival.forget()
-            if connection.closed_in_order:
-                self.rival.doubt(lambda: self._dial(None))
+            if ending.could_be_rival:
+                self.rival.doubt(connection.node, lambda: self._dial(connection.node, None))
 
     def _failed(self, reason: str, retry_s: tuple[float, float]) -> None:
         """Tell the reader, unless it knows already; choose when to try again."""
-        if reason != self._told:
-            self._told = reason
-            self._post([Disconnected(self._epoch, reason)])
-        first, longest = retry_s
-        wait_s = min(longest, first * 2 ** min(self._failures, 16))
-        self._failures += 1
-        self._retry_at = time.monotonic() + max(first, wait_s * random.uniform(0.5, 1.0))
+        news = self.attempts.news(reason)
+        if news:
+            self._post([Disconnected(self._epoch, news)])
+        self._retry_at = time.monotonic() + self.attempts.failed(*retry_s, random.random())
 
     def _post(self, events: list[BrokerEvent]) -> None:
         if not events:
@@ -215,8 +243,17 @@ class BrokerThread:
                 self._posted += 1
             elif isinstance(event, Connected):
                 self._epoch = event.epoch
-                self._told = ""
+                self.attempts.worked()
+                self._say_what_is_spoken()
         self.token.run_sync_soon(self._deliver, events)
+
+    def _say_what_is_spoken(self) -> None:
+        if self.version.speaks == "3.1.1" and not self._said_old:
+            self._said_old = True
+            log.info(
+                "MQTT 3.1.1 has no session_expiry_s and no receive_maximum: the broker's own settings count",
+                broker_has_mqtt_5="no" if self.version.fell_back else "not asked",
+            )
 
     def _deliver(self, events: list[BrokerEvent]) -> None:
         for event in events:

@@ -17,8 +17,10 @@ import attrs
 import structlog
 import trio
 
+from actors.core.broker_url import broker_addresses
+from actors.core.mqtt_version import Version
 from actors.core.receipt import receipt_filter
-from actors.core.settings_values import Address, bind_address, broker_address
+from actors.core.settings_values import Address, bind_address
 from actors.drivers.publisher_connection import Broker, Connection, Ear, Ended, Waker
 from actors.errors import TrackingError
 from actors.settings import MqttSettings
@@ -44,33 +46,36 @@ class PublishFailed(TrackingError):
     """The broker cannot be reached, does not let us in, or refuses what we publish."""
 
 
-def address_of(mqtt: MqttSettings) -> Address:
-    """Where the broker of these settings listens, seen from this machine."""
+def addresses_of(mqtt: MqttSettings) -> tuple[Address, ...]:
+    """Where the nodes of the broker of these settings listen, seen from this machine."""
     if mqtt.broker_url != "embedded":
-        return broker_address(mqtt.broker_url)
+        return broker_addresses(mqtt.broker_url)
     bound = bind_address(mqtt.embedded_bind)
-    return attrs.evolve(bound, host=_LOOPBACK.get(bound.host, bound.host))
+    return (attrs.evolve(bound, host=_LOOPBACK.get(bound.host, bound.host)),)
 
 
-def _broker(mqtt: MqttSettings) -> Broker:
-    address = address_of(mqtt)
+def _brokers(mqtt: MqttSettings) -> tuple[Broker, ...]:
+    addresses = addresses_of(mqtt)
     tls = None
-    if address.tls:
+    if any(address.tls for address in addresses):
         try:
             tls = ssl.create_default_context(cafile=mqtt.ca_file)
             if mqtt.cert_file is not None:
                 tls.load_cert_chain(mqtt.cert_file, mqtt.key_file)
         except OSError as error:  # ssl.SSLError too
             raise PublishFailed(f"ca_file, cert_file or key_file cannot be used: {error}") from error
-    return Broker(address.host, address.port, tls, mqtt.username, mqtt.password, mqtt.keepalive_s)
+    return tuple(
+        Broker(at.host, at.port, tls if at.tls else None, mqtt.username, mqtt.password, mqtt.keepalive_s)
+        for at in addresses
+    )
 
 
 @attrs.define(eq=False)
 class Publisher:
     """Made by `open_publisher`. Used from trio; the fields below `_queue` belong to the thread."""
 
-    broker: Broker
-    is_v5: bool  # as the settings say
+    brokers: tuple[Broker, ...]  # nodes of one, tried in turn
+    version: Version
     ear: Ear | None = None  # told in the thread
     limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
     acknowledged: int = 0  # messages, refused ones not among them
@@ -84,13 +89,10 @@ class Publisher:
     _waker: Waker = attrs.field(factory=Waker)
     _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token)
     _queue: deque[tuple[str, bytes]] = attrs.field(factory=deque)  # trio appends, the thread pops
-    _try_v5: bool = attrs.field(init=False)
+    _at: int = 0  # which of the nodes
     _ever_up: bool = False
     _fruitless: int = 0
     _since: float = attrs.field(factory=time.monotonic)
-
-    def __attrs_post_init__(self) -> None:
-        self._try_v5 = self.is_v5
 
     # --- from trio ---
 
@@ -159,15 +161,21 @@ class Publisher:
     # --- the thread ---
 
     def _turn(self) -> None:
+        version = self.version
         while True:
-            connection = Connection(self.broker, self._try_v5, self._queue, self._waker, self._post, self.ear)
+            broker = self.brokers[self._at]
+            connection = Connection(
+                broker, version.speaks == "5", version.is_question, self._queue, self._waker, self._post, self.ear
+            )
             ended = connection.run()
             self._queue.extendleft(reversed(list(connection.unanswered.values())))
-            failure = self._judge(ended, connection.answered)
+            failure = self._judge(broker, ended, connection.answered)
             if failure:
                 self._token.run_sync_soon(self._fail, failure)
                 return
-            self._pause()
+            if not version.heard(ended.heard):
+                self._at = (self._at + 1) % len(self.brokers)
+                self._pause()
 
     def _pause(self) -> None:
         """RETRY_S, however often somebody rings meanwhile."""
@@ -175,9 +183,9 @@ class Publisher:
         while (left_s := until - time.monotonic()) > 0:
             self._waker.wait(left_s)
 
-    def _judge(self, ended: Ended, answered: int) -> str:
+    def _judge(self, broker: Broker, ended: Ended, answered: int) -> str:
         """Why to give up; empty: try again."""
-        where = f"the broker at {self.broker.host}:{self.broker.port}"
+        where = f"the broker at {broker.host}:{broker.port}"
         if ended.is_final:
             return f"{where} refused us: {ended.reason}"
         if ended.was_up:
@@ -185,14 +193,12 @@ class Publisher:
             self.reconnects += 1
             self._fruitless = 0 if answered or not self._queue else self._fruitless + 1
             if self._fruitless >= FRUITLESS:
-                return f"{where} ended {FRUITLESS} connections without taking a message: {ended.reason}"
+                topic = self._queue[0][0]
+                return f"{where} ended {FRUITLESS} connections without taking a message to {topic}: {ended.reason}"
             log.warning("connection to the broker lost, trying again", reason=ended.reason)
             return ""
-        if ended.was_silent and self.is_v5:
-            # Some do not answer an MQTT 5 CONNECT. Without MQTT 5 nobody tells us of missing subscribers.
-            self._try_v5 = not self._try_v5
         if not self._ever_up and time.monotonic() - self._since > GIVE_UP_S:
-            return f"{where} cannot be reached: {ended.reason}"
+            return f"{where} cannot be reached: {ended.reason}{self.version.hint(ended.heard)}"
         return ""
 
     def _post(self, taken: int, unheard: int, refused: int, refusal: str) -> None:
@@ -213,7 +219,7 @@ async def open_publisher(
     if on_receipt is not None:
         token, tell = trio.lowlevel.current_trio_token(), on_receipt
         ear = Ear(receipt_filter(mqtt.receipt_topic), lambda payload: token.run_sync_soon(tell, payload))
-    publisher = Publisher(_broker(mqtt), mqtt.protocol == "5", ear)
+    publisher = Publisher(_brokers(mqtt), Version(mqtt.protocol), ear)
     with closing(publisher):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publisher.run)

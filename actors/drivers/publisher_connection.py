@@ -17,6 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.mqtt_end import UNSUPPORTED_VERSION
+from actors.core.mqtt_version import Heard
 from actors.drivers.mqtt_paho import PAHO_ERRORS
 from actors.settings import Secret
 
@@ -29,14 +31,13 @@ WINDOW = 500
 """Messages on their way at once; a broker that takes fewer says so in CONNACK (mosquitto: 20)."""
 
 NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5 section 3.4.2.1
-UNSUPPORTED_PROTOCOL = 0x84  # MQTT 5 section 3.2.2.2, as those below
 FINAL_REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
-"""Client id, user or password, authorization, banned, method: trying again would not help."""
+"""Client id, user or password, authorization, banned, method (MQTT 5 section 3.2.2.2): trying again would not help."""
 
 
 @attrs.frozen
 class Broker:
-    """Where the broker listens and how to log in."""
+    """Where one node of the broker listens and how to log in."""
 
     host: str
     port: int
@@ -52,8 +53,8 @@ class Ended:
 
     reason: str
     was_up: bool  # the broker had accepted us
-    is_final: bool = False
-    was_silent: bool = False  # CONNECT got no answer, or one that says it is the wrong protocol
+    is_final: bool
+    heard: Heard  # about the version of MQTT
 
 
 class Waker:
@@ -109,6 +110,7 @@ class Connection:
 
     broker: Broker
     is_v5: bool
+    is_question: bool  # whether the broker answers is all that we want to know
     queue: deque[tuple[str, bytes]]
     waker: Waker
     post: Callable[[int, int, int, str], None]  # acknowledged, of them unheard, refused, and why the first one was
@@ -116,7 +118,8 @@ class Connection:
     unanswered: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id
     answered: int = 0
     _dialled: bool = False  # CONNECT was sent
-    _is_up: bool = False  # the broker has accepted us
+    _accepted: bool = False  # by CONNACK
+    _is_up: bool = False  # and this is not a question
     _window: int = WINDOW
     _over: str = ""  # set by a callback: why this connection ends
     _refusal: ReasonCode | None = None  # of CONNECT
@@ -144,8 +147,15 @@ class Connection:
             self._over,
             self._is_up,
             is_final=code in FINAL_REFUSALS or self._is_deaf,
-            was_silent=code == UNSUPPORTED_PROTOCOL or (code is None and self._dialled and not self._is_up),
+            heard=self._heard(),
         )
+
+    def _heard(self) -> Heard:
+        if self._accepted:
+            return Heard.ACCEPTED
+        if self._refusal is not None:
+            return Heard.NOT_THIS_VERSION if self._refusal.value == UNSUPPORTED_VERSION else Heard.ANOTHER_NO
+        return Heard.NOTHING if self._dialled else Heard.UNREACHED
 
     def _client(self) -> mqtt.Client:
         client = mqtt.Client(
@@ -156,7 +166,7 @@ class Connection:
         )
         client.max_inflight_messages_set(0)  # the window is ours; with one of its own paho scans it for each PUBACK
         client.connect_timeout = CONNECT_TIMEOUT_S
-        if self.broker.username:
+        if self.broker.username or self.broker.password:
             client.username_pw_set(self.broker.username, self.broker.password.reveal() or None)
         if self.broker.tls is not None:
             client.tls_set_context(self.broker.tls)
@@ -214,6 +224,10 @@ class Connection:
         if reason.is_failure:
             self._refusal = reason
             self._over = str(reason)
+            return
+        self._accepted = True
+        if self.is_question:
+            self._over = "only asked whether it answers"
             return
         self._is_up = True
         if self.ear is not None:  # before the first message: nothing that answers it is missed

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived
+from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived, Subscribed
 
 
 @attrs.define(eq=False)
@@ -21,6 +21,7 @@ class FakeBroker:
     acknowledged: list[int] = attrs.field(factory=list)  # message numbers, in the order of their acknowledgements
     epoch: int = 0
     session_present: bool = False
+    away: bool = False  # nobody can connect
     links: list[FakeLink] = attrs.field(factory=list)
 
     def publish(self, payload: Any, topic: str = "tracking/x/position") -> int:
@@ -61,12 +62,15 @@ class FakeLink:
             self.drop()
 
     def connect(self) -> None:
+        if self.broker.away:
+            return
         self.broker.epoch += 1
         self.epoch = self.broker.epoch
         self.sent = {}
         self.drop()
         self.broker.links.append(self)
         self.post(Connected(self.epoch, self.broker.session_present))
+        self.post(Subscribed(complete=True))
         self.broker.session_present = True
         self.deliver()
 

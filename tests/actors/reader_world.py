@@ -16,6 +16,7 @@ from actors.health import Health
 from actors.messages import Parcel, PersistenceMessage, ReaderMessage, Settled
 from actors.metrics import Metrics
 from actors.reader import Reader
+from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk
 from actors.rows import Rows
 from tests.actors.fake_broker import FakeBroker, FakeLink
@@ -73,8 +74,9 @@ def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
     send, inbox = trio.open_memory_channel[ReaderMessage](math.inf)
     gave_up: list[str] = []
 
+    desk = ReaderDesk()
     reader = Reader(
-        ReaderDesk(),
+        desk,
         link,
         inbox,
         send.send_nowait,
@@ -88,7 +90,7 @@ def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
         receive_maximum=receive_maximum,
         parcel_rows=10,
         late_after_ms=30_000,
-        give_up=lambda: gave_up.append("asked"),
+        broker=BrokerState(desk, metrics, health, lambda: gave_up.append("asked")),
     )
     return World(reader, broker, routed, refused, send, metrics, health, link, gave_up)
 

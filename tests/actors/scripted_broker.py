@@ -12,7 +12,7 @@ It answers SUBSCRIBE, UNSUBSCRIBE and PINGREQ by itself unless told to be silent
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -154,17 +154,31 @@ class BrokerSide:
 
     async def _answer(self, one: Packet) -> None:
         v5 = self.broker.protocol == 5
+        if self.broker.forbids(one):
+            self.broker.refused.append(one)
+            await self.broker.ends(self)
+            raise trio.ClosedResourceError
         match one.kind:
             case 1:
+                if one.body[6] == 5 and self.broker.lacks_5:
+                    self.broker.arrived(self)
+                    if self.broker.lacks_5 == "says so":
+                        await self.send(packet(CONNACK, b"\0\1"))
+                    if self.broker.lacks_5 != "says nothing":
+                        await self.stream.aclose()
+                    return
                 if self.broker.connack is not None:
-                    await self.send(packet(CONNACK, self.broker.connack))
+                    has_properties = one.body[6] == 5
+                    await self.send(packet(CONNACK, self.broker.connack[: None if has_properties else 2]))
                 self.broker.arrived(self)
             case 3:
                 topic_end = 2 + struct.unpack("!H", one.body[:2])[0]
                 payload = one.body[topic_end + 2 + v5 :]
                 self.published.append((one.body[2:topic_end], payload))
+                self.broker.published.append(self.published[-1])
                 if self.broker.answers:
-                    await self.send(packet(PUBACK, one.body[topic_end : topic_end + 2]))
+                    code = bytes([self.broker.puback]) if self.broker.puback else b""
+                    await self.send(packet(PUBACK, one.body[topic_end : topic_end + 2] + code))
             case 4:
                 self.acks.append(struct.unpack("!H", one.body[:2])[0])
             case 5:
@@ -173,7 +187,7 @@ class BrokerSide:
                 self.pubcomps.append(struct.unpack("!H", one.body[:2])[0])
             case 8:
                 self.filters = [(name, options & 3) for name, options in _filters(one.body[2 + v5 :], options=True)]
-                if self.broker.answers:
+                if self.broker.answers and self.broker.suback is not None:
                     codes = self.broker.suback or bytes(qos for _, qos in self.filters)
                     await self.send(packet(SUBACK, one.body[:2] + (b"\0" if v5 else b"") + codes))
                 self.subscribed.set()
@@ -204,8 +218,14 @@ class ScriptedBroker:
     protocol: int  # 5 or 4 (3.1.1)
     port: int = 0
     connack: bytes | None = b""  # body of CONNACK; None: never answer
-    suback: bytes = b""  # codes of SUBACK; empty: grant what was asked
+    puback: int = 0  # code of PUBACK
+    suback: bytes | None = b""  # codes of SUBACK; empty: grant what was asked; None: never answer
     answers: bool = True  # False: silent after CONNACK
+    forbids: Callable[[Packet], bool] = lambda _one: False  # it ends the connection instead of answering these
+    ends: Callable[[BrokerSide], Awaitable[None]] = lambda side: side.stream.aclose()  # how
+    lacks_5: str = ""  # how it takes an MQTT 5 CONNECT that it does not know: "says so", "closes", "says nothing"
+    published: list[tuple[bytes, bytes]] = attrs.field(factory=list)  # over all connections
+    refused: list[Packet] = attrs.field(factory=list)  # as `forbids` says, over all connections
     sides: list[BrokerSide] = attrs.field(factory=list)  # open connections, also those that have not said CONNECT
     _waiting: list[BrokerSide] = attrs.field(factory=list)
     _came: trio.Event = attrs.field(factory=trio.Event)

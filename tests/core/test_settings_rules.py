@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.settings_values import Address, bind_address, broker_address, is_loopback, one_origin
+from actors.core.broker_url import broker_address, broker_addresses
+from actors.core.settings_values import (
+    Address,
+    bind_address,
+    is_loopback,
+    one_origin,
+)
 from actors.core.topic_filter import could_match, filter_fault, template_fault
 from tests.core.settings_files import Files
 from tests.core.settings_files import files as files
@@ -55,6 +61,33 @@ def test_what_is_no_broker_address(files: Files, text: str) -> None:
     problem = files.problem(f"[mqtt]\nbroker_url = {text}")
     assert problem.startswith(f"settings.ini [mqtt] broker_url: value '{text}': ")
     assert "allowed is embedded, mqtt://host:port or mqtts://host:port" in problem
+
+
+def test_several_nodes_of_a_broker(files: Files) -> None:
+    url = files.load("[mqtt]\nbroker_url = mqtt://a, mqtts://[::1],\n  mqtt://c:1884").mqtt.broker_url
+    assert url == "mqtt://a:1883,mqtts://[::1]:8883,mqtt://c:1884"
+    assert broker_addresses(url) == (Address("a", 1883), Address("::1", 8883, tls=True), Address("c", 1884))
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("mqtt://a,tcp://b", "entry 2, 'tcp://b', is wrong: not a broker address; allowed is embedded, "),
+        ("a:1883, mqtt://b", "entry 1, 'a:1883', is wrong: not a broker address; "),
+        ("mqtt://a,b:1883", "entry 2, 'b:1883', is wrong: not a broker address; "),
+        ("mqtt://a:1,mqtt://b:x,mqtt://c:2", "entry 2, 'mqtt://b:x', is wrong: not an address; "),
+        ("mqtt://a,", "entry 2, '', is wrong: not a broker address; "),
+        ("mqtt://a,embedded", "entry 2, 'embedded', is wrong: not a broker address; "),
+        ("mqtt://a,mqtt://b,mqtt://a:1883/", "entry 3, 'mqtt://a:1883/', is wrong: stands twice; allowed is each "),
+        ("mqtt://a,mqtt://me:hunter2@b", "entry 2 is wrong: a user or password does not belong here: use the keys "),
+        ("mqtt://a,mqtt://me:hunter2,hunter2@b", "entry 2 is wrong: not an address; "),
+    ],
+)
+def test_a_problem_of_several_nodes_names_the_entry(files: Files, text: str, entry: str) -> None:
+    problem = files.problem(f"[mqtt]\nbroker_url = {text}")
+    assert problem.startswith("settings.ini [mqtt] broker_url: value '")
+    assert f"': {entry}" in problem
+    assert "hunter2" not in problem
 
 
 def test_a_broker_url_with_a_password_points_to_the_keys(files: Files) -> None:
@@ -198,7 +231,8 @@ def test_certificate_and_key_go_together(files: Files, tmp_path: Path) -> None:
         for key, missing in (("cert_file", "key_file"), ("key_file", "cert_file")):
             expected = f"[{section}] {key}: value 'a.pem': set without {missing}; allowed are both or neither"
             assert files.problem(f"[{section}]\n{more}{key} = a.pem") == f"settings.ini {expected}"
-    for url in ("mqtt://b", "embedded"):
+    files.load("[mqtt]\nbroker_url = mqtt://a,mqtts://b\nca_file = a.pem")
+    for url in ("mqtt://b", "mqtt://b,mqtt://c", "embedded"):
         problem = files.problem(f"[mqtt]\nbroker_url = {url}\nca_file = a.pem")
         assert problem.startswith("settings.ini [mqtt] ca_file: value 'a.pem': set, but the connection")
 

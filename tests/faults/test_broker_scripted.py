@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,16 @@ async def place(tmp_path: Path, database: Database, redis_process: tuple[RedisAd
 
 async def subscribed(broker: ScriptedBroker) -> BrokerSide:
     """The next connection, when it has asked for its topics."""
-    side = await broker.connected()
-    with trio.fail_after(60):
-        await side.subscribed.wait()
-    return side
+    while True:
+        side = await broker.connected()
+        await side.until(partial(_is_decided, side))
+        if side.subscribed.is_set():
+            return side
+
+
+def _is_decided(side: BrokerSide) -> bool:
+    """A connection may end before: it only asked for the version of MQTT."""
+    return side.subscribed.is_set() or side.closed.is_set()
 
 
 async def ready(place: Place) -> BrokerSide:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -110,12 +111,56 @@ def test_a_broker_with_tls(settings: Settings, tmp_path: Path) -> None:
             assert "cannot be reached: " in found.text
 
 
+def old_broker(server: socket.socket, lacks: str) -> None:
+    """Answers to MQTT 3.1.1 only, as long as the server is open."""
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            level = connection.recv(4096)[8]
+            if level == 4 or lacks == "says so":
+                connection.sendall(b"\x20\x02\x00" + (b"\x00" if level == 4 else b"\x01"))
+            if level == 4:
+                until_closed(connection)
+
+
+@pytest.mark.parametrize("lacks", ["says so", "closes"])
+def test_a_broker_without_mqtt_5(settings: Settings, lacks: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=old_broker, args=(server, lacks))
+        thread.start()
+        port = server.getsockname()[1]
+        try:
+            found = about(with_mqtt(settings, port), "broker")
+            assert [finding.level for finding in found] == ["ok", "warning"]
+            assert found[0].text == f"127.0.0.1:{port} answers, version unknown, MQTT 3.1.1"
+            assert found[1].text.startswith("has no MQTT 5, so it is not told session_expiry_s and receive_maximum")
+            [found_5] = about(with_mqtt(settings, port, protocol="5"), "broker")
+            assert found_5.level == "FAILED"
+            assert found_5.text.endswith(", but one to MQTT 3.1.1: set [mqtt] protocol = auto or 3.1.1")
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(20)
+
+
+def test_nodes_of_which_one_is_away(settings: Settings, tmp_path: Path) -> None:
+    with plain_mosquitto(tmp_path) as port:
+        url = f"mqtt://127.0.0.1:{(away := free_port())},mqtt://127.0.0.1:{port}"
+        found = about(with_mqtt(settings, port, broker_url=url), "broker")
+    assert [finding.level for finding in found] == ["warning", "ok"]
+    assert found[0].text.startswith(f"127.0.0.1:{away} cannot be reached: ")
+    found = about(with_mqtt(settings, port, broker_url=url), "broker")
+    assert [finding.level for finding in found] == ["FAILED", "FAILED"]
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_silent_and_an_absent_broker(settings: Settings) -> None:
     with scripted(until_closed) as port:
         [found] = about(with_mqtt(settings, port), "broker")
     assert found.level == "FAILED"
-    assert "no answer to CONNECT; does it know MQTT 5?" in found.text
+    assert "no answer to CONNECT, neither of MQTT 5 nor of 3.1.1" in found.text
     [found] = about(with_mqtt(settings, port), "broker")
     assert found.level == "FAILED"
     assert found.text == f"127.0.0.1:{port} cannot be reached: [Errno 111] Connection refused"

@@ -158,8 +158,8 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
     keys = """app port=3000 stale_data_threshold_ms=30000 max_clock_skew_ms=300000 max_races=10000 race_idle_ms=3600000
         data_dir=var log_format=console log_level=info node_id=
         mqtt broker_url=embedded username= password= client_id=tracking-backend topics=tracking/+/position qos=1
-        protocol=5 session_expiry_s=86400 receive_maximum=10000 keepalive_s=15 max_payload_bytes=262144 receipt_topic=
-        topic_identity=none ca_file= cert_file= key_file= embedded_bind=127.0.0.1:1883
+        protocol=auto session_expiry_s=86400 receive_maximum=10000 keepalive_s=15 max_payload_bytes=262144
+        receipt_topic= topic_identity=none ca_file= cert_file= key_file= embedded_bind=127.0.0.1:1883
         redis host=embedded port=6379 username= password= db=0 tls=no ttl_s=604800 flush_ms=50
         postgres host=embedded port=5432 username=postgres password= database=tracking sslmode=prefer batch_rows=1000
         batch_ms=100 queue_rows=50000 spool=yes spool_after_s=3 spool_max_mb=1024

@@ -11,11 +11,12 @@ import pytest
 import trio
 from attrs import evolve
 
+from actors.core.settings_values import Address
 from actors.drivers import mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.drivers.mqtt_rival import Rival
 from actors.drivers.mqtt_socket import BufferedSocket
-from actors.messages import Disconnected, TakenOver
+from actors.messages import Disconnected, Subscribed, TakenOver
 from tests.actors.scripted_broker import PUBLISH, BrokerSide, ScriptedBroker, packet, scripted_broker
 from tests.dashboards import reset_on_close
 from tests.live.mqtt_desk import SETTINGS, Desk, running
@@ -150,7 +151,7 @@ async def test_without_a_witness_there_is_no_telling() -> None:
         raise ConnectionRefusedError
 
     rival = Rival(thrown_out=2)
-    rival.doubt(refused)
+    rival.doubt(Address("b", 1883), refused)
     rival.judge()
     assert rival.thrown_out == 0
 
@@ -186,8 +187,7 @@ async def delivered(desk: Desk, messages: int) -> None:
 async def test_held_it_notices_too(tmp_path: Path) -> None:
     async with in_trouble(tmp_path) as (broker, desk):
         side = await broker.connected()
-        await side.subscribed.wait()
-        await desk.connected()
+        await desk.first(Subscribed)
         desk.link.hold(True)
         await trio.sleep(0.5)  # longer than a turn: the thread has seen it
         await side.stream.aclose()

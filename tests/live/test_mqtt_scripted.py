@@ -88,6 +88,7 @@ async def test_acks_of_another_epoch_are_not_sent(tmp_path: Path) -> None:
         link = link_to(broker.port, tmp_path)
         async with running(link) as desk:
             first = await broker.connected()
+            await first.subscribed.wait()
             await first.publish(b"t/a", b"1", qos=1, packet_id=1)
             await desk.until(lambda: len(desk.messages) == 1)
             await first.stream.aclose()

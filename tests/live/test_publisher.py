@@ -13,8 +13,9 @@ import pytest
 import trio
 
 from actors.drivers import publisher as driver
+from actors.drivers import publisher_connection
 from actors.drivers.mqtt import MqttLink
-from actors.drivers.publisher import Publisher, PublishFailed, address_of, open_publisher
+from actors.drivers.publisher import Publisher, PublishFailed, addresses_of, open_publisher
 from actors.settings import MqttSettings, Secret
 from tests.actors.scripted_broker import scripted_broker
 from tests.live.mqtt_desk import SETTINGS, Desk, Mosquitto, free_port, mosquitto, running
@@ -132,18 +133,45 @@ async def test_leaves_with_a_goodbye() -> None:
         assert side.said_goodbye
 
 
-async def test_a_broker_without_mqtt_5_is_asked_again_in_its_own_version() -> None:
+@pytest.mark.parametrize(
+    ("lacks", "spoken"),
+    [("says so", [5, 4]), ("closes", [5, 4, 5, 4]), ("says nothing", [5, 4, 5, 4])],
+)
+async def test_a_broker_without_mqtt_5_is_spoken_to_in_its_own_version(
+    monkeypatch: pytest.MonkeyPatch, lacks: str, spoken: list[int]
+) -> None:
+    monkeypatch.setattr(publisher_connection, "CONNACK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(driver, "RETRY_S", 60.0)  # it need not wait
     async with scripted_broker(protocol=4) as broker:
-        broker.connack = None
+        broker.lacks_5 = lacks
         async with open_publisher(to(broker.port)) as publisher:
             await publisher.publish("t", b"x")
-            silent = await broker.connected()
-            broker.accept()
             await drained(publisher)
-            answered = await broker.connected()
-        versions = [side.received[0].body[6] for side in (silent, answered)]
-        assert versions == [5, 4]
-        assert answered.published == [(b"t", b"x")]
+            sides = [await broker.connected() for _ in spoken]
+        assert [side.received[0].body[6] for side in sides] == spoken
+        assert [side.published for side in sides] == [[]] * (len(spoken) - 1) + [[(b"t", b"x")]]
+
+
+async def test_a_version_that_was_set_is_not_changed_but_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "GIVE_UP_S", 0.0)
+    async with scripted_broker(protocol=4) as broker:
+        broker.lacks_5 = "closes"
+        with pytest.raises(PublishFailed, match=r"try \[mqtt\] protocol = auto or 3\.1\.1"):
+            await publish_all(attrs.evolve(to(broker.port), protocol="5"), ("t", b"x"))
+
+
+async def test_the_next_node_is_tried_after_one_that_is_away_or_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "RETRY_S", 0.0)
+    async with scripted_broker() as first, scripted_broker() as second:
+        nodes = ",".join(f"mqtt://127.0.0.1:{port}" for port in (free_port(), first.port, second.port))
+        async with open_publisher(attrs.evolve(SETTINGS, broker_url=nodes)) as publisher:
+            first.answers = False
+            await publisher.publish("t", b"x")
+            side = await first.connected()
+            await side.until(lambda: side.published == [(b"t", b"x")])
+            await side.stream.aclose()
+            await drained(publisher)
+            assert (await second.connected()).published == [(b"t", b"x")]
 
 
 async def test_wrong_password_is_final(tmp_path: Path) -> None:
@@ -184,7 +212,7 @@ async def test_a_broker_that_takes_nothing_is_given_up(monkeypatch: pytest.Monke
                 await side.disconnect(0x95)
 
         nursery.start_soon(throw_out)
-        with pytest.raises(PublishFailed, match="ended 5 connections without taking a message: Packet too large"):
+        with pytest.raises(PublishFailed, match="ended 5 connections without taking a message to t: Packet too large"):
             await publish_all(to(broker.port), ("t", b"x" * 100))
         nursery.cancel_scope.cancel()
 
@@ -216,5 +244,5 @@ async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None
     [("127.0.0.1:1883", "127.0.0.1", 1883), ("0.0.0.0:1884", "127.0.0.1", 1884), ("[::]:1885", "::1", 1885)],
 )
 def test_an_embedded_broker_is_dialled_where_it_listens(bind: str, host: str, port: int) -> None:
-    address = address_of(attrs.evolve(MqttSettings(), embedded_bind=bind))
+    (address,) = addresses_of(attrs.evolve(MqttSettings(), embedded_bind=bind))
     assert (address.host, address.port, address.tls) == (host, port, False)
