@@ -121,6 +121,79 @@ insert into tracking_participants (race_id, participant_id)
   select race_id, participant_id from pair
   on conflict do nothing;
 
+-- Triggers do not see what becomes of whole partitions: rows of one that is attached are there, those of one that is
+-- dropped, detached or truncated are gone. So the daemon asks now and then (tracking_note_partitions). A row is a
+-- partition and how far its participants have been noted; relation 0 is how far all participants have been looked at
+-- since one went. Null: to the end. A TRUNCATE shows in filenode.
+-- object: table tracking_partitions
+create table if not exists tracking_partitions (
+  relation oid primary key,
+  filenode oid not null,
+  race_id varchar(50) default '',
+  participant_id varchar(50) default ''
+);
+insert into tracking_partitions (relation, filenode) values (0, 0) on conflict do nothing;
+
+-- Does a little of it, `most` participants, and says whether there is more. Changes nothing where there is nothing to
+-- do. (A participant whose old rows went may be left out until its next fix, when one comes at the same moment.)
+-- object: function tracking_note_partitions(integer)
+create or replace function tracking_note_partitions(most integer) returns boolean
+language plpgsql security definer set search_path from current as $$
+declare
+  todo tracking_partitions;
+  last_race text;
+  last_participant text;
+begin
+  if not pg_try_advisory_xact_lock(x'7061727473'::bigint) then
+    return false;
+  end if;
+  delete from tracking_partitions t where relation <> 0 and not exists (
+    select from pg_partition_tree('tracking_positions') p
+      where p.isleaf and p.relid = t.relation and coalesce(pg_relation_filenode(p.relid), 0) = t.filenode);
+  if found then
+    update tracking_partitions set race_id = '', participant_id = '' where relation = 0;
+  end if;
+  insert into tracking_partitions (relation, filenode)
+    select relid, coalesce(pg_relation_filenode(relid), 0) from pg_partition_tree('tracking_positions') where isleaf
+    on conflict do nothing;
+  select * into todo from tracking_partitions where race_id is not null order by relation desc limit 1;
+  if not found then
+    return false;
+  end if;
+  if todo.relation = 0 then
+    with looked_at as (
+      select race_id, participant_id from tracking_participants
+        where (race_id, participant_id) > (todo.race_id, todo.participant_id)
+        order by race_id, participant_id limit most
+    ), gone as (
+      delete from tracking_participants t using looked_at l
+        where t.race_id = l.race_id and t.participant_id = l.participant_id and not exists (
+          select from tracking_positions p where p.race_id = l.race_id and p.participant_id = l.participant_id)
+    )
+    select race_id, participant_id into last_race, last_participant from looked_at
+      order by race_id, participant_id offset most - 1;
+  else
+    execute format($q$
+      with recursive pair as (
+        (select race_id, participant_id, 1 as nth from %1$s
+          where (race_id, participant_id) > ($1, $2) order by race_id, participant_id limit 1)
+        union all
+        (select following.race_id, following.participant_id, nth + 1 from pair cross join lateral (
+          select p.race_id, p.participant_id from %1$s p
+            where (p.race_id, p.participant_id) > (pair.race_id, pair.participant_id)
+            order by p.race_id, p.participant_id limit 1) following
+          where nth < $3)
+      ), noted as (
+        insert into tracking_participants (race_id, participant_id)
+          select race_id, participant_id from pair on conflict do nothing
+      )
+      select race_id, participant_id from pair where nth = $3 $q$, todo.relation::regclass)
+      into last_race, last_participant using todo.race_id, todo.participant_id, most;
+  end if;
+  update tracking_partitions set race_id = last_race, participant_id = last_participant where relation = todo.relation;
+  return true;
+end $$;
+
 -- How many participants a race has, to be summed over its parts: counting 100,000 rows takes 30 ms. A writer changes a
 -- part that no open transaction holds and adds one where there is none, so nobody waits here: a race has as many parts
 -- as it ever had writers at once. Exact for whoever reads, as the rows of tracking_participants are; a part may be

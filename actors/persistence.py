@@ -32,6 +32,8 @@ RETRY_MOST_S = 2.0
 SETUP_RETRY_S = 2.0
 HELD_RETRY_S = 5.0
 TRIM_EVERY_S = 3600.0
+NOTE_EVERY_S = 10.0
+NOTE_PAUSE_S = 0.1  # between two of many parts
 
 
 @attrs.define(eq=False)
@@ -63,6 +65,7 @@ class Persistence:
             await self.spooling.open()
             nursery.start_soon(self.spooling.keep_draining)
             nursery.start_soon(self._trim)
+            nursery.start_soon(self._note_partitions)
             while True:
                 if not self.desk.writing:
                     self.desk.writing = await self._next()
@@ -158,3 +161,15 @@ class Persistence:
                 await self.committer.store.trim_rejections()
             except (StoreUnavailable, StoreMisconfigured, RowRefused) as trouble:
                 log.warning("old rejections were not trimmed", why=str(trouble))
+
+    async def _note_partitions(self) -> None:
+        """Whether some were attached, dropped or truncated since: no trigger tells the list of races."""
+        more = False
+        while True:
+            await trio.sleep(NOTE_PAUSE_S if more else NOTE_EVERY_S)
+            more = False
+            if self.health.components["postgres"].up:
+                try:
+                    more = await self.committer.store.note_partitions()
+                except (StoreUnavailable, StoreMisconfigured, RowRefused) as trouble:
+                    log.warning("the participants of partitions were not noted", why=str(trouble))

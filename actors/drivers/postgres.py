@@ -78,6 +78,9 @@ TRIM_MANY = f"""
 delete from tracking_rejections where id in (
   select id from tracking_rejections order by received_at desc offset {MOST_REJECTIONS} limit {TRIM_ROWS})"""
 
+NOTE_PARTITIONS = "select tracking_note_partitions(1000)"
+"""Some 20 ms: from one participant to the next by an index, in one partition or in all."""
+
 
 @attrs.frozen
 class Stored:
@@ -168,6 +171,11 @@ class PostgresWriter:
             while deleted == TRIM_ROWS:
                 async with self._call(deadline_s) as connection:
                     deleted = (await connection.query(sql)).command_tuples
+
+    async def note_partitions(self, deadline_s: float = CALL_S) -> bool:
+        """Do a little for the list of races, where partitions came or went; whether there is more to do."""
+        async with self._call(deadline_s) as connection:
+            return (await connection.query(NOTE_PARTITIONS)).get_value(0, 0) == b"\x01"
 
     async def _insert(self, insert: str, values: Sequence[bytes], types: Sequence[int], deadline_s: float) -> int:
         """How many rows were new; all of them are durable.

@@ -42,6 +42,7 @@ class FakeStore:
     delay_s: float = 0.0
     most_rows: int = 1 << 60  # that it can insert before the driver's deadline
     calls: int = 0
+    to_note: int = 0  # calls of note_partitions for which there is something to do
 
     async def ping(self) -> None:
         await self._step()
@@ -72,6 +73,11 @@ class FakeStore:
     async def partitions(self) -> Partitions:
         await self._step()
         return Partitions("RANGE (id)", f"all but {sorted(self.missing)}")
+
+    async def note_partitions(self) -> bool:
+        await self._step()
+        self.to_note -= self.to_note > 0
+        return self.to_note > 0
 
     async def trim_rejections(self) -> None:
         await self._step()

@@ -233,6 +233,22 @@ async def test_an_answer_alone_is_not_taken_for_recovery(autojump_clock: MockClo
         assert w.health.components["postgres"].up
 
 
+async def test_what_became_of_partitions_is_looked_for_and_noted_little_by_little(autojump_clock: MockClock) -> None:
+    async with world() as w, running(w):
+        await trio.sleep(1)
+        w.store.to_note = 50
+        await trio.sleep(12)
+        assert 0 < w.store.to_note < 40
+        w.store.trouble = RowRefused("somebody's trigger")
+        await trio.sleep(0.5)
+        left = w.store.to_note
+        w.store.trouble = None
+        await trio.sleep(11)
+        assert 0 < w.store.to_note < left
+        await trio.sleep(20)
+        assert w.store.to_note == 0
+
+
 async def test_misconfigured_waits_and_recovers(autojump_clock: MockClock) -> None:
     async with world() as w, running(w):
         w.store.trouble = StoreMisconfigured("permission denied for table tracking_positions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -123,6 +124,29 @@ def test_the_present_month_is_missing(own: Own) -> None:
         day.check()
         assert day.metric("fixes_rejected_total") == 0
     own.sql("drop table somewhere")
+
+
+@pytest.mark.usefixtures("by_time")
+def test_the_list_of_races_follows_what_becomes_of_partitions(own: Own) -> None:
+    """No trigger sees it."""
+    old = [fix("listed", f"P{number}", at=OLD) for number in range(20)]
+
+    def participants() -> int:
+        races = json.loads(day.running.get("/api/races")[1])["races"]
+        return sum(race["participants"] for race in races if race["raceId"] == "listed")
+
+    with own.race("list") as day:
+        own.at.send(old, fix("listed", "P0", now_ms()))
+        own.sql(what_to_do(day, "2020-02"))
+        until(lambda: participants() == 20)
+        own.sql("alter table tracking_positions detach partition tracking_positions_2020_02")
+        until(lambda: participants() == 1, "detached")
+        bounds = what_to_do(day, "2020-02").partition(" for values ")[2]
+        own.sql(f"alter table tracking_positions attach partition tracking_positions_2020_02 for values {bounds}")
+        until(lambda: participants() == 20, "attached")
+        own.sql("truncate tracking_positions_2020_02")
+        until(lambda: participants() == 1, "truncated")
+        day.check()
 
 
 def test_partitions_by_hash(own: Own) -> None:
