@@ -161,7 +161,7 @@ LAST = {
 async def test_a_last_request_is_answered_and_what_follows_is_not(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, app: Application, last: bytes
 ) -> None:
-    async with running(monkeypatch, app=app) as bench:
+    async with running(monkeypatch, app=Gate(app, loopback_only=False)) as bench:
         client = HttpClient(bench.open())
         reply = await client.ask(last + get() * 3)
         assert (reply.status, reply.body, reply.headers["connection"]) == (200, b"hello", "close")
