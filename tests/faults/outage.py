@@ -96,6 +96,7 @@ class RaceDay:
     def takes_nothing(self, component: str = "postgres", why: str = "set-up") -> None:
         """The component is down; dashboards go on, nothing is acknowledged or rejected, and /readyz/ingest says so."""
         self.until_down(component, why)
+        self.dashboards_follow()  # a batch may have been on its way into the spool
         acks, rejected = self.metric("acks_total"), self.metric("fixes_rejected_total")
         goal = self.metric("messages_received_total") + 250
         while self.metric("messages_received_total") < goal:  # for longer than PostgreSQL is asked again
