@@ -34,7 +34,9 @@ class Apart:
 
 
 def set_apart(parcels: Iterable[Parcel], left: Collection[bytes]) -> Apart:
-    """`left`: ids of the fixes that are not settled."""
+    """`left`: ids of the fixes that are not settled; mostly none."""
+    if not left:
+        return Apart(tuple(parcel.id for parcel in parcels), (), [])
     whole, but, rest = [], [], []
     for parcel in parcels:
         fixes = tuple(fix for fix in parcel.fixes if fix.id in left)
