@@ -107,12 +107,26 @@ class Committer:
         return Committed(Tally(parts.committed, parts.duplicate, codes), left, parts.partitions)
 
     async def _store(self, fixes: Sequence[Fix], begun: int) -> _Parts:
-        """Halves a batch with a refused row until the row is found. One that was sent again while it waited is in the
-        batch several times, and refused once."""
+        """What is refused is tried twice: the set-up may have been mended after the first of them was refused."""
         found = _Parts()
         if not fixes:
             return found
         started = trio.current_time()
+        reason = await self._try(fixes, found)
+        if found.refused and self.accepted > begun:
+            suspects = [fix for fix in fixes if fix.id in found.refused]
+            found.refused.clear()
+            reason = await self._try(suspects, found)
+        if found.refused:
+            if self.accepted == begun:
+                raise StoreMisconfigured(f"{len(found.refused)} rows refused and no other one accepted: {reason}")
+            log.error("rows refused by PostgreSQL become rejections", rows=len(found.refused), reason=reason)
+        self.metrics.commit_seconds.observe(trio.current_time() - started)
+        return found
+
+    async def _try(self, fixes: Sequence[Fix], found: _Parts) -> str:
+        """Halves a batch with a refused row until the row is found; why the last one was refused. One that was sent
+        again while it waited is in the batch several times, and refused once."""
         reason = ""
         parts: list[Sequence[Fix]] = [fixes]
         while parts:
@@ -136,15 +150,11 @@ class Committer:
             found.committed += stored.committed
             found.duplicate += stored.duplicate
             self.accepted += len(part)
-        if found.refused:
-            if self.accepted == begun:
-                raise StoreMisconfigured(f"{len(found.refused)} rows refused and no other one accepted: {reason}")
-            log.error("rows refused by PostgreSQL become rejections", rows=len(found.refused), reason=reason)
-        self.metrics.commit_seconds.observe(trio.current_time() - started)
-        return found
+        return reason
 
     def _check_rare(self, refused: Collection[bytes], reason: str) -> None:
-        """Rows are poison only while refusals stay rare; else the set-up is wrong (DESIGN rule 14)."""
+        """Rows are poison only while refusals stay rare; else the set-up is wrong: a column that a DBA made
+        narrower must not make rejections of a whole race."""
         now = trio.current_time()
         self._refusals = {key: at for key, at in self._refusals.items() if now - at <= 60}
         if len(self._refusals.keys() | refused) > REFUSALS_A_MINUTE:

@@ -99,6 +99,25 @@ async def test_a_few_refused_rows_become_poison_and_the_rest_is_committed(autoju
         assert w.count("fixes_committed_total") + w.count("fixes_rejected_total", code="poison") == 1000
 
 
+async def test_a_set_up_that_is_mended_while_the_refused_rows_are_being_found(autojump_clock: MockClock) -> None:
+    async with world(max_rows=1000) as w, running(w):
+        fixes = [make_fix(at_s=i) for i in range(100)]
+        asked = []
+
+        def refuse(fix: Fix) -> bool:
+            """All of the batch, until three are found."""
+            asked.append(fix)
+            return fix in fixes and len(asked) < 20
+
+        w.store.refuse = refuse
+        w.put(0, *fixes)
+        await trio.sleep(5)
+        assert w.settled == [(1, 0)]
+        assert len(w.store.rows) == 100
+        assert w.store.rejected == {}
+        assert (w.count("fixes_committed_total"), w.count("fixes_duplicate_total")) == (100, 0)
+
+
 async def test_when_all_rows_are_refused_the_set_up_is_wrong(autojump_clock: MockClock) -> None:
     async with world() as w, running(w):
         w.store.refuse = lambda _fix: True

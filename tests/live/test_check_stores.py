@@ -20,7 +20,7 @@ from tests.live.check_settings import impatient as impatient
 from tests.live.check_settings import settings as settings
 from tests.live.mqtt_desk import free_port
 from tests.live.stores import Database
-from tests.servers import start_redis
+from tests.servers import free_port, start_redis
 from tests.standby import NAME, sql, start_pair
 
 pytestmark = pytest.mark.live
@@ -73,7 +73,7 @@ def test_weak_spots_of_redis(settings: Settings, redis_process: tuple[RedisAddre
 
 
 def test_a_redis_cluster(settings: Settings, tmp_path: Path) -> None:
-    with start_redis(tmp_path, extra=["--cluster-enabled", "yes"]) as server:
+    with start_redis(tmp_path, extra=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]) as server:
         found = about(with_redis(settings, RedisAddress(port=server.port)), "redis")
     assert [finding.level for finding in found] == ["ok", "FAILED"]
     assert found[1].text == "is part of a Redis Cluster, which is not supported; name a single server"
