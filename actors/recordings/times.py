@@ -14,10 +14,10 @@ SET_MS = EARLIEST_MS + DAY_MS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-# 24:00:00 is the end of a day. ISO 8601 allows an offset without its colon, and without minutes.
+# ISO 8601 allows a comma, an offset without its colon or minutes; devices write a blank for the T, and 7 for 07.
 _FORM = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?"
-    r"(?:([Zz])|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
+    r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?:\s*[Tt]\s*|\s+)([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,]([0-9]+))?"
+    r"\s*(?:([Zz])|([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?)?"
 )
 
 
@@ -27,7 +27,7 @@ def time_ms(text: str, zone: tzinfo | None, last_ms: int | None = None) -> int |
     Of the two moments that a time without a zone may mean where clocks are set back, the first one that is after
     `last_ms`, the point before.
     """
-    stripped = text.strip(" \t\r\n")
+    stripped = text.strip()
     found: int | Reason | None = parse_ms(stripped)
     if found is None:
         found = _unusual_ms(stripped, zone, last_ms)
@@ -40,14 +40,15 @@ def _unusual_ms(text: str, zone: tzinfo | None, last_ms: int | None) -> int | Re
     match = _FORM.fullmatch(text)
     if match is None:
         return RejectionCode.BAD_TIMESTAMP
-    day, clock, fraction, zulu, sign, hours, minutes = match.groups()
+    *digits, fraction, zulu, sign, hours, minutes = match.groups()
+    year, month, day, hour, minute, second = map(int, digits)
     fraction = (fraction or "").rstrip("0")
     milli = int(fraction[:3].ljust(3, "0"))
     days = 0
-    if clock == "24:00:00" and not fraction:
-        clock, days = "00:00:00", 1
+    if hour == 24 and not (minute or second or fraction):  # the end of a day
+        hour, days = 0, 1
     try:
-        moment = datetime.fromisoformat(f"{day}T{clock}") + timedelta(days)
+        moment = datetime(year, month, day, hour, minute, second) + timedelta(days)
         if zulu or sign:
             offset = int(hours or 0) * HOUR_MS + int(minutes or 0) * MINUTE_MS
             return _unix_ms(moment.replace(tzinfo=UTC)) + milli + (offset if sign == "-" else -offset)

@@ -189,9 +189,11 @@ def test_a_broken_gzip_is_told(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
-    for name in ("none.jsonl", "none.jsonl.gz", "none.gpx", "none"):
+    for name in ("none.jsonl", "none.jsonl.gz", "none.gpx"):
         with pytest.raises(UnreadableRecording, match=r"cannot be read: No such file or directory$"):
             read(Recording(tmp_path / name))
+    with pytest.raises(WrongUse, match="no such file, and none of that name would be a recording"):
+        read(Recording(tmp_path / "none"))
     with pytest.raises(UnreadableRecording, match="Is a directory"):
         read(Recording(tmp_path))
     os.mkfifo(tmp_path / "pipe")

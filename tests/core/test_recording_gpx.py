@@ -41,6 +41,12 @@ def places(data: str | bytes, size: int = 100_000) -> list[Any]:
         "\ufeff" + DECLARED % "UTF-8",
         " " * 10 + DECLARED % "UTF-8",
         "\ufeff\r\n\t " + DECLARED % "UTF-8",
+        " \n\ufeff" + DECLARED % "UTF-8",
+        "\n" * 60_000 + DECLARED % "UTF-8",
+        (" " * 60_000 + DECLARED % "ISO-8859-1").encode("latin-1"),
+        ("\n" * 5000 + DECLARED % "UTF-16").encode("utf-16"),
+        "<!-- a route of mine -->\n" + DECLARED % "UTF-8",
+        "HTTP/1.1 200 OK\r\n\r\n" + DECLARED % "UTF-8",
         (DECLARED % "ISO-8859-1").encode("latin-1"),
         (DECLARED % "windows-1252").replace("ö", "€").encode("cp1252"),
         (DECLARED % "UTF-16").encode("utf-16"),
@@ -94,6 +100,24 @@ def test_forms(data: str) -> None:
         assert places(data, size) == EXPECTED
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("Tom & Jerry", "R&D;", "a&nbsp;b", "&", "&&amp;", "&#;&#x;&lt &amp", "&#1;&#x0;", "&#xD83D;&#xDE00;"),
+        *("&#1114112;&#xFFFFFF;&#99999999;", "a\x0bb\x1f\ufffe", "&lt;&#x1F600;&#65;&apos;"),
+    ],
+)
+def test_what_xml_does_not_allow_in_a_title_costs_no_point(title: str) -> None:
+    for size in (100_000, 1, 5):
+        assert places(PLAIN.replace("Köln", title), size) == EXPECTED
+
+
+def test_references_mean_what_they_mean() -> None:
+    data = PLAIN.replace("<gpx", "<gpx creator='race-tracking'").replace("Köln", "&lt;&#x1F600;&amp;&#65;&quot; & &#1;")
+    for size in (100_000, 1):
+        assert {point.participant for point in read(data, size)} == {'<\U0001f600&A" & &#1;'}
+
+
 def test_a_point_is_what_stands_there() -> None:
     data = """<gpx>
       <rte><rtept lat="1" lon="2"><time>2025-07-01T08:15:30Z</time></rtept></rte>
@@ -143,7 +167,7 @@ def test_a_file_that_is_cut_gives_its_whole_points(end: str, size: int) -> None:
         ("  \n ", "line 2: no element found"),
         ("no xml", "line 1: syntax error"),
         (PLAIN.replace("</trkseg>", "</trk>"), "line 3: mismatched tag"),
-        ("<gpx>\n\n<name>Tom & Jerry</name></gpx>", r"line 3: not well-formed \(invalid token\)"),
+        ("<gpx>\n\n<name>a < b</name></gpx>", r"line 3: not well-formed \(invalid token\)"),
         (PLAIN + "\0\0\0" + PLAIN, r"line 3: not well-formed \(invalid token\)"),
         (PLAIN + "\n" + PLAIN, "line 4: junk after document element"),
         ("<html><gpx></gpx></html>", "line 1: its root is <html>, not <gpx>"),
