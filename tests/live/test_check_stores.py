@@ -18,7 +18,6 @@ from actors.settings import Secret, Settings
 from tests.live.check_settings import about, levels, scripted, until_closed, with_postgres, with_redis
 from tests.live.check_settings import impatient as impatient
 from tests.live.check_settings import settings as settings
-from tests.live.mqtt_desk import free_port
 from tests.live.stores import Database
 from tests.servers import free_port, start_redis
 from tests.standby import NAME, sql, start_pair
