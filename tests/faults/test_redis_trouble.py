@@ -91,7 +91,7 @@ def test_nobody_but_redis_notices(at: Station, name: str) -> None:
             at.send(fix(f"new-{name}"))  # a race that has to be restored without Redis
             press.pause()
             until(lambda: spectator.shown() == newest_sent(press), "the dashboard shows the newest")
-            assert set(snapshot(running, f"new-{name}")[f"new-{name}"]) == {"P1"}
+            until(lambda: set(snapshot(running, f"new-{name}")[f"new-{name}"]) == {"P1"}, "so does the new race")
             assert running.metrics()['tracking_component_up{component="redis"}'] == 0
             assert running.get("/readyz/ingest")[0] == running.get("/readyz")[0] == 200
             trouble.end(at, proxy)
