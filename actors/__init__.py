@@ -65,7 +65,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/cursor.py                   the cursor of get_history as text
   core/decode.py                   topic and payload -> fixes and rejections: the quick way
   core/export.py                   fixes as jsonl, csv, geojson, gpx
-  core/file_name.py                an id as the name of a file
+  core/file_name.py                ids as names of files, and names as the system has them
   core/fix.py                      a fix, and a rejection
   core/head.py                     the head of an HTTP request
   core/http_query.py               paths and query strings -> ids and queries, or what is wrong

@@ -92,8 +92,8 @@ def write_private(path: Path, text: str) -> None:
     """A file of mode 0600, whole or not at all, whatever was there before. Raises OSError."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))  # it may name a folder whose name is not UTF-8
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
+from actors.core.file_name import as_text
 from actors.core.judge import ID_RULE, normal_id
 from actors.core.timestamps import HOUR_MS, MINUTE_MS
 
@@ -19,7 +20,7 @@ _HOURS = re.compile(r"([+-]?)([0-9]{1,2}):([0-5][0-9])", re.ASCII)
 
 def _id(what: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        found = normal_id(text)
+        found = normal_id(as_text(text))
         if found is None:
             raise argparse.ArgumentTypeError(f"'{text}' is not a {what} id: {ID_RULE}")
         return found
@@ -34,7 +35,7 @@ participant_id = _id("participant")
 
 def any_name(text: str) -> str:
     """Of something that may have been rejected for it; in NFC, as everything inside is compared."""
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", as_text(text))
 
 
 def time_zone(text: str) -> ZoneInfo:

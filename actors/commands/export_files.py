@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from actors.core.export import formatter
-from actors.core.file_name import file_name
+from actors.core.file_name import file_name, on_disk
 from actors.core.fix import Fix
 from actors.errors import TrackingError
 
@@ -58,8 +58,8 @@ class FileEach:
         for participant, group in groupby(fixes, key=lambda fix: fix.participant_id):
             if participant != self._participant or self._file is None:
                 self.end()
-                path = self._folder / f"{file_name(participant, self._names)}.{formatter(self._name).extension}"
-                self._file = OneFile(self._opened.enter_context(whole_file(path)), self._name)
+                name = f"{file_name(participant, self._names)}.{formatter(self._name).extension}"
+                self._file = OneFile(self._opened.enter_context(whole_file(self._folder / on_disk(name))), self._name)
                 self._participant = participant
             self._file.write(list(group))
 

@@ -1,8 +1,9 @@
-"""An id as the name of a file that every usual file system takes, Windows' and macOS' too."""
+"""Names of files: of ids, for every usual file system, Windows' and macOS' too; and as this system takes them."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
 
 MAX_NAME_BYTES = 200  # of UTF-8: an id of 50 characters; `~`, its hash and `.geojson.part` stay below the usual 255
@@ -27,6 +28,23 @@ def file_name(text: str, taken: set[str]) -> str:
         name = f"{name}~{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
     taken.add(_folded(name))
     return name
+
+
+def on_disk(name: str) -> str:
+    """A name or path for `open`: where the locale's encoding lacks one of its characters, its bytes are UTF-8."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    return name
+
+
+def as_text(given: str) -> str:
+    """An argument or a file's name, as the system gave it: bytes that the locale's encoding does not have are UTF-8."""
+    try:
+        return given.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        return given
 
 
 def _folded(name: str) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from actors.core.file_name import on_disk
 from actors.core.topic_filter import filter_fault, template_fault
 
 T = TypeVar("T")
@@ -129,13 +130,13 @@ def auth_secret(text: str) -> Secret:
 def folder(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("not a path; allowed is a folder, relative ones start at the settings file")
-    return Path(text)
+    return Path(on_disk(text))
 
 
 def optional_file(text: str) -> Path | None:
     if "\0" in text:
         raise ValueError("not a path; allowed is empty or the path of a file")
-    return Path(text) if text else None
+    return Path(on_disk(text)) if text else None
 
 
 def node_id(text: str) -> str:

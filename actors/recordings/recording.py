@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from actors.core.decode import payload_of
+from actors.core.file_name import as_text
 from actors.core.fix import Fix
 from actors.core.judge import ID_RULE, normal_id
 from actors.core.timestamps import LATEST_MS
@@ -84,7 +85,7 @@ class Recording:
 
     def _ids(self, point: Point) -> tuple[str, str]:
         """Race and participant, where they are not given by the name of the file. Raises WrongUse."""
-        name = Path(unpacked_name(self.path.name)).stem
+        name = as_text(Path(unpacked_name(self.path.name)).stem)
         race, participant = self.race or normal_id(name), self.participant or normal_id(name)
         lacking = [] if race else ["race"]
         if participant is None and point.participant is None:

@@ -9,6 +9,14 @@ import pytest
 from actors.commands import arguments
 
 
+def test_names_of_bytes_that_the_locale_does_not_know_are_utf_8() -> None:
+    for taken in (arguments.race_id, arguments.participant_id, arguments.any_name):
+        assert taken("Cafe\udccc\udc81") == "Caf\u00e9"
+    assert arguments.any_name("\udcff") == "\udcff"
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.race_id("Caf\udce9")
+
+
 def test_names_are_composed() -> None:
     for taken in (arguments.race_id, arguments.participant_id, arguments.any_name):
         assert taken("Cafe\u0301") == "Caf\u00e9"

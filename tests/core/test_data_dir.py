@@ -156,6 +156,8 @@ def test_a_private_file_is_whole_and_ours(tmp_path: Path) -> None:
     assert path.read_bytes() == b"n\xc3\xa9\n"
     assert mode(path) == 0o600
     assert os.listdir(tmp_path) == ["secret"]
+    write_private(path, "data \udce9")
+    assert path.read_bytes() == b"data \xe9", "the name of a folder that is not UTF-8"
 
 
 def test_a_private_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.file_name import file_name
+from actors.core.file_name import file_name, on_disk
 
 
 @pytest.mark.parametrize("text", ["P001", "Zoë", "レース2025", "سباق.٢", "र1", "a.b_c-d@e", "x" * 50, "𐍈" * 50])
@@ -48,3 +48,14 @@ def test_no_two_are_alike_and_none_is_dangerous(texts: list[str]) -> None:
         assert not set(name) & set('/\\\0:*?"<>|\n')
         assert name[0] not in ".-"
         assert len(f"{name}.geojson.part".encode()) <= 255
+
+
+@pytest.mark.parametrize("locale", ["ascii", "latin-1", "utf-8"])
+def test_a_name_is_of_utf_8_where_the_locale_lacks_a_character(locale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsencode", lambda name: name.encode(locale, "surrogateescape"))
+    monkeypatch.setattr(os, "fsdecode", lambda name: name.decode(locale, "surrogateescape"))
+    assert os.fsencode(on_disk("レース/Zoë")) == "レース/Zoë".encode()
+    assert on_disk("P1.jsonl") == "P1.jsonl"
+    assert os.fsencode(on_disk("Zoë")) == "Zoë".encode("utf-8" if locale == "ascii" else locale)
+    for path in (b"d\xe9", "dé".encode()):  # as the system has given it, in an argument or the environment
+        assert os.fsencode(on_disk(os.fsdecode(path))) == path

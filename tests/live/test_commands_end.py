@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jwt
 import pytest
 
 from actors.commands import parser
-from tests.live.commands import run_here
+from tests.live.commands import run_commands, run_here
 from tests.live.daemon import ROOT, SUPERVISOR
 
 pytestmark = pytest.mark.live
@@ -125,3 +126,14 @@ def test_a_signal_while_it_starts(
     with started(tmp_path, *args, paths=str(tmp_path)) as process:
         _, told = process.communicate(timeout=WITHIN_S)
     assert (process.returncode, told) == end
+
+
+def test_a_locale_without_the_characters(tmp_path: Path) -> None:
+    """Arguments and names of files are bytes there: UTF-8, as the settings are."""
+    settings = tmp_path / "é日" / "settings.ini"
+    settings.parent.mkdir()
+    settings.write_text("[app]\ndata_dir = dü\n", "utf-8")
+    commands = [["--settings", str(settings), "token", "--race", "Cafe\u0301"]]
+    (done,) = run_commands(commands, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert jwt.decode(done.stdout.strip(), options={"verify_signature": False})["races"] == ["Café"]
+    assert (settings.parent / "dü" / "auth_secret").exists()
