@@ -19,7 +19,7 @@ from tests.live.check_settings import about, levels, scripted, until_closed, wit
 from tests.live.check_settings import impatient as impatient
 from tests.live.check_settings import settings as settings
 from tests.live.stores import Database
-from tests.servers import start_redis
+from tests.servers import free_port, start_redis
 from tests.standby import NAME, sql, start_pair
 
 pytestmark = pytest.mark.live
