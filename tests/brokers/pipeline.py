@@ -19,7 +19,7 @@ WITHIN_S = 60.0
 
 def settings(own: Own, **more: object) -> None:
     """The daemon's, for this broker."""
-    own.at.keys["mqtt"] = {"protocol": "3.1.1", "username": DAEMON[0], "password": DAEMON[1], "keepalive_s": 5, **more}
+    own.at.keys["mqtt"] = {"username": DAEMON[0], "password": DAEMON[1], "keepalive_s": 5, **more}
 
 
 def press(own: Own, port: int = 0) -> Press:

@@ -57,3 +57,33 @@ def test_a_node_is_killed(tmp_path: Path, start: Callable[[Path], AbstractContex
             seen = check(own.at, running, trackers, within_s=pipeline.WITHIN_S)
             assert seen.metrics["tracking_mqtt_session_lost_total"] == 0
             assert running.stop() == 0
+
+
+@pytest.mark.parametrize("start", [start_nats_cluster, start_rabbitmq_cluster])
+def test_each_node_once(tmp_path: Path, start: Callable[[Path], AbstractContextManager[list[Server]]]) -> None:
+    """The daemon knows them all, and which version of MQTT they speak it finds out."""
+    nodes: list[Server] = []
+
+    @contextmanager
+    def start_broker(folder: Path) -> Iterator[Server]:
+        with start(folder) as started:
+            nodes.extend(started)
+            yield started[0]
+
+    with own_servers(tmp_path, start_broker) as own, proxy_to(nodes[0].port) as balancer:
+        urls = ",".join(f"mqtt://127.0.0.1:{node.port}" for node in nodes)
+        pipeline.settings(own, broker_url=urls)
+        with own.at.daemon() as running:  # before its first subscription nobody keeps messages for the daemon
+            assert running.stop() == 0
+        with own.at.daemon() as running, pipeline.press(own, balancer.port) as trackers:
+            until_more(trackers, 200)
+            for number, node in enumerate(nodes):
+                node.kill()
+                balancer.server_port = nodes[(number + 1) % len(nodes)].port
+                until(lambda: pipeline.is_reading(running), "connected again", pipeline.WITHIN_S)
+                until_more(trackers, 200)
+                node.start()
+                until_more(trackers, 200)
+            seen = check(own.at, running, trackers, within_s=pipeline.WITHIN_S)
+            assert seen.metrics["tracking_mqtt_session_lost_total"] == 0
+            assert running.stop() == 0
