@@ -29,6 +29,7 @@ class LogWriter:
     def __init__(self, stream: TextIO | None, say_dropped: Callable[[int], str]) -> None:
         self._stream = stream
         self._fd = _descriptor(stream)
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"  # what it lacks becomes a backslash escape
         self._say_dropped = say_dropped
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -42,9 +43,9 @@ class LogWriter:
         if self._lines.qsize() >= MAX_LINES:
             self._drop(1)
             return
-        data = line.encode("utf-8", "backslashreplace")
+        data = line.encode(self._encoding, "backslashreplace")
         if len(data) > MAX_LINE_BYTES:
-            data = data[:MAX_LINE_BYTES].decode("utf-8", "ignore").encode() + b" ..."
+            data = data[:MAX_LINE_BYTES].decode(self._encoding, "ignore").encode(self._encoding) + b" ..."
         self._lines.put(data + b"\n")
 
     def close(self, timeout_s: float = 1.0) -> None:
@@ -65,7 +66,7 @@ class LogWriter:
                 lost, self._unreported = self._unreported, 0
             # What was lost came after the lines that were queued already.
             if lost:
-                lines.append(self._say_dropped(lost).encode("utf-8", "backslashreplace") + b"\n")
+                lines.append(self._say_dropped(lost).encode() + b"\n")
             try:
                 self._write(b"".join(lines))
             except (OSError, ValueError):  # gone or closed: ValueError is what a closed stream raises
@@ -90,7 +91,7 @@ class LogWriter:
         if self._stream is None:
             raise OSError("there is no stderr")
         if self._fd is None:
-            self._stream.write(data.decode())
+            self._stream.write(data.decode(self._encoding))
             self._stream.flush()
             return
         rest = memoryview(data)

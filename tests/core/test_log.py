@@ -216,6 +216,16 @@ def test_a_reader_that_left_is_survived_and_counted() -> None:
         assert writer.dropped == 2
 
 
+@pytest.mark.parametrize(("encoding", "seen"), [("latin-1", b"\xe9 \\u65e5\n"), ("ascii", b"\\xe9 \\u65e5\n")])
+def test_a_terminal_without_the_characters_gets_escapes(encoding: str, seen: bytes) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w", encoding=encoding) as stream:
+        writer = LogWriter(stream, lost)
+        writer.write("é 日")
+        writer.close(10)
+        assert reader.readline() == seen
+
+
 @pytest.mark.parametrize("stream", [None, io.StringIO()])
 def test_no_stream_and_a_closed_one_are_survived_and_counted(stream: TextIO | None) -> None:
     if stream is not None:
