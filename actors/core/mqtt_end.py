@@ -40,6 +40,7 @@ class Ending:
     text: str  # what is known of it, for people
     code: int = 0  # of SAID and REFUSED
     accepted: bool = False  # CONNACK had said yes
+    left: tuple[str, ...] = ()  # filters of UNSUBSCRIBE without UNSUBACK
     asked: tuple[str, ...] = ()  # filters of SUBSCRIBE without SUBACK
     refused: tuple[str, ...] = ()  # filters that SUBACK refused
     published: str = ""  # topic of our oldest PUBLISH without PUBACK; empty: none
@@ -71,7 +72,7 @@ class Ending:
     @property
     def could_be_rival(self) -> bool:
         """The broker closed without a word, and not at anything that we asked for."""
-        return self.how is How.CLOSED and self.accepted and not (self.asked or self.refused or self.published)
+        return self.how is How.CLOSED and self.accepted and not self._at()
 
     @property
     def blames_publish(self) -> bool:
@@ -82,13 +83,16 @@ class Ending:
     @property
     def unwanted(self) -> bool:
         """Come back later rather than at once."""
-        return self.how is How.REFUSED or self.names_rival or (self._is_by_broker and bool(self.asked or self.refused))
+        filters = self.left or self.asked or self.refused
+        return self.how is How.REFUSED or self.names_rival or (self._is_by_broker and bool(filters))
 
     @property
     def _is_by_broker(self) -> bool:
         return self.how in (How.CLOSED, How.LOST) or (self.how is How.SAID and self.code not in NOT_ABOUT_US)
 
     def _at(self) -> str:
+        if self.left:
+            return f"at our UNSUBSCRIBE from {', '.join(self.left)}: not allowed?"
         if self.asked:
             return f"at our SUBSCRIBE to {', '.join(self.asked)}: not allowed?"
         if self.published:
