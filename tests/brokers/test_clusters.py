@@ -12,25 +12,35 @@ from tests.brokers import pipeline
 from tests.brokers.pipeline import until_more
 from tests.brokers.servers import start_nats_cluster, start_rabbitmq_cluster
 from tests.faults.checker import check
-from tests.faults.outage import own_servers
-from tests.faults.proxy import proxy_to
+from tests.faults.outage import Own, own_servers
+from tests.faults.proxy import Proxy, proxy_to
 from tests.live.station import until
 from tests.servers import Server
 
 pytestmark = [pytest.mark.live, pytest.mark.brokers]
 
+StartNodes = Callable[[Path], AbstractContextManager[list[Server]]]
 
-@pytest.mark.parametrize("start", [start_nats_cluster, start_rabbitmq_cluster])
-def test_a_node_is_killed(tmp_path: Path, start: Callable[[Path], AbstractContextManager[list[Server]]]) -> None:
+
+@contextmanager
+def three(folder: Path, start: StartNodes) -> Iterator[tuple[Own, list[Server], Proxy]]:
+    """The nodes, and a load balancer in front of the first of them."""
     nodes: list[Server] = []
 
     @contextmanager
-    def start_broker(folder: Path) -> Iterator[Server]:
-        with start(folder) as started:
+    def start_broker(at: Path) -> Iterator[Server]:
+        with start(at) as started:
             nodes.extend(started)
             yield started[0]
 
-    with own_servers(tmp_path, start_broker) as own, proxy_to(nodes[0].port) as balancer:
+    with own_servers(folder, start_broker) as own, proxy_to(nodes[0].port) as balancer:
+        yield own, nodes, balancer
+
+
+@pytest.mark.parametrize("start", [start_nats_cluster, start_rabbitmq_cluster])
+def test_a_node_is_killed(tmp_path: Path, start: StartNodes) -> None:
+    """The daemon knows the load balancer alone."""
+    with three(tmp_path, start) as (own, nodes, balancer):
         pipeline.settings(own, broker_url=f"mqtt://127.0.0.1:{balancer.port}")
         with own.at.daemon() as running:  # before its first subscription nobody keeps messages for the daemon
             assert running.stop() == 0
@@ -60,17 +70,9 @@ def test_a_node_is_killed(tmp_path: Path, start: Callable[[Path], AbstractContex
 
 
 @pytest.mark.parametrize("start", [start_nats_cluster, start_rabbitmq_cluster])
-def test_each_node_once(tmp_path: Path, start: Callable[[Path], AbstractContextManager[list[Server]]]) -> None:
+def test_each_node_once(tmp_path: Path, start: StartNodes) -> None:
     """The daemon knows them all, and which version of MQTT they speak it finds out."""
-    nodes: list[Server] = []
-
-    @contextmanager
-    def start_broker(folder: Path) -> Iterator[Server]:
-        with start(folder) as started:
-            nodes.extend(started)
-            yield started[0]
-
-    with own_servers(tmp_path, start_broker) as own, proxy_to(nodes[0].port) as balancer:
+    with three(tmp_path, start) as (own, nodes, balancer):
         urls = ",".join(f"mqtt://127.0.0.1:{node.port}" for node in nodes)
         pipeline.settings(own, broker_url=urls)
         with own.at.daemon() as running:  # before its first subscription nobody keeps messages for the daemon
