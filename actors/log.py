@@ -31,6 +31,7 @@ _SECRETS_IN_TEXT = (
 )
 
 Event = MutableMapping[str, Any]
+Render = Callable[["_Line", str, Event], str]
 
 
 def set_up(format: str, level: str, stream: TextIO | None) -> LogWriter:
@@ -40,27 +41,37 @@ def set_up(format: str, level: str, stream: TextIO | None) -> LogWriter:
     """
     render = _json_line if format == "json" else _console(colors=stream is not None and stream.isatty())
 
-    def finish(logger: _Line, method: str, event: Event) -> str:
-        return without_secrets(render(logger, method, event))
-
     def say_dropped(count: int) -> str:
         event: Event = {"event": "log lines were lost because stderr did not take them", "lines": count}
-        stamped = _stamp(_Line(writer, "log"), "warning", event)
-        return str(finish(_Line(writer, "log"), "warning", stamped))
+        line = _Line(writer.write, "log")
+        return finish(line, "warning", _stamp(line, "warning", event))
 
     writer = LogWriter(stream, say_dropped)
     atexit.register(writer.close)
-    structlog.configure(
-        processors=[_stamp, _hide_secret_keys, finish],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=lambda name="": _Line(writer, name),
-        # Loggers are made at import, before this runs; and tests set up more than once.
-        cache_logger_on_first_use=False,
-    )
+    finish = _configure(render, level, writer.write)
     root = logging.getLogger()
     root.handlers = [_IntoStructlog(level=max(logging.WARNING, LEVELS[level]))]
     root.setLevel(logging.WARNING)
     return writer
+
+
+def to_stderr() -> None:
+    """For commands, which seldom have something to log: at once, to whatever stderr is then."""
+    _configure(_console(colors=False), "info", lambda line: print(line, file=sys.stderr))
+
+
+def _configure(render: Render, level: str, write: Callable[[str], None]) -> Render:
+    def finish(logger: _Line, method: str, event: Event) -> str:
+        return without_secrets(render(logger, method, event))
+
+    structlog.configure(
+        processors=[_stamp, _hide_secret_keys, finish],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=lambda name="": _Line(write, name),
+        # Loggers are made at import, before this runs; and tests set up more than once.
+        cache_logger_on_first_use=False,
+    )
+    return finish
 
 
 def without_secrets(text: str) -> str:
@@ -74,11 +85,11 @@ def without_secrets(text: str) -> str:
 class _Line:
     """The end of structlog's chain: takes the rendered line."""
 
-    writer: LogWriter
+    write: Callable[[str], None]
     name: str
 
     def _write(self, line: str) -> None:
-        self.writer.write(line)
+        self.write(line)
 
     debug = info = warning = error = critical = exception = msg = log = _write
 
@@ -127,7 +138,7 @@ def _json_line(_logger: _Line, _method: str, event: Mapping[str, Any]) -> str:
     return json.dumps(event, default=repr, skipkeys=True)
 
 
-def _console(*, colors: bool) -> Callable[[Any, str, Event], str]:
+def _console(*, colors: bool) -> Render:
     renderer = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=40, timestamp_key="time")
 
     def line(logger: _Line, method: str, event: Event) -> str:

@@ -16,6 +16,7 @@ from actors.commands import check, demo, export, migrate, rejections, replay, ru
 from actors.commands.early_stop import hand_over, is_daemon
 from actors.commands.terminal import prepare
 from actors.errors import SettingsError, TrackingError
+from actors.log import to_stderr
 from actors.settings import load
 
 DEFAULT_SETTINGS = Path(__file__).resolve().parent.parent.parent / "settings.ini"
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if not is_daemon(argv):  # which hands over when it has ended
         hand_over()
     prepare()
+    to_stderr()  # a daemon sets up its log itself, when it has its settings
     args = build().parse_args(argv)
     try:
         settings = load(args.settings, os.environ)

@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from actors.drivers.log_writer import MAX_LINE_BYTES, MAX_LINES, LogWriter
-from actors.log import set_up, without_secrets
+from actors.log import set_up, to_stderr, without_secrets
 
 ROOT = Path(__file__).parents[2]
 log = structlog.get_logger("reader")
@@ -52,6 +52,18 @@ def test_json_is_one_object_a_line_with_an_iso_time() -> None:
     assert (line["count"], line["path"], line["text"]) == (3, "PosixPath('/x')", 'two\n"lines"')
     assert str(line["time"]).endswith("Z")
     assert len(str(line["time"])) == len("2025-07-01T08:15:30.123Z")
+
+
+def test_commands_log_to_stderr_and_print_only_data(capsys: pytest.CaptureFixture[str]) -> None:
+    to_stderr()
+    log.debug("details")
+    log.warning("connection lost, trying again", reason="at\x1b[2J", password="hunter2")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "[warning  ] connection lost, trying again" in err
+    assert r"at\x1b[2J" in err
+    assert "hunter2" not in err
 
 
 def test_console_has_no_colours_but_on_a_terminal() -> None:
