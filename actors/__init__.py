@@ -118,7 +118,6 @@ drivers: the only place with threads and client libraries.
   drivers/mqtt.py                  a link to the broker that stays: the trio side
   drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
   drivers/mqtt_drops.py            the question to mosquitto what it throws away
-  drivers/mqtt_leaving.py          leaving subscriptions of before, unless the broker ends the connection at it
   drivers/mqtt_orders.py           what the trio side wants of the thread
   drivers/mqtt_paho.py             paho, with what was found wanting changed
   drivers/mqtt_rival.py            does another client use our client_id?

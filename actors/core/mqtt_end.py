@@ -40,7 +40,6 @@ class Ending:
     text: str  # what is known of it, for people
     code: int = 0  # of SAID and REFUSED
     accepted: bool = False  # CONNACK had said yes
-    left: tuple[str, ...] = ()  # filters of UNSUBSCRIBE without UNSUBACK
     asked: tuple[str, ...] = ()  # filters of SUBSCRIBE without SUBACK
     refused: tuple[str, ...] = ()  # filters that SUBACK refused
     published: str = ""  # topic of our oldest PUBLISH without PUBACK; empty: none
@@ -72,7 +71,7 @@ class Ending:
     @property
     def could_be_rival(self) -> bool:
         """The broker closed without a word, and not at anything that we asked for."""
-        return self.how is How.CLOSED and self.accepted and not self._at()
+        return self.how is How.CLOSED and self.accepted and not (self.asked or self.refused or self.published)
 
     @property
     def blames_publish(self) -> bool:
@@ -83,16 +82,13 @@ class Ending:
     @property
     def unwanted(self) -> bool:
         """Come back later rather than at once."""
-        filters = self.left or self.asked or self.refused
-        return self.how is How.REFUSED or self.names_rival or (self._is_by_broker and bool(filters))
+        return self.how is How.REFUSED or self.names_rival or (self._is_by_broker and bool(self.asked or self.refused))
 
     @property
     def _is_by_broker(self) -> bool:
         return self.how in (How.CLOSED, How.LOST) or (self.how is How.SAID and self.code not in NOT_ABOUT_US)
 
     def _at(self) -> str:
-        if self.left:
-            return f"at our UNSUBSCRIBE from {', '.join(self.left)}: not allowed?"
         if self.asked:
             return f"at our SUBSCRIBE to {', '.join(self.asked)}: not allowed?"
         if self.published:

@@ -187,9 +187,8 @@ class Connection:
     def end(self, how: How, text: str, code: int = 0) -> None:
         """Close at once. The first reason counts."""
         if self.ended is None:
-            wanted = self.subscriptions
-            left, published = wanted.leaving.topics, self.outgoing.oldest_topic
-            self.ended = Ending(how, text, code, self._accepted, left, wanted.asked, wanted.refused, published)
+            asked, refused = self.subscriptions.asked, self.subscriptions.refused
+            self.ended = Ending(how, text, code, self._accepted, asked, refused, self.outgoing.oldest_topic)
         self.sock.close()
 
     def lost_while_held(self) -> None:

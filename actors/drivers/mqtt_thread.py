@@ -26,7 +26,6 @@ from actors.core.settings_values import Address as Node
 from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt_connection import Connection
 from actors.drivers.mqtt_drops import DropsQuestion
-from actors.drivers.mqtt_leaving import Leaving
 from actors.drivers.mqtt_orders import Orders
 from actors.drivers.mqtt_rival import TIMES, Rival
 from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
@@ -77,7 +76,6 @@ class BrokerThread:
     _connection: Connection | None = None
     _epoch: int = 0  # of the last connection that stood
     _drops: DropsQuestion = attrs.field(factory=DropsQuestion)
-    _leaving: Leaving = attrs.field(factory=Leaving)
     _owed: int = 0  # by the last connection: see Deliveries
     _posted: int = 0  # MessagesArrived
     _retry_at: float = 0.0  # seconds, monotonic
@@ -187,7 +185,7 @@ class BrokerThread:
             node,
             (self.address.username, self.address.password),
             attrs.evolve(self.settings, protocol=self.version.speaks),
-            Subscriptions(self.settings.topics, self.settings.qos, self.remembered, self._drops, self._leaving),
+            Subscriptions(self.settings.topics, self.settings.qos, self.remembered, self._drops),
             self._outgoing,
             self.epochs,
             self.version.is_question,

@@ -15,7 +15,6 @@ import structlog
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.drivers.mqtt_drops import ASK_AFTER_S, DropsQuestion
-from actors.drivers.mqtt_leaving import Leaving
 from actors.drivers.mqtt_paho import PahoClient
 from actors.messages import Subscribed, SubscriptionRefused
 
@@ -84,9 +83,8 @@ class Subscriptions:
     qos: int
     remembered: RememberedTopics
     drops: DropsQuestion = attrs.field(factory=DropsQuestion)
-    leaving: Leaving = attrs.field(factory=Leaving)
     _asked: dict[int, tuple[str, ...]] = attrs.field(factory=dict)  # SUBSCRIBE without SUBACK: packet id -> filters
-    _stay: frozenset[str] = frozenset()  # filters that are not wanted, and cannot be left
+    _unsubscribing: int = 0  # packet id of UNSUBSCRIBE without UNSUBACK
     _refused: dict[str, str] = attrs.field(factory=dict)  # filter -> reason
     _granted: bool = False  # some, on this connection or one before with the same session
     _answered_at: float = 0.0  # the last SUBACK: seconds, monotonic
@@ -109,13 +107,14 @@ class Subscriptions:
     def ask(self, client: PahoClient, *, session_present: bool) -> None:
         """Subscribe to what is wanted; unsubscribe what a session has from before."""
         self.drops.connected()
-        self.leaving.connected()
         wanted = frozenset(self.topics)
         had = self.remembered.read() if session_present else frozenset()
         self._granted = session_present and self.remembered.granted()
         # Before: what the session may hold must never be forgotten.
         self.remembered.write(had | wanted, granted=self._granted)
-        self._stay = self.leaving.leave(client, had - wanted)
+        if had - wanted:
+            log.info("unsubscribing what was removed from the settings", topics=sorted(had - wanted))
+            self._unsubscribing = client.unsubscribe(sorted(had - wanted))[1] or 0
         self._subscribe(client, self.topics)
 
     def ask_more(self, client: PahoClient, now: float) -> None:
@@ -155,8 +154,9 @@ class Subscriptions:
 
     def unsubscribed(self, packet_id: int) -> None:
         """UNSUBACK has come."""
-        self.leaving.answered(packet_id)
-        self._remember()
+        if packet_id == self._unsubscribing:
+            self._unsubscribing = 0
+            self._remember()
 
     def _subscribe(self, client: PahoClient, topics: tuple[str, ...]) -> None:
         _, packet_id = client.subscribe([(topic, self.qos) for topic in topics])
@@ -165,5 +165,5 @@ class Subscriptions:
 
     def _remember(self) -> None:
         """When all is answered: what the session holds is known."""
-        if not self._asked and not self.leaving.topics:
-            self.remembered.write(self._stay.union(self.topics), granted=self._granted)
+        if not self._asked and not self._unsubscribing:
+            self.remembered.write(frozenset(self.topics), granted=self._granted)

@@ -17,7 +17,6 @@ endings = st.builds(
     text=st.just("connection lost"),
     code=st.integers(0, 255),
     accepted=st.booleans(),
-    left=st.sampled_from([(), TOPICS]),
     asked=st.sampled_from([(), TOPICS]),
     refused=st.sampled_from([(), TOPICS]),
     published=st.sampled_from(["", "r/P.1"]),
@@ -31,10 +30,6 @@ endings = st.builds(
         (
             Ending(How.CLOSED, "connection lost", accepted=True, asked=TOPICS, published="r"),
             "the broker closed the connection at our SUBSCRIBE to a/+, b/#: not allowed?",
-        ),
-        (
-            Ending(How.CLOSED, "connection lost", accepted=True, left=("old",), asked=TOPICS),
-            "the broker closed the connection at our UNSUBSCRIBE from old: not allowed?",
         ),
         (
             Ending(How.CLOSED, "connection lost", accepted=True, published="r/P.1", refused=TOPICS),
@@ -79,7 +74,7 @@ def test_what_it_says_about_the_version(ending: Ending, heard: Heard) -> None:
 
 @given(endings)
 def test_a_rival_is_seen_only_where_nothing_else_explains_it(ending: Ending) -> None:
-    alone = not (ending.left or ending.asked or ending.refused or ending.published)
+    alone = not (ending.asked or ending.refused or ending.published)
     assert ending.could_be_rival == (ending.how is How.CLOSED and ending.accepted and alone)
     assert ending.names_rival == (ending.how is How.SAID and ending.code == TAKEN_OVER)
     assert not (ending.could_be_rival and ending.blames_publish)

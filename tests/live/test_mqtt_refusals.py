@@ -18,15 +18,7 @@ from actors.drivers import mqtt_connection, mqtt_thread, mqtt_topics
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.drivers.mqtt_topics import RememberedTopics
 from actors.messages import Connected, Disconnected, ReceiptsDropped, Subscribed, SubscriptionRefused, TakenOver
-from tests.actors.scripted_broker import (
-    PUBLISH,
-    SUBSCRIBE,
-    UNSUBSCRIBE,
-    BrokerSide,
-    Packet,
-    ScriptedBroker,
-    scripted_broker,
-)
+from tests.actors.scripted_broker import PUBLISH, SUBSCRIBE, BrokerSide, Packet, ScriptedBroker, scripted_broker
 from tests.dashboards import reset_on_close
 from tests.live.mqtt_desk import SETTINGS, Desk, running
 
@@ -67,22 +59,11 @@ def subscribing(one: Packet) -> bool:
     return one.kind == SUBSCRIBE
 
 
-def leaving(one: Packet) -> bool:
-    return one.kind == UNSUBSCRIBE
-
-
 @asynccontextmanager
 async def linked(
-    folder: Path,
-    protocol: int = 5,
-    forbids: Forbids = nothing,
-    end: Ends = closed,
-    *,
-    session_present: bool = False,
-    **more: Any,
+    folder: Path, protocol: int = 5, forbids: Forbids = nothing, end: Ends = closed, **more: Any
 ) -> AsyncIterator[tuple[ScriptedBroker, Desk]]:
     async with scripted_broker(protocol=protocol) as broker:
-        broker.accept(session_present=session_present)
         broker.forbids, broker.ends = forbids, end
         settings = evolve(SETTINGS, client_id="me", protocol={5: "5", 4: "3.1.1"}[protocol], **more)
         async with running(MqttLink(settings, BrokerAddress("127.0.0.1", broker.port), folder), acks=True) as desk:
@@ -106,20 +87,6 @@ async def test_it_ends_the_connection_at_our_subscribe(tmp_path: Path, end: Ends
         assert await desk.first(Subscribed) == Subscribed(complete=True)
         assert not desk.all(TakenOver)
         assert not any(event.session_lost for event in desk.all(Connected))
-
-
-@WAYS
-async def test_it_ends_the_connection_when_we_leave_a_topic(tmp_path: Path, end: Ends, protocol: int) -> None:
-    """What is wanted now does not wait for that; the next run tries again."""
-    known = tmp_path / "mqtt_topics.json"
-    known.write_text('{"me":["old/#","t/#"]}')
-    async with linked(tmp_path, protocol, leaving, end, session_present=True) as (_, desk):
-        await desk.first(Subscribed)
-        assert not desk.all(TakenOver)
-        reason = (await desk.disconnected()).reason
-        assert reason.endswith("at our UNSUBSCRIBE from old/#: not allowed?")
-        await desk.link.disconnect()
-        assert known.read_text() == '{"me":["old/#","t/#"]}'
 
 
 async def test_it_never_answers_our_subscribe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
