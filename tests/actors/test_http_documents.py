@@ -160,4 +160,4 @@ def test_refusals_of_the_listener_are_described() -> None:
     """They come before HTTP is looked at, so any request may get them."""
     for path in DOCUMENT["paths"].values():
         for operation in path.values():
-            assert {"400", "403", "408", "413", "431", "500", "503"} <= set(operation["responses"])
+            assert {"400", "403", "408", "413", "431", "500", "501", "503"} <= set(operation["responses"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import trio
 from trio_websocket import wrap_client_stream
 
 from tests.dashboards import WITHIN_S, make_token, running_site, until, ws_settings
+from tests.http_client import HttpClient
 from tests.live.certificate import contexts
-from tests.live.hostile import HANDSHAKES
+from tests.live.hostile import HANDSHAKES, get
 from tests.live.hostile_autobahn import AUTOBAHN
 from tests.live.hostile_frames import FRAMES, MAX_MESSAGE_BYTES, Talk
 from tests.live.hostile_site import ENDINGS, Talker, each, leave, tasks
@@ -44,6 +46,17 @@ async def test_a_refusal_over_tls(tmp_path: Path) -> None:
             await stream.send_all(b"GET /tracking HTTP/1.1\r\nHost: a\r\n\r\n")
             with trio.fail_after(WITHIN_S):
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 426 ")
+
+
+async def test_a_crowd_that_says_nothing_keeps_no_probe_out(tmp_path: Path) -> None:
+    server, client = contexts(tmp_path)
+    async with running_site(ws_settings(max_handshakes=2), server_tls=server) as site, AsyncExitStack() as crowd:
+        for _ in range(4):
+            await crowd.enter_async_context(await site.raw())
+        await until(lambda: len(site.listener.waiting) == 4)
+        async with trio.SSLStream(await site.raw(), client, server_hostname="127.0.0.1") as stream:
+            assert (await HttpClient(stream).ask(get())).body == b"hello"
+        assert len(site.listener.waiting) == 4
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
