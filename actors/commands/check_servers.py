@@ -61,6 +61,7 @@ def _node(settings: MqttSettings, address: Address) -> Iterator[Finding]:
         if visit.heard in (Heard.NOTHING, Heard.NOT_THIS_VERSION):
             yield Finding("FAILED", "broker", f"{where}: {_unanswered(settings, address, visit)}")
             return
+        refused = [] if visit.refusal else _refused_topics(settings, address, visit.spoken)
     except OSError as error:  # ssl.SSLError is one
         yield Finding("FAILED", "broker", f"{where} cannot be reached: {error}")
         return
@@ -68,6 +69,8 @@ def _node(settings: MqttSettings, address: Address) -> Iterator[Finding]:
         yield Finding("FAILED", "broker", f"{where}: {visit.refusal}")
         return
     yield Finding("ok", "broker", f"{where} answers, {visit.version or 'version unknown'}, MQTT {visit.spoken}")
+    for text in refused:
+        yield Finding("FAILED", "broker", text)
     if version.fell_back:
         text = "has no MQTT 5, so it is not told session_expiry_s and receive_maximum of [mqtt]: its own settings count"
         yield Finding("warning", "broker", text)
@@ -118,18 +121,7 @@ def _visit(settings: MqttSettings, address: Address, spoken: str) -> _Visit:
     """Raises OSError."""
     visit = _Visit(spoken)
     five = spoken == "5"
-    client = mqtt.Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=f"{settings.client_id}-check-{os.getpid()}",
-        protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
-        clean_session=None if five else True,
-        reconnect_on_failure=False,
-    )
-    client.connect_timeout = CONNECT_S
-    if settings.username or settings.password:
-        client.username_pw_set(settings.username, settings.password.reveal() or None)
-    if address.tls:
-        client.tls_set_context(_proven_context(settings, address))
+    client = _client(settings, address, spoken)
 
     def on_connect(
         _client: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, reason: ReasonCode, given: Properties | None
@@ -165,6 +157,53 @@ def _visit(settings: MqttSettings, address: Address, spoken: str) -> _Visit:
     # Once its DISCONNECT is written, paho closes the socket; also when the broker has said nothing.
     client.disconnect(properties=_session_expiry(PacketTypes.DISCONNECT, 0) if five else None)
     return visit
+
+
+def _refused_topics(settings: MqttSettings, address: Address, spoken: str) -> list[str]:
+    """What the broker has against our subscriptions, on a connection of its own, which it may end over them."""
+    told: list[str] = []
+    asked = answered = False
+    client = _client(settings, address, spoken)
+
+    def on_connect(
+        _client: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, _reason: ReasonCode, _given: Properties | None
+    ) -> None:
+        nonlocal asked
+        asked = client.subscribe([(topic, 0) for topic in settings.topics])[0] == mqtt.MQTT_ERR_SUCCESS
+
+    def on_subscribe(
+        _client: mqtt.Client, _data: object, _mid: int, reasons: list[ReasonCode], _given: Properties | None
+    ) -> None:
+        nonlocal answered
+        answered = True
+        for topic, reason in zip(settings.topics, reasons, strict=False):
+            if reason.is_failure:
+                told.append(f"refuses a subscription to {topic}: {reason}")
+
+    client.on_connect, client.on_subscribe = on_connect, on_subscribe
+    client.connect(address.host, address.port, KEEPALIVE_S)
+    _turn(client, time.monotonic() + ANSWER_S, lambda: answered)
+    if asked and not answered and not client.is_connected():
+        told.append(f"ends the connection at a subscription to {', '.join(settings.topics)}: not allowed?")
+    client.disconnect()
+    return told
+
+
+def _client(settings: MqttSettings, address: Address, spoken: str) -> mqtt.Client:
+    """Not connected yet. Raises OSError."""
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=f"{settings.client_id}-check-{os.getpid()}",
+        protocol=mqtt.MQTTv5 if spoken == "5" else mqtt.MQTTv311,
+        clean_session=None if spoken == "5" else True,
+        reconnect_on_failure=False,
+    )
+    client.connect_timeout = CONNECT_S
+    if settings.username or settings.password:
+        client.username_pw_set(settings.username, settings.password.reveal() or None)
+    if address.tls:
+        client.tls_set_context(_proven_context(settings, address))
+    return client
 
 
 def _proven_context(settings: MqttSettings, address: Address) -> ssl.SSLContext:

@@ -193,8 +193,8 @@ class Publisher:
             self.reconnects += 1
             self._fruitless = 0 if answered or not self._queue else self._fruitless + 1
             if self._fruitless >= FRUITLESS:
-                topic = self._queue[0][0]
-                return f"{where} ended {FRUITLESS} connections without taking a message to {topic}: {ended.reason}"
+                why = f"{ended.reason}, {ended.at}: not allowed?"
+                return f"{where} ended {FRUITLESS} connections without taking a message: {why}"
             log.warning("connection to the broker lost, trying again", reason=ended.reason)
             return ""
         if not self._ever_up and time.monotonic() - self._since > GIVE_UP_S:

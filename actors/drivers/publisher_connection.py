@@ -55,6 +55,7 @@ class Ended:
     was_up: bool  # the broker had accepted us
     is_final: bool
     heard: Heard  # about the version of MQTT
+    at: str  # what was unanswered
 
 
 class Waker:
@@ -124,6 +125,7 @@ class Connection:
     _over: str = ""  # set by a callback: why this connection ends
     _refusal: ReasonCode | None = None  # of CONNECT
     _is_deaf: bool = False  # the subscription was refused
+    _is_hearing: bool = False  # it was granted
     _taken: int = 0  # since the last post, as the three below
     _unheard: int = 0
     _refused: int = 0
@@ -148,7 +150,13 @@ class Connection:
             self._is_up,
             is_final=code in FINAL_REFUSALS or self._is_deaf,
             heard=self._heard(),
+            at=self._at(),
         )
+
+    def _at(self) -> str:
+        if self.ear is not None and not self._is_hearing:
+            return f"at our SUBSCRIBE to {self.ear.topic_filter}"
+        return f"at our PUBLISH to {next((topic for topic, _ in self.unanswered.values()), 'nothing')}"
 
     def _heard(self) -> Heard:
         if self._accepted:
@@ -247,6 +255,7 @@ class Connection:
     def _subscribed(
         self, _: mqtt.Client, _data: object, _mid: int, reasons: list[ReasonCode], _given: Properties | None
     ) -> None:
+        self._is_hearing = True
         for reason in reasons:
             if reason.is_failure:
                 self._is_deaf = True

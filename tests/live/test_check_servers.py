@@ -145,6 +145,38 @@ def test_a_broker_without_mqtt_5(settings: Settings, lacks: str) -> None:
             thread.join(20)
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"", "ends the connection at a subscription to tracking/+/position: not allowed?"),
+        (b"\x90\x03\x00\x01\x80", "refuses a subscription to tracking/+/position: Unspecified error"),
+    ],
+)
+def test_a_broker_that_does_not_let_us_subscribe(settings: Settings, answer: bytes, text: str) -> None:
+    """The first connection asks for the broker's version only."""
+
+    def serve(server: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"\x20\x02\x00\x00")
+                asked = connection.recv(4096)
+                if b"$SYS" in asked:
+                    until_closed(connection)
+                elif answer:
+                    connection.sendall(answer)
+                    until_closed(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        found = about(with_mqtt(settings, server.getsockname()[1], protocol="3.1.1"), "broker")
+        thread.join(20)
+    assert [finding.level for finding in found] == ["ok", "FAILED"]
+    assert found[1].text == text
+
+
 def test_nodes_of_which_one_is_away(settings: Settings, tmp_path: Path) -> None:
     with plain_mosquitto(tmp_path) as port:
         url = f"mqtt://127.0.0.1:{(away := free_port())},mqtt://127.0.0.1:{port}"
