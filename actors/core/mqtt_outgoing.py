@@ -58,7 +58,7 @@ class Outgoing:
     def next(self, now: float, *, subscribed: bool = True) -> Message | None:
         """To be published now, and then told to `sent`; None: nothing, or not yet. What is suspected waits until all
         of SUBSCRIBE is answered, so that an end before that is not counted against it."""
-        while len(self._in_flight) < self._window() and (self._again or self.waiting):
+        while (self._again or self.waiting) and len(self._in_flight) < self._window():
             if self._is_careful and not subscribed:
                 break
             message = self._again.popleft() if self._again else Message(*self.waiting.popleft())
