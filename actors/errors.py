@@ -1,4 +1,4 @@
-"""The exception tree, the rejection codes of CONTRACT section 3, the WebSocket close codes of section 6."""
+"""The exception tree, the codes of rejections and of errors, the WebSocket close codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dashboard is told from history: the list of races, and pages of a race (CONTRACT section 6)."""
+"""What a dashboard is told from history: the list of races, and pages of a race (api/asyncapi.json)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP API, page and probes (CONTRACT section 7) as a starlette application."""
+"""The HTTP API, page and probes of api/openapi.json as a starlette application."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def build_app(
                 allow_origins=ws.cors_origin,
                 allow_methods=METHODS,
                 allow_headers=["Authorization"],
-                # With every origin allowed, credentials would give every site the visitor's rights (CONTRACT 7).
+                # With every origin allowed, credentials would give every site the visitor's rights.
                 allow_credentials=ws.cors_credentials and "*" not in ws.cors_origin,
                 expose_headers=["Content-Disposition", "ETag", "Retry-After"],
             ),

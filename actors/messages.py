@@ -98,7 +98,7 @@ class TakenOver:
 
 @attrs.frozen
 class Tally:
-    """What became of rows, in fixes: the terms of the conservation law (CONTRACT section 8)."""
+    """What became of rows, in fixes: the terms of the conservation law (README, "Guarantees, and their limits")."""
 
     committed: int = 0
     duplicate: int = 0
@@ -184,7 +184,7 @@ class PositionsFound:
 class RowsRefused:
     """Persistence (by way of the directory) to race: PostgreSQL refused these fixes for good, they are rejections now.
 
-    Where one of them is live, the participant is read again (CONTRACT section 4, "corrected").
+    Where one of them is live, the participant is read again: the one way in which it may go back.
     """
 
     fixes: tuple[Fix, ...]
@@ -225,7 +225,7 @@ PersistenceMessage: TypeAlias = tuple[Parcel, ...]
 
 
 class LivePosition(msgspec.Struct, frozen=True, gc=False):
-    """Race to live state: this participant's newest position. `force` replaces even a greater one (CONTRACT 4)."""
+    """Race to live state: this participant's newest position. `force` replaces even a greater one."""
 
     fix: Fix
     force: bool = False

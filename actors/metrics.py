@@ -1,4 +1,4 @@
-"""Everything that is counted (CONTRACT sections 7 and 8), in a registry of its own so that tests do not share it."""
+"""Everything that is counted, in a registry of its own so that tests do not share it."""
 
 from __future__ import annotations
 

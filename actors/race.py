@@ -65,7 +65,7 @@ class LiveState(Protocol):
 
 @attrs.define(eq=False)
 class Race:
-    """The actor. One per race with fixes (CONTRACT: a race without fixes costs no actor)."""
+    """The actor. One per race with fixes: a race without fixes costs no actor."""
 
     cell: RaceCell
     restore: Restore

@@ -41,7 +41,7 @@ from actors.rows import Rows
 log = structlog.get_logger("reader")
 
 BYTES_IN_FLIGHT = 64 * 1024 * 1024
-"""CONTRACT section 4: beyond this much payload in flight the socket is not read."""
+"""Beyond this much payload in flight the socket is not read."""
 
 STUCK_S = 30.0
 """When the oldest message without acknowledgement is the same for so long, while PostgreSQL is well, it got lost

@@ -135,7 +135,7 @@ class SupervisorSettings:
 
 @attrs.frozen
 class Settings:
-    """Everything that can be set; a group is a section, an attribute is a key of CONTRACT section 2."""
+    """Everything that can be set; a group is a section of settings.ini, an attribute a key of it."""
 
     app: AppSettings = attrs.field(factory=AppSettings)
     mqtt: MqttSettings = attrs.field(factory=MqttSettings)

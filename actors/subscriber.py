@@ -153,7 +153,7 @@ class Subscriber:
 
     def _wake(self) -> None:
         """The outbox has something. Small things are written at once where the writer has nothing to do: waking it
-        for each frame takes several times the CPU time (DESIGN section 5).
+        for each frame takes several times the CPU time.
         """
         outbox, socket = self.outbox, self.socket
         if self._writer and self.ending is None and outbox.update_bytes + outbox.reply_bytes <= SEND_BYTES:
@@ -176,7 +176,7 @@ class Subscriber:
     # --- what comes in ---
 
     async def _receive(self) -> None:
-        """Always receiving, whatever else goes on, so that pongs are seen (DESIGN rule 12)."""
+        """Always receiving, whatever else goes on, so that pongs are seen (drivers/websocket.py)."""
         while True:
             try:
                 message = await self.socket.receive()

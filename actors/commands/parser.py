@@ -1,4 +1,4 @@
-"""The command line of CONTRACT section 1: parses, loads the settings, hands over to the command.
+"""The command line: parses, loads the settings, hands over to the command.
 
 Exit codes of every command: 0 done, 1 failed while running, 2 bad settings or usage.
 """

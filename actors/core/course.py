@@ -14,7 +14,7 @@ import attrs
 
 from actors.core.fix import DISQUALIFIED, FINISHED, MOVING, STOPPED
 
-CENTRE = (-7.9456, 112.6145)  # degrees; the example of CONTRACT section 3
+CENTRE = (-7.9456, 112.6145)  # degrees; of the example in README
 RADIUS_M = 700.0  # of the loop, on average: a lap is about 5 km
 METRES_PER_DEGREE = 111_320.0  # of latitude; of longitude at the equator
 CORNERS = 720

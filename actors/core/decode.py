@@ -1,4 +1,4 @@
-"""Topic and payload -> fixes and rejections (CONTRACT section 3). The quick way; judge.py is the careful one.
+"""Topic and payload -> fixes and rejections. The quick way; judge.py is the careful one.
 
 A payload that breaks no rule is decoded by msgspec straight into a typed struct and checked in a few steps: 3 µs a
 fix. Whatever does not come through here is judged again from the beginning by `judge`, which knows the order of the
@@ -104,7 +104,7 @@ def _checked(sent: _Sent, topic: bytes, arrived_ms: int, rules: Rules) -> Fix | 
 
 
 def payload_of(fix: Fix) -> bytes:
-    """The fix in the form of CONTRACT section 3: what `export` writes and `decode` takes back as the same fix."""
+    """The fix as trackers send it: what `export` writes and `decode` takes back as the same fix."""
     return _encoder.encode(
         {
             "participant_id": fix.participant_id,

@@ -1,4 +1,4 @@
-"""Fixes as a file: jsonl (replayable, CONTRACT section 3), csv, geojson, gpx; in chunks, so that memory stays flat.
+"""Fixes as a file: jsonl (can be replayed), csv, geojson, gpx; in chunks, so that memory stays flat.
 
 geojson and gpx hold a track a participant: give them fixes ordered by participant (`by_participant`), then time.
 """

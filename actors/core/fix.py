@@ -6,7 +6,7 @@ import attrs
 import msgspec
 
 STATUSES = ("moving", "stopped", "finished", "disqualified")
-"""In the order of CONTRACT: the index is the uint8 of the id and the second key of the live position."""
+"""The order counts: the index is the uint8 of the id and the second key of the live position."""
 
 MOVING, STOPPED, FINISHED, DISQUALIFIED = range(4)
 
@@ -29,7 +29,7 @@ class Fix(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def rank(self) -> tuple[int, int, bytes]:
-        """The order of live positions (CONTRACT, "live position"): the greatest fix of a participant is live."""
+        """The order of live positions: the greatest fix of a participant is live."""
         return (self.timestamp_ms, self.status, self.id)
 
 

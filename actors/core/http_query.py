@@ -1,4 +1,4 @@
-"""Paths and query strings of the HTTP API -> ids and queries, or a Problem that says what is wrong (CONTRACT 7)."""
+"""Paths and query strings of the HTTP API -> ids and queries, or a Problem that says what is wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parameters(query_string: bytes) -> dict[str, str]:
 def race_in_path(segment: str) -> str:
     """The race id of a path segment that is still percent-encoded.
 
-    An id that breaks the rules of CONTRACT section 3 can have no fixes; it is refused, so that a typing error shows.
+    An id that breaks the rules for ids can have no fixes; it is refused, so that a typing error shows.
     """
     try:
         return _clean("raceId", unquote(segment, errors="strict"))

@@ -1,4 +1,4 @@
-"""Ids that are functions of what they name, so that the same fix sent again is the same row (CONTRACT section 4).
+"""Ids that are functions of what they name, so that the same fix sent again is the same row.
 
 UUIDs of RFC 9562 version 8: custom, so the hash is ours to choose; version and variant bits stand where they must.
 """
@@ -18,9 +18,12 @@ _LENGTHS = [length.to_bytes(2, "big") for length in range(256)]  # of a name in 
 
 
 def fix_id(race_id: str, participant_id: str, timestamp_ms: int, lat_e7: int, lon_e7: int, status: int) -> bytes:
-    """16 bytes: 48 bits of Unix ms, version 8, 12 hash bits, variant, 62 hash bits.
+    """16 bytes: 48 bits of Unix ms, 4 of version, 12 hash bits, 2 of variant, 62 hash bits.
 
-    Ids are at most 50 code points in NFC; `timestamp_ms` is 0..2^48-1, coordinates are degrees · 10^7.
+    Ids are at most 50 code points in NFC; `timestamp_ms` is 0..2^48-1, coordinates are degrees · 10^7. The 74 hash bits
+    are the first of BLAKE2b (digest_size 10) over: `fix1`; race id, participant id (each 2 bytes of length, UTF-8);
+    int64 ms; int32 latitude, int32 longitude; uint8 status (0 moving .. 3); all big-endian. The fix that README,
+    "For tracker developers: MQTT" begins with has the id 0197c50e-2cd0-8308-91bb-9f03721812bf.
     """
     participant = participant_id.encode()
     names = _race(race_id) + _LENGTHS[len(participant)] + participant

@@ -1,4 +1,6 @@
-"""The careful way from a payload to fixes and rejections: finds the first rule of CONTRACT section 3 that is broken.
+"""The careful way from a payload to fixes and rejections: finds the first rule that is broken.
+
+The rules and their order: README, "For tracker developers: MQTT".
 
 decode.py has the quick way for payloads that break none. Both share the checks of this file, and must agree.
 
@@ -103,7 +105,7 @@ def normal_id(text: str) -> str | None:
 
 
 def to_e7(degrees: float) -> int:
-    """Degrees · 10^7, half away from zero: `int(abs(x) * 1e7 + 0.5)` with the sign kept, as CONTRACT has it."""
+    """Degrees · 10^7, half away from zero: `int(abs(x) * 1e7 + 0.5)` with the sign kept. PostgreSQL gets that value."""
     return int(degrees * 1e7 + 0.5) if degrees >= 0 else -int(0.5 - degrees * 1e7)
 
 

@@ -1,4 +1,4 @@
-"""What a tracker keeps: each fix until its receipt (CONTRACT section 8); without one in time it is sent again."""
+"""What a tracker keeps: each fix until its receipt (core/receipt.py); without one in time it is sent again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live position as Redis holds it (CONTRACT section 5), read back. Whatever wrote it, only a valid one counts."""
+"""A live position as Redis holds it (drivers/redis.py), read back. Whatever wrote it, only a valid one counts."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 RESYNC_INTERVAL_S = 5.0
-"""At most one resync of a race in this time (CONTRACT section 6)."""
+"""At most one resync of a race in this time."""
 
 RESYNC_BELOW = 4
 """A resync is asked for once less than this part of the limit is pending: sooner would only overflow again."""

@@ -1,4 +1,4 @@
-"""What an HTTP client is told when it does not get what it asked for (CONTRACT section 7)."""
+"""What an HTTP client is told when it does not get what it asked for (api/openapi.json)."""
 
 from __future__ import annotations
 

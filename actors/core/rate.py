@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 FLOOD_S = 3.0
-"""Over the rate for this long is flooding (CONTRACT section 6, close 1008)."""
+"""Over the rate for this long is flooding, which ends the connection (close 1008)."""
 
 CALM_S = 1.0
 """This long without a refused request ends a time over the rate."""

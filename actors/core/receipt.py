@@ -1,4 +1,4 @@
-"""Receipts (CONTRACT section 8): what a tracker is told after the commit, so that it may forget those fixes."""
+"""Receipts: what a tracker is told after the commit, so that it may forget those fixes."""
 
 from __future__ import annotations
 

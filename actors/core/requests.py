@@ -1,4 +1,4 @@
-"""What a dashboard may ask (CONTRACT section 6): one text frame -> a request, or the error to answer with."""
+"""What a dashboard may ask (api/asyncapi.json): one text frame -> a request, or the error to answer with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One race: the live position of each participant, who is stale, and what a set of fixes changes.
 
-Live is the greatest fix by (timestamp, status, id): CONTRACT, "live position". A participant is stale when that is
+Live is the greatest fix by (timestamp, status, id), as everywhere (Fix.rank). A participant is stale when that is
 `moving` or `stopped` and older than the threshold; the flag turns only when the stream has told so (`turn_stale`) or
 a change says so, which is why a snapshot always agrees with the stream.
 """

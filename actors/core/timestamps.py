@@ -1,4 +1,4 @@
-"""Moments as text and as Unix ms: the strict RFC 3339 form of CONTRACT section 3 in, one canonical form out."""
+"""Moments as text and as Unix ms: a strict RFC 3339 form in, cut to the ms; one canonical form out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Positions and events as JSON bytes (CONTRACT section 6): encoded once per change, shared by every dashboard.
+"""Positions and events of api/asyncapi.json as JSON bytes: encoded once per change, shared by every dashboard.
 
 A position is one struct through the encoder; what is built around positions is joined from ready-made bytes.
 """

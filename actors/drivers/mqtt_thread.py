@@ -1,5 +1,7 @@
 """The thread that owns paho: it dials, turns the connection, posts what comes, and comes back after trouble.
 
+Nobody else may call paho: acknowledgements from a second thread corrupted half of the packets.
+
 The trio side talks to it through `Orders` (plain values with one writer each, and queues) and rings the bell; it
 answers by `run_sync_soon`, one batch a turn.
 """

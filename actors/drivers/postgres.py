@@ -1,4 +1,4 @@
-"""Writes to PostgreSQL: one connection, one statement a batch, so one transaction (DESIGN rules 13 and 14).
+"""Writes to PostgreSQL: one connection, one statement a batch, so one transaction.
 
 Owned by persistence. A call either committed or raises; after StoreUnavailable it may have committed all the same, and
 repeating it is harmless because ids are functions of what they name. The next call connects again by itself.

@@ -1,4 +1,4 @@
-"""Redis, the cache of live positions (CONTRACT section 5, DESIGN rule 15): short deadlines, no retries, a breaker.
+"""Redis, the cache of live positions; no acknowledgement waits for it: short deadlines, no retries, a breaker.
 
 Newest wins inside Redis, in one script, so that several writers cannot put a position back. redis-py blocks, so it is
 called in threads; a caller that gives up closes the connection under its thread, which frees that as well.

@@ -1,4 +1,4 @@
-"""The spool: fixes and rejections that wait on this node's disk for PostgreSQL (CONTRACT section 4).
+"""The spool: fixes and rejections that wait on this node's disk for PostgreSQL.
 
 The trio side of `spool_file`: one call at a time, each a single hop into a thread. A cancelled call is left to its
 thread: all of it happens or nothing, and a disk that hangs cannot hold up a stop.

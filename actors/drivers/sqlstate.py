@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means for us (DESIGN rule 14): try again, mend the set-up, or the data is at fault.
+"""What an error of PostgreSQL means for us: try again, mend the set-up, or the data is at fault.
 
 Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """

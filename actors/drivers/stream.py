@@ -1,8 +1,8 @@
 """The byte stream under one connection: first bytes can be put back, writes are whole, and it knows when they were not.
 
 trio-websocket writes its pongs and closes to the same socket as we our prebuilt frames: one lock around whole writes
-keeps frames apart (DESIGN rule 18). A write that did not finish leaves half a frame: the stream is `broken` then and
-takes no more; the connection has to be dropped without a close frame (DESIGN rule 10).
+keeps frames apart. A write that did not finish, also one that was cancelled, leaves half a frame: the stream is
+`broken` then and takes no more; the connection has to be dropped without a close frame.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Is the `tracking_positions` that this database has one that we can write? Asked at every connect (DESIGN rule 14)."""
+"""Is the `tracking_positions` that this database has one that we can write? Asked at every connect.
+
+A database in LATIN1 or a DBA's new column that must be filled would else make rejections of fixes that are right.
+"""
 
 from __future__ import annotations
 

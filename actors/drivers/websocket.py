@@ -1,6 +1,7 @@
 """One dashboard's WebSocket: trio-websocket reads frames and keeps the protocol, we write prebuilt frames beside it.
 
-The library's reader runs in a nursery of the caller; pongs are processed only while someone receives (DESIGN rule 12).
+The library's reader runs in a nursery of the caller; pongs are processed only while someone receives:
+unless someone always does, a live dashboard is taken for dead.
 """
 
 from __future__ import annotations
@@ -132,8 +133,9 @@ class Guard:
 
 
 async def _read(reader: Callable[[], Awaitable[None]]) -> None:
-    # It wants to answer what comes after the close frame went out, which is not allowed, and dies of it (issue 184 of
-    # trio-websocket). Nothing after that frame matters, and `receive` raises Closed once the reader is gone.
+    # It wants to answer what comes after the close frame went out, which is not allowed, and dies of it
+    # (python-trio/trio-websocket#184). Nothing after that frame matters, and `receive` raises Closed once the reader
+    # is gone.
     with contextlib.suppress(LocalProtocolError):
         await reader()
 
