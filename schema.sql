@@ -18,6 +18,8 @@ do $$ begin
   end if;
 end $$;
 
+-- History: a row a fix. The daemon inserts, never changes and never deletes. Kept for ever: deleting is yours. (An id is
+-- a function of the fix, actors/core/identity.py; who inserts by hand gets a random one.)
 -- object: table tracking_positions
 create table if not exists tracking_positions (
   id uuid primary key default gen_random_uuid(),
@@ -47,6 +49,8 @@ create index if not exists idx_tracking_race_timestamp on tracking_positions (ra
 create index if not exists idx_tracking_race_participant_timestamp
   on tracking_positions (race_id, participant_id, client_timestamp);
 
+-- What broke a rule, and why. The daemon inserts; it deletes what is older than 30 days, and the oldest beyond a million
+-- rows. (An id is a hash of topic, payload, element of the array and code; of a payload the first 4,096 bytes are kept.)
 -- object: table tracking_rejections
 create table if not exists tracking_rejections (
   id uuid primary key,
@@ -61,7 +65,8 @@ create table if not exists tracking_rejections (
 create index if not exists idx_tracking_rejections_received_at on tracking_rejections (received_at);
 
 -- Who took part in which race: the list of races would otherwise read millions of rows. Triggers keep it, so that it
--- is right whoever writes. (A delete beside an insert of the same participant may leave it out until its next fix.)
+-- is right whoever writes: a row stays as long as there are positions. (A delete beside an insert of the same
+-- participant may leave it out until its next fix.)
 -- object: table tracking_participants
 create table if not exists tracking_participants (
   race_id varchar(50) not null,
@@ -124,7 +129,8 @@ insert into tracking_participants (race_id, participant_id)
 -- Triggers do not see what becomes of whole partitions: rows of one that is attached are there, those of one that is
 -- dropped, detached or truncated are gone. So the daemon asks now and then (tracking_note_partitions). A row is a
 -- partition and how far its participants have been noted; relation 0 is how far all participants have been looked at
--- since one went. Null: to the end. A TRUNCATE shows in filenode.
+-- since one went. Null: to the end. A TRUNCATE shows in filenode. Written by that function only; a row goes with its
+-- partition.
 -- object: table tracking_partitions
 create table if not exists tracking_partitions (
   relation oid primary key,
@@ -197,7 +203,8 @@ end $$;
 -- How many participants a race has, to be summed over its parts: counting 100,000 rows takes 30 ms. A writer changes a
 -- part that no open transaction holds and adds one where there is none, so nobody waits here: a race has as many parts
 -- as it ever had writers at once. Exact for whoever reads, as the rows of tracking_participants are; a part may be
--- negative. (Under repeatable read or serializable two writers may meet in a part: 40001, one of them tries again.)
+-- negative. Written by triggers only, kept for ever. (Under repeatable read or serializable two writers may meet in a
+-- part: 40001, one of them tries again.)
 -- object: table tracking_participant_counts
 create table if not exists tracking_participant_counts (
   race_id varchar(50) not null,

@@ -1,4 +1,4 @@
-"""The HTTP API as its clients see it, called as ASGI in memory: CONTRACT section 7."""
+"""The HTTP API as its clients see it, called as ASGI in memory."""
 
 from __future__ import annotations
 

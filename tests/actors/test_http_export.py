@@ -1,4 +1,4 @@
-"""A race as a download, called as ASGI in memory: CONTRACT section 7."""
+"""A race as a download, called as ASGI in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page, the probes and the metrics, called as ASGI in memory: CONTRACT section 7."""
+"""The page, the probes and the metrics, called as ASGI in memory."""
 
 from __future__ import annotations
 

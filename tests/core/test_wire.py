@@ -1,4 +1,4 @@
-"""core/wire.py: the JSON of CONTRACT section 6 and the frames of RFC 6455."""
+"""core/wire.py: the JSON of api/asyncapi.json and the frames of RFC 6455."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What must hold once everything is back and nothing is under way: over sets, from outside.
 
-acknowledged <= stored <= sent, each row once and as CONTRACT says, the live positions of API, Redis and every dashboard
+acknowledged <= stored <= sent, each row once and as it was sent, the live positions of API, Redis and every dashboard
 are the newest stored, and the conservation law. `judge` is pure; `check` looks until it is content or time is up.
 """
 
@@ -108,7 +108,7 @@ def judge(
 
 
 def _newest(rows: Sequence[tuple[Any, ...]]) -> Shown:
-    """CONTRACT: the greatest by (timestamp, status, id)."""
+    """The live position is the greatest by (timestamp, status, id)."""
     newest: dict[tuple[str, str], tuple[int, int, str]] = {}
     for row_id, participant, race, _, _, ms, status in rows:
         at = int(float(ms)), STATUSES.index(status), row_id

@@ -112,7 +112,7 @@ class RaceDay:
         assert seen["tracking_messages_unacked"] > 0
 
     def check(self, may_be_lost: Collection[str] = (), within_s: float = 60.0) -> Seen:
-        """CONTRACT holds, in the end."""
+        """Whatever was promised holds, in the end."""
         self.press.resume()
         return check(self.at, self.running, self.press, [self.spectator], may_be_lost=may_be_lost, within_s=within_s)
 

@@ -1,4 +1,4 @@
-"""Issue 2, "Bad input": payloads with the outcome that CONTRACT section 3 gives them."""
+"""Bad payloads, with the outcome that README, "For tracker developers: MQTT" gives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of CONTRACT section 4, compared with those of a database."""
+"""The tables that others may rely on, written down anew and compared with those of a database."""
 
 from __future__ import annotations
 

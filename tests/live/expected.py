@@ -1,4 +1,4 @@
-"""What CONTRACT says that becomes of a fix, computed from its text and never by the daemon's own code."""
+"""What the contract says that becomes of a fix, computed from its text and never by the daemon's own code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 STATUSES = ("moving", "stopped", "finished", "disqualified")
 POSITION = {"participantId", "raceId", "latitude", "longitude", "timestamp", "receivedAt", "status", "stale"}
-"""Of section 6."""
+"""What dashboards are told of one."""
 
 
 def now_ms() -> int:
@@ -19,7 +19,7 @@ def now_ms() -> int:
 
 
 def utc(ms: int) -> str:
-    """As CONTRACT section 6 writes a moment."""
+    """As dashboards are told a moment."""
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03}Z"
 
 
@@ -29,13 +29,13 @@ def unix_ms(text: str) -> int:
 
 
 def e7(degrees: float) -> int:
-    """CONTRACT: `int(abs(x) * 1e7 + 0.5)` on the double, sign kept."""
+    """`int(abs(x) * 1e7 + 0.5)` on the double, sign kept."""
     size = int(abs(degrees) * 1e7 + 0.5)
     return -size if degrees < 0 else size
 
 
 def fix_id(fix: Mapping[str, Any]) -> str:
-    """CONTRACT section 4, read word for word. RFC 9562 version 8: 48 | 4 version | 12 | 2 variant | 62."""
+    """As the docstring in actors/core/identity.py says, word for word. 48 | 4 version | 12 | 2 variant | 62."""
     ms = unix_ms(fix["timestamp"])
     body = b"fix1"
     for name in (fix["race_id"], fix["participant_id"]):
@@ -56,7 +56,7 @@ def fix(race: str, participant: str = "P1", at: str | int = "2026-06-01T08:00:00
 
 
 def row(sent: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The row that CONTRACT says a fix becomes, as `Station.rows` reads it."""
+    """The row that a fix must become, as `Station.rows` reads it."""
     return (
         fix_id(sent),
         sent["participant_id"],

@@ -1,4 +1,4 @@
-"""For black-box tests written from CONTRACT alone: servers, the daemon as a process, and a look at all from outside.
+"""For black-box tests of the contract: servers, the daemon as a process, and a look at all from outside.
 
 Synchronous, because a fixture of pytest-trio lives for one test only and these daemons are shared by a whole module.
 """
@@ -112,7 +112,7 @@ class Running:
 
 
 def conserved(seen: Mapping[str, float]) -> bool:
-    """CONTRACT section 8."""
+    """The conservation law (README, "Guarantees, and their limits")."""
     came = seen["tracking_fixes_received_total"] + seen["tracking_fixes_recovered_total"]
     gone = sum(seen.get(f"tracking_fixes_{name}_total", 0.0) for name in ("committed", "duplicate", "rejected"))
     return came == gone + seen["tracking_fixes_spooled"] + seen["tracking_fixes_in_flight"]

@@ -1,4 +1,4 @@
-"""CONTRACT section 1 from outside: every command as an operator types it, on a running daemon; exit codes."""
+"""The contract of commands from outside: every command as an operator types it, on a running daemon; exit codes."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_export_in_every_format_and_back_again(site: Site, tmp_path: Path) -> No
         ["export", "nobody"],
     )
     expected = [rounded(one) for one in TRACK]
-    assert [json.loads(line) for line in out.stdout.splitlines()] == expected, "oldest first, the form of section 3"
+    assert [json.loads(line) for line in out.stdout.splitlines()] == expected, "oldest first, as trackers send them"
     assert [list(json.loads(line)) for line in out.stdout.splitlines()] == [list(TRACK[0])] * len(TRACK)
     assert files["jsonl"].read_text() == out.stdout
     assert [json.loads(line) for line in one.stdout.splitlines()] == [expected[1], expected[3]]

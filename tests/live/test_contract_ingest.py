@@ -1,4 +1,4 @@
-"""CONTRACT sections 3 and 4 from outside: what trackers send over a real broker, and what stands in the tables then."""
+"""The contract of MQTT from outside: what trackers send over a real broker, and what stands in the tables then."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresAddr
         yield at, running
 
 
-# --- issue 2, "Bad input" --------------------------------------------------------------------------------------
+# --- bad input -------------------------------------------------------------------------------------------------
 
 
 def test_each_bad_payload_is_one_rejection_with_its_code(site: Site) -> None:
@@ -285,7 +285,7 @@ def test_several_topics_topic_identity_mqtt_3_1_1_and_a_login(tmp_path: Path, po
         seen = running.settled(at.published - 1)
         assert seen["tracking_messages_received_total"] == at.published - 1
         stored = {name for _, name, *_ in at.rows("ti")}
-        # CONTRACT: the level "must equal that field", and the field is normalised to NFC.
+        # The level must equal that field, and the field is normalised to NFC.
         assert stored - {"Zoë"} == {"P1", "P2", "P6"}
         codes = at.db.execute("select topic, code from tracking_rejections where topic !~ 'Zoe' order by topic, code")
         assert codes.fetchall() == [

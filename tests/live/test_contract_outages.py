@@ -1,4 +1,4 @@
-"""CONTRACT sections 2, 4 and 5 from outside: what the daemon does while its servers are away, and after."""
+"""The contract of outages from outside: what the daemon does while its servers are away, and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT sections 1 and 2 from outside: usage, settings.ini, the environment, and how the daemon ends."""
+"""The contract of settings from outside: usage, settings.ini, the environment, and how the daemon ends."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_bad_environment_is_2_too(tmp_path: Path, name: str, value: str, place
 
 
 def test_the_shipped_file_holds_every_key_with_its_default() -> None:
-    """The table of CONTRACT section 2, read by hand, and `[page]`, which came later."""
+    """Every key and its default, written down by hand: who has set one may rely on it."""
     keys = """app port=3000 stale_data_threshold_ms=30000 max_clock_skew_ms=300000 max_races=10000 race_idle_ms=3600000
         data_dir=var log_format=console log_level=info node_id=
         mqtt broker_url=embedded username= password= client_id=tracking-backend topics=tracking/+/position qos=1

@@ -1,4 +1,4 @@
-"""CONTRACT sections 4 and 5 from outside: the tables, the cache, the order of live positions, restarts."""
+"""The contract of the stores from outside: the tables, the cache, the order of live positions, restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 4: what PostgreSQL refuses after dashboards saw it is taken back, there and in Redis."""
+"""What PostgreSQL refuses after dashboards saw it is taken back, there and in Redis."""
 
 from __future__ import annotations
 

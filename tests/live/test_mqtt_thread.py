@@ -55,7 +55,7 @@ async def test_it_is_woken_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_nobody_else_touches_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DESIGN rule 3: an acknowledgement from a second thread corrupts what the first one writes."""
+    """An acknowledgement from a second thread corrupts what the first one writes."""
     users: set[int] = set()
 
     def watched(self: object, name: str) -> Any:

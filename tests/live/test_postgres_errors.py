@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses: the row's fault, the set-up's, or a matter of time (DESIGN rule 14)."""
+"""What PostgreSQL refuses: the row's fault, the set-up's, or a matter of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket over real TCP: what a dashboard asks, and what it is told (CONTRACT section 6)."""
+"""The WebSocket over real TCP: what a dashboard asks, and what it is told."""
 
 from __future__ import annotations
 

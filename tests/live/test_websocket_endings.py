@@ -1,4 +1,4 @@
-"""The WebSocket over real TCP: dashboards that are too fast, too slow, or whose time is over (CONTRACT section 6)."""
+"""The WebSocket over real TCP: dashboards that are too fast, too slow, or whose time is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a client sends ends at most its own connection, and it is told why (DESIGN rule 11, RFC 6455)."""
+"""Whatever a client sends ends at most its own connection, and it is told why (RFC 6455)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 4: a position that was shown live and is refused in the end is taken back, and nothing else is."""
+"""A position that was shown live and is refused in the end is taken back, and nothing else is."""
 
 from __future__ import annotations
 

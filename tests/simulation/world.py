@@ -76,7 +76,7 @@ class World:
         return sum(samples)
 
     def check_conservation(self) -> None:
-        """CONTRACT section 8: received + recovered = committed + duplicate + rejected + spooled + in flight."""
+        """The conservation law: received + recovered = committed + duplicate + rejected + spooled + in flight."""
         came = went = 0.0
         for metric in self.daemon.metrics.registry.restricted_registry(CAME | WENT).collect():
             for sample in metric.samples:

@@ -1,4 +1,4 @@
-"""CONTRACT section 7: what the API tells whom."""
+"""HTTP: what the API tells whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 7: the page."""
+"""HTTP: the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 7: probes and metrics, and the names of section 8."""
+"""Probes and metrics, and the names of the conservation law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 7: methods, connections, and what pages of other origins may do."""
+"""HTTP: methods, connections, and what pages of other origins may do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 6: who may open a WebSocket, and where; 'Ports' of section 2."""
+"""WebSocket: who may open one, and where; that either port serves both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 6: `list_races` and `get_history`."""
+"""WebSocket: `list_races` and `get_history`."""
 
 from __future__ import annotations
 

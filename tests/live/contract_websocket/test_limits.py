@@ -1,4 +1,4 @@
-"""CONTRACT section 6: limits on dashboards, handshakes, subscriptions and requests, and the heartbeat."""
+"""WebSocket: limits on dashboards, handshakes, subscriptions and requests, and the heartbeat."""
 
 from __future__ import annotations
 

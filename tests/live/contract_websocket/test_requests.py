@@ -1,4 +1,4 @@
-"""CONTRACT section 6: what a dashboard asks, rightly or wrongly."""
+"""WebSocket: what a dashboard asks, rightly or wrongly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 6: who becomes stale, and dashboards that fall behind."""
+"""WebSocket: who becomes stale, and dashboards that fall behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 6: 1001 when the daemon stops."""
+"""WebSocket: 1001 when the daemon stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 6: snapshot and stream, without a gap."""
+"""WebSocket: snapshot and stream, without a gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS on the same port, and 'auth = off' of CONTRACT section 2."""
+"""TLS on the same port, and 'auth = off'."""
 
 from __future__ import annotations
 

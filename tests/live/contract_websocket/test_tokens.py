@@ -1,4 +1,4 @@
-"""CONTRACT section 6: tokens, in each of three places."""
+"""WebSocket: tokens, in each of three places."""
 
 from __future__ import annotations
 
