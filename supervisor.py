@@ -79,17 +79,27 @@ class Daemon:
                 if self.embedded is not None:
                     addresses = await self._start(nursery, self._spec("embedded", self.embedded, shutdown_s=30.0))
                 self.outside = self.open_outside(addresses)
-                for spec in self._table():
-                    if not self.stop_asked.is_set():
-                        await self._start(nursery, spec)
-                task_status.started()
-                await self.stop_asked.wait()
-                await self._drain()
+                servers = len(self.children)
+                try:
+                    for spec in self._table():
+                        if not self.stop_asked.is_set():
+                            await self._start(nursery, spec)
+                    task_status.started()
+                    await self.stop_asked.wait()
+                    await self._drain()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await self._stop_children(but=servers)
+                        await self.outside.aclose()
             finally:
                 with trio.CancelScope(shield=True):
-                    for child in reversed(self.children):
-                        await child.stop()
+                    await self._stop_children(but=0)
         return self.exit_code
+
+    async def _stop_children(self, but: int) -> None:
+        """In reverse order, `but` for so many of the first."""
+        for child in reversed(self.children[but:]):
+            await child.stop()
 
     def stop(self, exit_code: int = 0) -> None:
         """Ask for a drain; the worst exit code that was asked for counts."""

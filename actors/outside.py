@@ -14,20 +14,42 @@ from actors.restore import NewestInCache, NewestInHistory
 from actors.spooling import Spool
 
 
-class RaceHistory(History, NewestInHistory, Protocol):
+class Closable(Protocol):
+    """Closed by the tree, when nobody uses it any more."""
+
+    async def aclose(self) -> None:
+        """Takes a few seconds at most, also when cancelled."""
+        ...
+
+
+class Writer(Store, Closable, Protocol):
+    """The PostgreSQL writer."""
+
+
+class DiskSpool(Spool, Closable, Protocol):
+    """The spool on this node's disk."""
+
+
+class RaceHistory(History, NewestInHistory, Closable, Protocol):
     """The PostgreSQL reader: asked by dashboards and HTTP, and when a race starts."""
 
 
-class LiveCache(Cache, NewestInCache, Protocol):
+class LiveCache(Cache, NewestInCache, Closable, Protocol):
     """The Redis driver: written by live state, read when a race starts."""
 
 
 @attrs.frozen
 class Outside:
-    """Every driver once."""
+    """Every driver once. The reader ends the link itself."""
 
     link: Link
-    store: Store
+    store: Writer
     history: RaceHistory
     cache: LiveCache
-    spool: Spool | None = None  # [postgres] spool = no
+    spool: DiskSpool | None = None  # [postgres] spool = no
+
+    async def aclose(self) -> None:
+        """The stores say good-bye, and the spool's log goes into its file: then that file is all of it."""
+        stores: tuple[Closable, ...] = (self.history, self.store, self.cache)
+        for driver in (*stores, self.spool) if self.spool else stores:
+            await driver.aclose()

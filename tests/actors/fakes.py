@@ -28,7 +28,22 @@ class Stored:
 
 
 @attrs.define(eq=False)
-class FakeStore:
+class Closes:
+    """A driver that is closed once, by the tree, and not used afterwards."""
+
+    closed: bool = attrs.field(default=False, kw_only=True)
+
+    async def aclose(self) -> None:
+        self.check_open()
+        self.closed = True
+        await trio.lowlevel.checkpoint()
+
+    def check_open(self) -> None:
+        assert not self.closed, "used after it was closed"
+
+
+@attrs.define(eq=False)
+class FakeStore(Closes):
     """PostgreSQL: rows by id. `trouble` is raised before a call does anything, `late_trouble` after it committed,
     `write_trouble` by writes alone."""
 
@@ -83,6 +98,7 @@ class FakeStore:
         await self._step()
 
     async def _step(self, trouble: Exception | None = None) -> None:
+        self.check_open()
         await trio.sleep(self.delay_s)
         if self.trouble is not None:
             raise self.trouble
@@ -101,7 +117,7 @@ class Spooled:
 
 
 @attrs.define(eq=False)
-class FakeSpool:
+class FakeSpool(Closes):
     """Rows by id, in the order of arrival. `trouble` is raised by put, `broken` by open and oldest."""
 
     waiting: dict[int, Fix | Rejection] = attrs.field(factory=dict)
@@ -122,6 +138,7 @@ class FakeSpool:
         return self.rows
 
     async def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int:
+        self.check_open()
         await trio.sleep(self.delay_s)
         if self.trouble is not None:
             raise self.trouble
@@ -156,7 +173,7 @@ class FakeSpool:
 
 
 @attrs.define(eq=False)
-class FakeHistory:
+class FakeHistory(Closes):
     """The reading side of the same rows."""
 
     store: FakeStore
@@ -164,6 +181,7 @@ class FakeHistory:
     delay_s: float = 0.0
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        self.check_open()
         await trio.sleep(self.delay_s)
         if self.down:
             raise StoreUnavailable("down")
@@ -220,7 +238,7 @@ class FakeHistory:
 
 
 @attrs.define(eq=False)
-class FakeCache:
+class FakeCache(Closes):
     """Redis: newest wins. `emptied` forgets everything, as FLUSHALL does."""
 
     live: dict[tuple[str, str], Fix] = attrs.field(factory=dict)
@@ -230,6 +248,7 @@ class FakeCache:
     writes: int = 0
 
     async def write(self, changes: Sequence[LivePosition]) -> bool:
+        self.check_open()
         await trio.sleep(self.delay_s)
         if self.down:
             raise CacheUnavailable("down")
