@@ -3,7 +3,7 @@
 Nobody else may call paho: acknowledgements from a second thread corrupted half of the packets.
 
 The trio side talks to it through `Orders` (plain values with one writer each, and queues) and rings the bell; it
-answers by `run_sync_soon`, one batch a turn.
+answers by `run_sync_soon`, one batch a turn (waiting for trio each time would cost ten times as much).
 """
 
 from __future__ import annotations
