@@ -72,13 +72,13 @@ class Persistence:
                 await self._write()
 
     async def _next(self) -> list[Parcel]:
-        """A batch, filled until one of its triggers fires; or some of what is held, the longest waiting first."""
+        """A batch, filled until it is due; or some of what is held, the longest waiting first."""
         desk, batcher = self.desk, self.desk.batcher
         while True:
             self._take_waiting(batcher.max_rows)
             if trio.current_time() >= desk.held_until:
                 return first_of(tuple(desk.held.values()), batcher.max_rows)
-            if batcher.trigger(trio.current_time()) is not None:
+            if batcher.due(trio.current_time()):
                 return batcher.take()
             with trio.move_on_at(min(batcher.due_at(), desk.held_until)):
                 batcher.add(await self.inbox.receive(), trio.current_time())

@@ -38,7 +38,7 @@ class NewestInCache(Protocol):
 class NewestInSpool(Protocol):
     """What a restore needs of the spool."""
 
-    async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]: ...
+    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]: ...
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""Parcels -> batches, each with its trigger: size, time (the oldest waited long enough) or idle (no company in sight).
+"""Parcels -> batches: by size, by time (the oldest waited long enough) or idle (no company in sight).
 
 A lone row must not wait long for company that does not come: over MQTT 3.1.1 the broker sends only some 20 messages
 and then waits for their acknowledgements, so every pause here would be a pause there.
@@ -7,7 +7,6 @@ and then waits for their acknowledgements, so every pause here would be a pause 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 import attrs
 
@@ -27,17 +26,9 @@ TRY_EVERY = 8
 """While no company comes, every so many batches wait the longer time, to find out whether it would."""
 
 
-class Trigger(Enum):
-    """Why a batch is written now."""
-
-    SIZE = "size"
-    TIME = "time"
-    IDLE = "idle"
-
-
 @attrs.define
 class Batcher:
-    """Collects parcels until one of the triggers fires. Times are seconds of any one monotonic clock.
+    """Collects parcels until they are due. Times are seconds of any one monotonic clock.
 
     How long a batch is patient is learnt from the ones before: a broker whose window is full sends nothing, however
     long we wait, while at a steady rate each commit that waits for company saves one.
@@ -65,15 +56,9 @@ class Batcher:
             return float("inf")
         return min(self._first_at + self.max_wait_s, self._last_at + self._idle_s)
 
-    def trigger(self, now: float) -> Trigger | None:
-        """The trigger that has fired by `now`, if any."""
-        if not self.parcels:
-            return None
-        if self.rows >= self.max_rows:
-            return Trigger.SIZE
-        if now >= self._first_at + self.max_wait_s:
-            return Trigger.TIME
-        return Trigger.IDLE if now >= self._last_at + self._idle_s else None
+    def due(self, now: float) -> bool:
+        """Whether the batch is to be written now."""
+        return self.rows >= self.max_rows or now >= self.due_at()
 
     def take(self) -> list[Parcel]:
         """Hand a batch over. What is too much for it stays for the next one, as old as it is."""

@@ -56,10 +56,6 @@ class StoredRejection:
 class History(Protocol):
     """Reading from PostgreSQL. Every call raises StoreUnavailable or StoreMisconfigured, within its deadline."""
 
-    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
-        """Each participant's live position; rows with client_timestamp > server_received_at + skew do not count."""
-        ...
-
     async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
         """All races in history, newest first; `allowed` None means all, else only these."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-PLACEHOLDERS = ("{participant_id}", "{race_id}")
 _PLACEHOLDER = re.compile(r"\{(?:participant_id|race_id)\}")
 _MAX_BYTES = 65_535  # MQTT 5.0, 1.5.4: two bytes of length
 

@@ -98,14 +98,8 @@ class PostgresWriter:
     """
 
     address: PostgresAddress
-    migrate: bool = True  # apply schema.sql when it is incomplete
     _connection: Connection | None = None  # None until the first call and after trouble
     _turn: trio.Lock = attrs.field(factory=trio.Lock)  # trimming goes on beside storing, on one connection
-
-    async def connect(self) -> None:
-        """Connect and check the set-up now rather than at the first call; may take long while an index is built."""
-        async with self._turn:
-            await self._connected()
 
     async def aclose(self) -> None:
         """Close the connection; never waits."""
@@ -115,7 +109,7 @@ class PostgresWriter:
         await trio.lowlevel.checkpoint()
 
     async def ping(self, deadline_s: float = PING_S) -> None:
-        """Connect and prepare where that is needed, and ask for an answer."""
+        """Connect and prepare where that is needed (long, while an index is built), and ask for an answer."""
         async with self._call(deadline_s) as connection:
             await connection.query("SELECT 1")
 
@@ -212,8 +206,7 @@ class PostgresWriter:
         await self.aclose()
         connection = await connect(self.address, APPLICATION, CONNECT_S, _check_server)
         with connection.closed_on_trouble():
-            if self.migrate:
-                await migration.apply(connection)
+            await migration.apply(connection)
             with within(CALL_S):
                 await check_table(connection)
         self._connection = connection

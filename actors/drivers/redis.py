@@ -110,15 +110,6 @@ class RedisStore:
             log.warning("values that are no live positions", race_id=race_id, count=unreadable)
         return fixes
 
-    async def ping(self) -> None:
-        """Raises CacheUnavailable when Redis cannot be used."""
-        await self._ask(lambda pipe: pipe.ping())
-
-    async def info(self) -> dict[str, str]:
-        """INFO as a dictionary: `maxmemory_policy`, `maxmemory`, `redis_version` and the rest."""
-        (found,) = await self._ask(lambda pipe: pipe.info())
-        return {name: str(value) for name, value in found.items()}
-
     async def aclose(self) -> None:
         """Close idle connections; those in use end with their calls. Never waits."""
         self._closed = True

@@ -35,11 +35,6 @@ class Spool:
         """Fixes and rejections that are durable here."""
         return self._file.rows
 
-    @property
-    def bytes(self) -> int:
-        """On disk, with the log, after the last call."""
-        return self._file.size
-
     async def open(self) -> int:
         """Create or open the file; how many fixes and rejections are in it. Call it again to mend a damaged one.
 
@@ -62,7 +57,7 @@ class Spool:
         """Their rows are in PostgreSQL. Keys already gone do not matter. Raises SpoolFull, SpoolUnavailable."""
         await self._call(lambda: self._file.remove(keys))
 
-    async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
+    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
         """Each participant's greatest fix; those further ahead of their arrival than the skew do not count.
 
         Raises SpoolUnavailable.

@@ -26,7 +26,6 @@ LOG_PAGES = 4000  # the log is written back beyond these 16 MiB: not sooner, as 
 SMALL_BYTES = 1024 * 1024  # an empty file up to this size is not worth a new one
 # One row changes its page in the table, in two indexes and in the participants; a page that splits is counted there.
 PAGES_A_ROW = 4
-ANY_SKEW_MS = 1 << 60
 
 
 @attrs.frozen
@@ -54,11 +53,10 @@ class SpoolFile:
         # drained once more then, and are duplicates.
         self._drained_to = 0
         self.rows = 0  # fixes and rejections that are durable here
-        self.size = 0  # bytes on disk with the log, after the last call
 
     def open(self) -> int:
         """Create or open; how many rows are in it."""
-        with self._troubles():
+        with troubles(self._path):
             self._close()
             self._open()
             self._wanted = True
@@ -66,7 +64,7 @@ class SpoolFile:
 
     def put(self, fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> int:
         """Durable on return; how many were new."""
-        with self._troubles():
+        with troubles(self._path):
             self._ready()
             if self._identity() != self._opened:
                 self._replace_removed()
@@ -81,7 +79,7 @@ class SpoolFile:
     def oldest(self, limit: int, after: int) -> SpooledBatch:
         """At most `limit` rows."""
         after = max(after, self._drained_to)
-        with self._troubles():
+        with troubles(self._path):
             fixes = self._select(sql.OLDEST, after, limit)
             rejections = self._select(sql.OLDEST_REJECTIONS, after, limit)
         keys = sorted([row[0] for row in fixes] + [row[0] for row in rejections])[:limit]
@@ -99,7 +97,7 @@ class SpoolFile:
         found = runs(keys)
         if not found:
             return
-        with self._troubles():
+        with troubles(self._path):
             try:
                 gone = self._delete(found)
             except sqlite3.OperationalError as error:
@@ -108,15 +106,14 @@ class SpoolFile:
             if gone and not self.rows and not self._count(self._drained_to + 1, LAST_KEY):
                 self._shrink()
 
-    def newest(self, race_id: str, max_clock_skew_ms: int | None) -> list[Fix]:
+    def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
         """The greatest of each participant."""
-        skew_ms = ANY_SKEW_MS if max_clock_skew_ms is None else max_clock_skew_ms
-        with self._troubles():
-            return [fix_of(row) for row in self._select(sql.NEWEST, race_id, skew_ms, self._drained_to)]
+        with troubles(self._path):
+            return [fix_of(row) for row in self._select(sql.NEWEST, race_id, max_clock_skew_ms, self._drained_to)]
 
     def close(self) -> None:
         """Harmless when it is closed."""
-        with self._troubles():
+        with troubles(self._path):
             self._wanted = False
             self._close()
 
@@ -254,11 +251,3 @@ class SpoolFile:
                 self._select("PRAGMA wal_checkpoint(TRUNCATE)")
         except (sqlite3.OperationalError, OSError, Unavailable) as error:
             log.warning("the empty spool could not be made smaller yet", file=str(self._path), why=str(error))
-
-    @contextlib.contextmanager
-    def _troubles(self) -> Iterator[None]:
-        try:
-            with troubles(self._path):
-                yield
-        finally:
-            self.size = size_of(self._path) + size_of(log_of(self._path))

@@ -167,7 +167,7 @@ class FakeSpool(Closes):
         for key in keys:
             self.waiting.pop(key, None)
 
-    async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
+    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
         await trio.sleep(self.delay_s)
         return newest_of(row for row in self.waiting.values() if isinstance(row, Fix) and row.race_id == race_id)
 

@@ -42,7 +42,7 @@ async def test_a_row_that_leaves_the_spool_meanwhile_is_found(autojump_clock: Mo
     class Draining(FakeSpool):
         """Its only row is on its way to PostgreSQL."""
 
-        async def newest(self, race_id: str, max_clock_skew_ms: int | None = None) -> list[Fix]:
+        async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
             await trio.sleep(1)
             return await super().newest(race_id, max_clock_skew_ms)
 

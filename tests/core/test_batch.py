@@ -1,8 +1,8 @@
-"""A batch knows its trigger."""
+"""A batch is due by size, by time, or when no company is in sight."""
 
 from __future__ import annotations
 
-from actors.core.batch import COMPANY_S, IDLE_S, PATIENT_IDLE_S, TRY_EVERY, Batcher, Trigger
+from actors.core.batch import COMPANY_S, IDLE_S, PATIENT_IDLE_S, TRY_EVERY, Batcher
 from actors.core.fix import Rejection
 from actors.messages import Parcel
 from tests.making import make_fix
@@ -15,19 +15,19 @@ def parcel(part: int, fixes: int) -> Parcel:
 def test_empty_is_never_due() -> None:
     batcher = Batcher(max_rows=10, max_wait_s=0.1)
     assert batcher.due_at() == float("inf")
-    assert batcher.trigger(1e9) is None
+    assert not batcher.due(1e9)
     assert batcher.take() == []
 
 
 def test_size_fires_at_once_and_keeps_parcels_whole() -> None:
     batcher = Batcher(max_rows=10, max_wait_s=0.1)
     batcher.add([parcel(0, 6)], 0.0)
-    assert batcher.trigger(0.0) is None
+    assert not batcher.due(0.0)
     batcher.add([parcel(1, 7)], 0.0)
-    assert batcher.trigger(0.0) is Trigger.SIZE
+    assert batcher.due(0.0)
     assert [p.id for p in batcher.take()] == [(1, 0), (1, 1)]
     assert batcher.rows == 0
-    assert batcher.trigger(1.0) is None
+    assert not batcher.due(1.0)
 
 
 def test_what_is_too_much_for_one_batch_waits_for_the_next_as_old_as_it_is() -> None:
@@ -35,7 +35,7 @@ def test_what_is_too_much_for_one_batch_waits_for_the_next_as_old_as_it_is() -> 
     batcher.add([parcel(i, 4) for i in range(7)], 0.0)
     assert [len(batcher.take()) for _ in range(2)] == [3, 3]
     assert (batcher.rows, batcher.due_at()) == (4, IDLE_S)
-    assert batcher.trigger(IDLE_S) is Trigger.IDLE
+    assert batcher.due(IDLE_S)
     assert [p.id for p in batcher.take()] == [(1, 6)]
     assert (batcher.rows, batcher.take()) == (0, [])
 
@@ -44,8 +44,8 @@ def test_idle_fires_when_no_company_comes() -> None:
     batcher = Batcher(max_rows=10, max_wait_s=0.1)
     batcher.add([parcel(0, 1)], 5.0)
     assert batcher.due_at() == 5.0 + IDLE_S
-    assert batcher.trigger(5.0 + IDLE_S / 2) is None
-    assert batcher.trigger(5.0 + IDLE_S) is Trigger.IDLE
+    assert not batcher.due(5.0 + IDLE_S / 2)
+    assert batcher.due(5.0 + IDLE_S)
 
 
 def test_time_fires_for_the_oldest_however_steady_the_company() -> None:
@@ -53,15 +53,15 @@ def test_time_fires_for_the_oldest_however_steady_the_company() -> None:
     for i in range(25):
         batcher.add([parcel(i, 1)], i * 0.004)
     assert batcher.due_at() == 0.1
-    assert batcher.trigger(0.0999) is None
-    assert batcher.trigger(0.1) is Trigger.TIME
+    assert not batcher.due(0.0999)
+    assert batcher.due(0.1)
 
 
 def test_rejections_count_as_rows() -> None:
     rejection = Rejection(b"0" * 16, 0, "t", b"", "bad_json", "")
     batcher = Batcher(max_rows=2, max_wait_s=0.1)
     batcher.add([Parcel((1, 0), "", (), (rejection, rejection))], 0.0)
-    assert batcher.trigger(0.0) is Trigger.SIZE
+    assert batcher.due(0.0)
 
 
 def idle_s(batcher: Batcher, *arrivals: float) -> float:

@@ -15,6 +15,7 @@ from tests.making import BASE_MS, make_fix
 
 BATCH = 150
 REJECTED = 2
+ANY_SKEW_MS = 1 << 60
 PLENTY = 1 << 30
 
 

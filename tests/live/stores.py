@@ -82,6 +82,6 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Re
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[PostgresWriter]:
     writer = PostgresWriter(database.address)
-    await writer.connect()
+    await writer.ping()
     yield writer
     await writer.aclose()

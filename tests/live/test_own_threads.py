@@ -47,5 +47,5 @@ async def test_the_spool(tmp_path: Path) -> None:
 async def test_redis(redis_process: tuple[RedisAddress, int]) -> None:
     store = RedisStore(redis_process[0], "node-1", 600)
     async with everybodys_threads_taken():
-        await store.ping()
+        await store.newest("R1")
         await store.aclose()

@@ -71,7 +71,7 @@ async def test_other_clients_of_the_pool_and_we_do_not_notice_each_other(databas
         before = session()
         assert before.items() >= OTHERS.items()
         writer, history = PostgresWriter(pooler.address), PostgresHistory(pooler.address)
-        await writer.connect()
+        await writer.ping()
         assert session() == before, "migration"
         assert other.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchall() == [(0,)]
         await database.run(SEEN_BY_A_COMMIT)
@@ -98,9 +98,8 @@ async def test_statement_pooling_is_refused_in_one_line(
 ) -> None:
     """Also where the tables are there already."""
     await writer.store([make_fix()])
-    for call in (PostgresWriter(pooler.address).connect, PostgresWriter(pooler.address, migrate=False).ping):
-        with pytest.raises(StoreMisconfigured, match=r"pool_mode must be session or transaction$"):
-            await call()
+    with pytest.raises(StoreMisconfigured, match=r"pool_mode must be session or transaction$"):
+        await PostgresWriter(pooler.address).ping()
     connection = await connect(pooler.address, "test", 10)
     with pytest.raises(StoreMisconfigured, match="pool_mode must be"):
         await migration.apply(connection)

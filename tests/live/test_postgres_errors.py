@@ -93,12 +93,6 @@ async def test_a_dropped_table_is_made_again(database: Database, writer: Postgre
     assert (await writer.store([make_fix()])).committed == 1
 
 
-async def test_without_migration_a_missing_table_stays_missing(database: Database) -> None:
-    writer = PostgresWriter(database.address, migrate=False)
-    with pytest.raises(StoreMisconfigured, match="column id is missing"):
-        await writer.connect()
-
-
 @pytest.mark.parametrize(
     ("state", "kind"),
     [

@@ -104,7 +104,7 @@ async def test_another_table_without_a_partition_is_a_fault_of_the_set_up(
     writer = PostgresWriter(database.address)
     if partitioned:
         await database.run(f"{TABLE} range (id); create table p partition of tracking_positions {hours(0, 9)}")
-    await writer.connect()
+    await writer.ping()
     await database.run("""
         create table audit (id uuid) partition by range (id);
         create function copy() returns trigger language plpgsql as

@@ -40,12 +40,12 @@ async def tracker(pair: Pair) -> AsyncIterator[PostgresWriter]:
         pair.attach()
     server = pair.primary
     owner = PostgresWriter(PostgresAddress(server.host, server.port, server.username, Secret(""), server.database))
-    await owner.connect()
+    await owner.ping()
     await owner.aclose()
     if not sql(server, "select 1 from pg_roles where rolname = 'tracker'"):
         sql(server, RIGHTS)
     writer = PostgresWriter(PostgresAddress(server.host, server.port, "tracker", Secret(""), server.database))
-    await writer.connect()
+    await writer.ping()
     yield writer
     await writer.aclose()
 

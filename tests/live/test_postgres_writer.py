@@ -205,7 +205,7 @@ async def test_commits_that_are_not_durable_are_warned_of(database: Database) ->
     await database.run(f"alter database {database.address.database} set synchronous_commit = off")
     writer = PostgresWriter(database.address)
     with capture_logs() as logs:
-        await writer.connect()
+        await writer.ping()
     await writer.aclose()
     assert any("synchronous_commit" in entry["event"] for entry in logs)
 

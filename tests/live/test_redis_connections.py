@@ -49,7 +49,7 @@ async def test_what_fails_is_not_tried_again(redis_process: tuple[RedisAddress, 
         port = listener.socket.getsockname()[1]
         store = RedisStore(attrs.evolve(redis_process[0], host="127.0.0.1", port=port), "node-1", 600)
         with pytest.raises(CacheUnavailable):
-            await store.ping()
+            await store.newest("R1")
         assert came == 1
         await store.aclose()
         nursery.cancel_scope.cancel()
@@ -58,12 +58,12 @@ async def test_what_fails_is_not_tried_again(redis_process: tuple[RedisAddress, 
 async def test_a_stopped_server_costs_a_second_and_then_nothing(
     store: RedisStore, redis_process: tuple[RedisAddress, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.ping()
+    await store.newest("R1")
     store._pause_s = 60.0  # of the breaker: the second call meets it, however late it comes
     os.kill(redis_process[1], signal.SIGSTOP)
     try:
         with trio.fail_after(20), pytest.raises(CacheUnavailable, match="within 1 s"):
-            await store.ping()
+            await store.newest("R1")
         with monkeypatch.context() as patch:
             patch.setattr("actors.drivers.redis._Line.ask", lambda *_: pytest.fail("it was tried"))
             with pytest.raises(CacheUnavailable, match="within 1 s"):
@@ -79,10 +79,10 @@ async def test_a_stopped_server_costs_a_second_and_then_nothing(
 async def test_lost_connections_are_made_anew(store: RedisStore, raw: Raw) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(8):
-            nursery.start_soon(store.ping)
+            nursery.start_soon(store.newest, "R1")
     before = raw.clients()
     raw("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    await store.ping()  # idle ones are looked at before they are used
+    await store.newest("R1")  # idle ones are looked at before they are used
     await raw.until_closed(*before)
 
     async def kill() -> None:
@@ -108,16 +108,16 @@ async def test_the_breakers_rest_grows_and_ends_with_the_first_success(
     rests = []
     for _ in range(6):
         with pytest.raises(CacheUnavailable, match=r"connecting to 127\.0\.0\.1:1\."):
-            await store.ping()
+            await store.newest("R1")
         rests.append(round(store._resting_until - trio.current_time(), 1))
         store._resting_until = 0
     assert rests == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
     store.address = redis_process[0]
-    await store.ping()
+    await store.newest("R1")
     store.address = attrs.evolve(redis_process[0], port=1)
     await store.aclose()
     with pytest.raises(CacheUnavailable):
-        await store.ping()
+        await store.newest("R1")
     assert round(store._resting_until - trio.current_time(), 1) == 0.2
 
 
@@ -138,7 +138,7 @@ async def test_a_login_that_fails_says_why(
 ) -> None:
     store = RedisStore(attrs.evolve(redis_process[0], **change), "node-1", 600)  # type: ignore[arg-type]  # by name
     with pytest.raises(CacheUnavailable, match=words) as caught:
-        await store.ping()
+        await store.newest("R1")
     assert "wrong-one" not in str(caught.value)
 
 
@@ -196,7 +196,7 @@ async def test_what_is_not_redis_is_unavailable() -> None:
         (listener,) = await nursery.start(partial(trio.serve_tcp, talk, 0, host="127.0.0.1"))
         port = listener.socket.getsockname()[1]
         with pytest.raises(CacheUnavailable, match="Protocol error"):
-            await RedisStore(RedisAddress(port=port), "node-1", 600).ping()
+            await RedisStore(RedisAddress(port=port), "node-1", 600).newest("R1")
         nursery.cancel_scope.cancel()
 
 
@@ -206,7 +206,6 @@ async def test_a_unix_socket_and_another_database_work(redis_process: tuple[Redi
     await store.write(live(make_fix()))
     assert raw("EXISTS", LAST) == 0
     assert await store.newest("R1") == [make_fix()]
-    assert (await store.info())["maxmemory_policy"] == "noeviction"
     await store.aclose()
 
 
@@ -223,7 +222,7 @@ async def test_many_callers_share_few_connections(store: RedisStore, raw: Raw) -
 async def test_a_cancelled_caller_is_free_at_once_and_its_connection_is_not_used_again(
     store: RedisStore, raw: Raw
 ) -> None:
-    await store.ping()
+    await store.newest("R1")
     (before,) = raw.clients()
     raw("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
     began = trio.current_time()
@@ -234,7 +233,7 @@ async def test_a_cancelled_caller_is_free_at_once_and_its_connection_is_not_used
     with trio.fail_after(PAUSE_MS / 1000 / 2):  # its thread is freed too, by the end of the connection
         while store._threads.borrowed_tokens:
             await trio.sleep(0.01)
-    await store.ping()  # not a failure of Redis: no rest
+    await store.newest("R1")  # not a failure of Redis: no rest
     await raw.until_closed(before)
     raw("CLIENT", "UNPAUSE")
 
