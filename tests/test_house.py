@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tests.live.daemon import ROOT
-from tests.live.readme import README
+from tests.live.readme import headings
 
 CODE = ("actors", "supervisor.py", "schema.sql", "settings.ini", "README.md")
 PLACES = (*CODE, "tests", "findings", ".ci", "pyproject.toml")
@@ -17,6 +17,8 @@ ELSEWHERE = re.compile(r"[C]ONTRACT|[D]ESIGN|\b[Ii]ssues? #?\d+|\b(?!README\b)[A
 
 HEADING = re.compile(r'\bREADME(?:\.md)?,[\s#*-]*"([^"]+)"')
 """The heading may stand on the next line, of a comment too."""
+
+HEADINGS = {text for _, text in headings()}
 
 FILE = re.compile(r"(?<![\w/.-])(?:[\w-]+/)*\w+\.py\b")
 OF_LIBRARIES = {"paho/mqtt/_packet.py"}
@@ -33,14 +35,9 @@ def files(*places: str) -> dict[str, str]:
     }
 
 
-def headings() -> set[str]:
-    """Of README.md, without the comments in its files."""
-    return set(re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S), re.M))
-
-
 def elsewhere(text: str) -> Iterator[str]:
     yield from ELSEWHERE.findall(text)
-    yield from (f"README: {each}" for each in HEADING.findall(text) if each not in headings())
+    yield from (f"README: {each}" for each in HEADING.findall(text) if each not in HEADINGS)
 
 
 def test_no_document_is_named_that_is_not_here() -> None:
@@ -58,8 +55,8 @@ def test_the_python_files_that_are_named_are_here() -> None:
 
 def test_what_counts_as_a_reference() -> None:
     here, gone = "Settings", "Set" + "tling"
-    assert gone not in headings()
-    assert "For the daemon." not in headings()  # a comment in a file of README.md
+    assert gone not in HEADINGS
+    assert "For the daemon." not in HEADINGS  # a comment in a file of README.md
     for between in (", ", ".md, ", ",\n    ", ",\n    # "):
         assert [*elsewhere(f'README{between}"{here}"')] == []
         assert len([*elsewhere(f'README{between}"{gone}"')]) == 1

@@ -23,7 +23,7 @@ def fix_id(race_id: str, participant_id: str, timestamp_ms: int, lat_e7: int, lo
     Ids are at most 50 code points in NFC; `timestamp_ms` is 0..2^48-1, coordinates are degrees · 10^7. The 74 hash bits
     are the first of BLAKE2b (digest_size 10) over: `fix1`; race id, participant id (each 2 bytes of length, UTF-8);
     int64 ms; int32 latitude, int32 longitude; uint8 status (0 moving .. 3); all big-endian. The fix that README,
-    "For tracker developers: MQTT" begins with has the id 0197c50e-2cd0-8308-91bb-9f03721812bf.
+    "Payload" begins with has the id 0197c50e-2cd0-8308-91bb-9f03721812bf.
     """
     participant = participant_id.encode()
     names = _race(race_id) + _LENGTHS[len(participant)] + participant

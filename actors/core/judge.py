@@ -1,6 +1,6 @@
 """The careful way from a payload to fixes and rejections: finds the first rule that is broken.
 
-The rules and their order: README, "For tracker developers: MQTT".
+The rules and their order: README, "Payload" and "Rejections".
 
 decode.py has the quick way for payloads that break none. Both share the checks of this file, and must agree.
 

@@ -1,4 +1,4 @@
-"""Bad payloads, with the outcome that README, "For tracker developers: MQTT" gives them."""
+"""Bad payloads, with the outcome that README, "Rejections" gives them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,17 @@ README = (ROOT / "README.md").read_text("utf-8")
 RACE = "Demo-Trail"
 
 
+def headings() -> list[tuple[int, str]]:
+    """Level, 1 to 4, and text of each, in order; comments in its files are none."""
+    without_files = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    return [(len(marks), text) for marks, text in re.findall(r"^(#{1,4}) (.+)$", without_files, re.MULTILINE)]
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 def block(language: str, holding: str) -> str:
     """The one fenced block of this language with this text in it."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

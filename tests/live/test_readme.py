@@ -11,17 +11,37 @@ from actors.errors import RejectionCode
 from actors.http_documents import openapi
 from actors.settings_table import KEYS
 from tests.live.daemon import ROOT
-from tests.live.readme import README
+from tests.live.readme import README, anchor, headings
 
 
 def table(heading: str) -> list[str]:
     """The code words that begin the rows of the tables under a heading."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = README.split(f"\n### {heading}\n")[1].split("\n##")[0]
     return re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
 
 
+def test_the_doors_lead_to_every_section_and_links_to_a_heading() -> None:
+    """In the order in which the sections stand."""
+    doors: dict[str, list[str]] = {}
+    for row in re.findall(r"^\| \*\*\[.*", README, re.MULTILINE):
+        door, *parts = re.findall(r"\[(.+?)\]\(", row)
+        doors[door] = parts
+    sections: dict[str, list[str]] = {}
+    for level, text in headings():
+        if level == 2:
+            sections[text] = []
+        elif level == 3:
+            [*sections.values()][-1].append(text)
+    assert doors == {door: parts for door, parts in sections.items() if parts}
+    anchors = [anchor(text) for _, text in headings()]
+    assert len(anchors) == len(set(anchors))
+    links = re.findall(r"\]\((#.*?)\)", README)
+    assert len(links) > 25
+    assert set(links) - set(anchors) == set()
+
+
 def test_the_tables_name_what_there_is() -> None:
-    assert table("For tracker developers: MQTT") == list(RejectionCode)
+    assert table("Rejections") == list(RejectionCode)
     listed = re.findall(r"^    (\w+) ", build().format_help().split("COMMAND\n")[1], re.MULTILINE)
     assert [row.split()[0] for row in table("Commands")] == listed
 
