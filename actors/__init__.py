@@ -84,6 +84,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
   core/partitions.py               fixes without a partition: what is settled without them, what an operator is told
   core/problem.py                  what an HTTP client is told when something is wrong
+  core/quarantine.py               which part of a piece of work crashes whoever does it
   core/queries.py                  what is asked of history, and the shapes of the answers
   core/rate.py                     how many requests a dashboard may make
   core/receipt.py                  what a tracker is told after the commit

@@ -113,9 +113,9 @@ class Race:
     def _do(self, message: RaceMessage) -> bool:
         """Do one message, also in the turn of the task that hands it over. False when nobody is live."""
         cell = self.cell
-        cell.held = message
+        cell.quarantine.held = message
         self.handle(message)
-        cell.next_message(None)
+        cell.message_done()
         cell.handled += 1
         if self._sooner or type(message) is not FixesArrived:
             self._sooner = False
@@ -149,8 +149,8 @@ class Race:
 
     def _take_fixes(self, parcel: Parcel, *, stored: bool) -> None:
         cell = self.cell
-        if cell.poisoned:
-            bad = tuple(poison(parcel.fixes[i], "") for i in sorted(cell.poisoned))
+        if poisoned := cell.quarantine.poisoned:
+            bad = tuple(poison(parcel.fixes[i], "") for i in sorted(poisoned))
             log.error("fix is poison", race=cell.race_id, fixes=len(bad))
             parcel = Parcel(parcel.id, parcel.race_id, cell.without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
@@ -211,17 +211,16 @@ class Race:
     def _redo_held(self) -> None:
         """Do the message in hand; when it crashed the race before, try its fixes one by one first."""
         cell = self.cell
-        if cell.held is None:
+        held = cell.quarantine.held
+        if held is None:
             return
-        if cell.tried:
-            for i, fix in enumerate(_fixes_of(cell.held)):
-                if i not in cell.poisoned:
-                    cell.suspect = i
-                    for change in cell.standing.changes([fix], self.clock()):
-                        wire.position_json(change.fix, change.stale)
-            cell.suspect = None
-        self.handle(cell.held)
-        cell.next_message(None)
+        if cell.quarantine.tried:
+            fixes = _fixes_of(held)
+            for i in cell.quarantine.one_by_one(range(len(fixes))):
+                for change in cell.standing.changes([fixes[i]], self.clock()):
+                    wire.position_json(change.fix, change.stale)
+        self.handle(held)
+        cell.message_done()
 
     def _on_time(self) -> None:
         cell = self.cell
@@ -251,7 +250,7 @@ class Race:
         if cell.restored:
             return
         found = await self.restore(cell.race_id, cell.refused)
-        cell.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
+        cell.quarantine.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
         cell.complete, cell.restored = found.complete, True
         if found.refused:
             cell.mailbox.post(RowsRefused(found.refused))

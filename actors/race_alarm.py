@@ -43,7 +43,7 @@ class RaceAlarm:
     def idle(self) -> bool:
         """Nothing to keep alive for, or no fix ever seen in any store."""
         cell = self.cell
-        if cell.mailbox or cell.held is not None:
+        if cell.mailbox or cell.quarantine.held is not None:
             return False
         if not cell.standing.newest and cell.complete:
             return True

@@ -8,6 +8,7 @@ import structlog
 from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
+from actors.core.quarantine import Quarantine
 from actors.core.standing import Standing
 from actors.core.window import Window
 from actors.messages import RaceMessage, Subscribe
@@ -30,10 +31,9 @@ class RaceCell:
     complete: bool = True  # False: some store did not answer, ask again
     refused: set[bytes] = attrs.field(factory=set)  # ids that PostgreSQL refused: never live; at most 10 a minute
     handled: int = 0  # messages, for `status`
-    held: RaceMessage | None = None  # taken from the mailbox, not done yet
-    suspect: int | None = None  # index of the fix of `held` that is being tried alone
-    poisoned: set[int] = attrs.field(factory=set)  # indexes of fixes of `held` that crash the race
-    tried: bool = False  # `held` crashed the race before: when no single fix is at fault, it is given up then
+    # A message taken from the mailbox and not done yet; parts: indexes of its fixes. Where no single fix is at fault,
+    # the message is given up.
+    quarantine: Quarantine[RaceMessage, int] = attrs.field(factory=Quarantine)
     snapshot: tuple[int, bytes] = (-1, b"")  # (version of the standing, positions joined), shared by dashboards
     encoded: dict[str, tuple[Fix, bool, bytes]] = attrs.field(factory=dict)  # participant -> (live fix, stale, JSON)
 
@@ -48,29 +48,23 @@ class RaceCell:
 
     def without_poison(self, fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
         """Fixes of the message in hand, but for those that crash the race."""
-        poisoned = self.poisoned
+        poisoned = self.quarantine.poisoned
         return tuple(fix for i, fix in enumerate(fixes) if i not in poisoned) if poisoned else fixes
 
     def after_crash(self) -> RaceMessage | None:
         """Remember what was at fault, before the race runs again. Returns a message that nobody should try again."""
-        given_up = None
-        if self.suspect is not None:
-            self.poisoned.add(self.suspect)
-            self.suspect = None
-        elif self.held is not None and self.tried:
-            given_up = self.held
-            log.error("message given up", race=self.race_id, kind=type(given_up).__name__)
-            self.next_message(None)
-        self.tried = self.held is not None
+        if not self.quarantine.after_crash():
+            return None
+        given_up = self.quarantine.held
+        log.error("message given up", race=self.race_id, kind=type(given_up).__name__)
+        self.message_done()
         return given_up
 
-    def next_message(self, message: RaceMessage | None) -> None:
-        """Hold a new message; None when the one in hand is done."""
-        self.held = message
-        self.suspect = None
-        self.tried = False
-        if self.poisoned:
-            self.poisoned = set()
+    def message_done(self) -> None:
+        """The one in hand; the next one's fixes have indexes of their own."""
+        self.quarantine.done()
+        if self.quarantine.poisoned:
+            self.quarantine.poisoned = set()
 
 
 def joined_positions(cell: RaceCell) -> bytes:

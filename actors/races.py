@@ -184,7 +184,7 @@ class Races:
             first_start_must_succeed=False,
             on_crash=lambda _crash: self._race_crashed(cell),
             on_spent=lambda: self._race_parked(cell),
-            excused=lambda: cell.held is not None,
+            excused=lambda: cell.quarantine.held is not None,
             depth=lambda: len(cell.mailbox),
             handled=lambda: cell.handled,
         )
@@ -265,7 +265,8 @@ class Races:
     def _evict(self, cell: RaceCell) -> None:
         """Its dashboards stay subscribed."""
         self.children.pop(cell.race_id).scope.cancel()
-        waiting = cell.mailbox.take_all() if cell.held is None else [cell.held, *cell.mailbox.take_all()]
+        held = cell.quarantine.held
+        waiting = cell.mailbox.take_all() if held is None else [held, *cell.mailbox.take_all()]
         heir = self._new_cell(cell.race_id)
         if refused := cell.standing.live_among(cell.refused):  # not corrected yet, in Redis neither
             heir.mailbox.post(RowsRefused(tuple(refused)))

@@ -137,14 +137,15 @@ class Reader:
         self._balance()
 
     def _take(self, batch: MessagesArrived) -> None:
-        self.desk.held = batch
+        quarantine = self.desk.quarantine
+        quarantine.held = batch
         now_ms = self.clock()
         fixes: list[Fix] = []
         rejections: list[Rejection] = []
         ledger = self.desk.ledger
         messages, waits_for = ledger.without_copies(batch.messages)
         for topic, payload in messages:
-            if self.desk.poisoned and _digest(topic, payload) in self.desk.poisoned:
+            if quarantine.poisoned and _digest(topic, payload) in quarantine.poisoned:
                 rejections.append(poison_message(topic, payload, now_ms))
                 continue
             good, bad = decode(topic, payload, now_ms, self.rules)
@@ -156,7 +157,7 @@ class Reader:
         now = trio.current_time()
         size = sum(len(payload) for _, payload in messages) if waits_for else batch.payload_bytes
         entry = ledger.open(batch.epoch, batch.packet_ids, parts, size, now, messages, waits_for)
-        self.desk.held = None
+        quarantine.done()
         self.metrics.messages_received.inc(len(messages))
         self.metrics.copies.inc(len(batch.messages) - len(messages))
         self._count(fixes, rejections, now_ms)
@@ -239,17 +240,13 @@ class Reader:
 
     def _try_held(self) -> None:
         """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""
-        held = self.desk.held
-        if held is None:
+        quarantine = self.desk.quarantine
+        if quarantine.held is None:
             return
-        for topic, payload in held.messages:
-            digest = _digest(topic, payload)
-            if digest not in self.desk.poisoned:
-                self.desk.suspect = digest
-                decode(topic, payload, self.clock(), self.rules)
-        self.desk.suspect = None
-        self.desk.held = None
-        self.desk.tried = False
+        messages = {_digest(topic, payload): (topic, payload) for topic, payload in quarantine.held.messages}
+        for digest in quarantine.one_by_one(messages):
+            decode(*messages[digest], self.clock(), self.rules)
+        quarantine.done()
 
 
 def _digest(topic: bytes, payload: bytes) -> bytes:

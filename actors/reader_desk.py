@@ -11,6 +11,7 @@ import attrs
 from actors.core.broker_drops import BrokerDrops
 from actors.core.fix import Fix, Rejection
 from actors.core.ledger import Ledger
+from actors.core.quarantine import Quarantine
 from actors.messages import MessagesArrived, Parcel, ParcelId
 
 Shown: TypeAlias = Mapping[str, Sequence[Parcel]]
@@ -22,10 +23,7 @@ class ReaderDesk:
     """What outlives a crash of the reader. Owned by the supervisor."""
 
     ledger: Ledger = attrs.field(factory=Ledger)
-    held: MessagesArrived | None = None  # being decoded
-    suspect: bytes | None = None  # digest of the message that is being tried alone
-    tried: bool = False  # `held` crashed the reader before
-    poisoned: set[bytes] = attrs.field(factory=set)  # digests of messages that crash the reader
+    quarantine: Quarantine[MessagesArrived, bytes] = attrs.field(factory=Quarantine)  # while decoding; parts: digests
     had_session: bool = False
     broker_drops: BrokerDrops = attrs.field(factory=BrokerDrops)
     _shown: dict[int, Shown] = attrs.field(factory=dict)  # by ledger entry, until all of it is settled
@@ -50,15 +48,13 @@ class ReaderDesk:
 
     def excused(self) -> bool:
         """A payload is to blame, or may be: finding the one that is must not spend the restart budget."""
-        return self.suspect is not None or (self.held is not None and not self.tried)
+        decoding = self.quarantine
+        return decoding.suspect is not None or (decoding.held is not None and not decoding.tried)
 
     def after_crash(self) -> None:
         """Remember which message was at fault, and that some may have got lost, before the reader runs again."""
         self.ledger.doubt()
-        self.tried = self.held is not None
-        if self.suspect is not None:
-            self.poisoned.add(self.suspect)
-            self.suspect = None
+        self.quarantine.after_crash()
 
 
 def parcels(number: int, size: int, fixes: list[Fix], rejections: list[Rejection]) -> tuple[Shown, list[Parcel]]:
