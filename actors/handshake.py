@@ -6,12 +6,10 @@ Libraries have died of heads that nobody had judged. Refusals are plain HTTP res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import attrs
-import msgspec
 
 from actors.access import Access, BadToken, Grant, find_token, loopback_request
 from actors.core.head import (
@@ -26,7 +24,7 @@ from actors.core.head import (
     parse_head,
     upgrade_of,
 )
-from actors.errors import TrackingError
+from actors.core.problem import Problem, bad_request, unauthorized
 
 if TYPE_CHECKING:
     from actors.drivers.stream import ConnectionStream
@@ -40,29 +38,6 @@ NOT_ALLOWED = "this origin is not allowed"
 _NOT_TEXT = bytes(set(range(32)) - {0x09, 0x0A, 0x0D})
 
 
-class Refused(TrackingError):
-    """Answer with this HTTP status and close."""
-
-    def __init__(self, status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.headers = headers or {}
-
-    def response(self) -> bytes:
-        """The whole HTTP response (RFC 9112), with the JSON body of every error."""
-        body = msgspec.json.encode({"error": {"code": self.code, "message": str(self)}})
-        fields = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            "Connection": "close",
-            **self.headers,
-        }
-        lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}", *(f"{k}: {v}" for k, v in fields.items())]
-        return "\r\n".join(lines).encode("ascii") + HEAD_END + body
-
-
 @attrs.frozen
 class Admitted:
     """A dashboard that may come in."""
@@ -71,20 +46,25 @@ class Admitted:
     grant: Grant
 
 
-def bad_request(message: str) -> Refused:
-    """`400`."""
-    return Refused(HTTPStatus.BAD_REQUEST, "bad_request", message)
-
-
-def busy(message: str) -> Refused:
-    """`503`: at a limit; worth trying again."""
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, {"Retry-After": "5"})
+def last_answer(problem: Problem) -> bytes:
+    """The whole HTTP response (RFC 9112); the connection is closed behind it."""
+    body = problem.body()
+    fields = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+        "Connection": "close",
+        **problem.headers,
+    }
+    status = HTTPStatus(problem.status)
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{k}: {v}" for k, v in fields.items())]
+    return "\r\n".join(lines).encode("ascii") + HEAD_END + body
 
 
 async def read_head(stream: ConnectionStream) -> bytes | None:
     """The head of the next request without its empty line. None: the client left.
 
-    Reads at most MAX_HEAD_BYTES and a bit; what was read beyond the head is put back. Raises Refused.
+    Reads at most MAX_HEAD_BYTES and a bit; what was read beyond the head is put back. Raises Problem.
     """
     received = bytearray()
     while True:
@@ -100,7 +80,7 @@ async def read_head(stream: ConnectionStream) -> bytes | None:
         head = received if end < 0 else received[:end]
         if len(head) > MAX_HEAD_BYTES:
             message = f"the request head is over {MAX_HEAD_BYTES} bytes"
-            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message)
+            raise Problem(431, message)
         if len(head.translate(None, _NOT_TEXT)) != len(head) or head.replace(b"\r\n", b"").rstrip(b"\r").count(b"\n"):
             raise bad_request("not an HTTP/1 request")
         if end >= 0:
@@ -109,7 +89,7 @@ async def read_head(stream: ConnectionStream) -> bytes | None:
 
 
 def understand(head: bytes) -> RequestHead:
-    """Parse a head. Raises Refused."""
+    """Parse a head. Raises Problem."""
     try:
         return parse_head(head)
     except BadHead as error:
@@ -117,7 +97,7 @@ def understand(head: bytes) -> RequestHead:
 
 
 def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s: float) -> Admitted | None:
-    """Whether a request opens a WebSocket; None: it is ordinary HTTP. Raises Refused."""
+    """Whether a request opens a WebSocket; None: it is ordinary HTTP. Raises Problem."""
     at_home = head.path == ws.path
     if not head.wants_websocket:
         _check_http(head)
@@ -126,13 +106,13 @@ def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
         # Also a page that asks why its WebSocket does not open: the browser did not tell it.
         if not _welcome(ws, access, head.only("host"), head.only("origin"), secure):
             message = "auth is off: only this machine is answered" if ws.auth == "off" else NOT_ALLOWED
-            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", message)
+            raise Problem(403, message)
         if head.method not in ("GET", "HEAD"):
             message = "this address speaks WebSocket"
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, {"Allow": "GET, HEAD"})
+            raise Problem(405, message, headers={"Allow": "GET, HEAD"})
         raise _upgrade_required("this address speaks WebSocket")
     if not at_home:
-        raise Refused(HTTPStatus.NOT_FOUND, "not_found", f"WebSockets are at {ws.path}")
+        raise Problem(404, f"WebSockets are at {ws.path}")
     try:
         upgrade = upgrade_of(head)
         host, origin, authorization = head.only("host"), head.only("origin"), head.only("authorization")
@@ -141,19 +121,18 @@ def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
     except BadHead as error:
         raise bad_request(str(error)) from None
     if not _welcome(ws, access, host, origin, secure):
-        raise Refused(HTTPStatus.FORBIDDEN, "forbidden", NOT_ALLOWED)
+        raise Problem(403, NOT_ALLOWED)
     if SUBPROTOCOL not in upgrade.subprotocols and any(name.startswith(BEARER) for name in upgrade.subprotocols):
         raise bad_request(f"the subprotocol {BEARER}TOKEN needs {SUBPROTOCOL} beside it")
     try:
         grant = access.verify(find_token(authorization, upgrade.subprotocols, head.query), now_s)
     except BadToken as error:
-        challenge = {"WWW-Authenticate": "Bearer"}
-        raise Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", str(error), challenge) from None
+        raise unauthorized(str(error)) from None
     return Admitted(upgrade, grant)
 
 
 def _check_http(head: RequestHead) -> None:
-    """What h11 behind us would refuse without a word (RFC 9112 sections 3.2 and 6.3). Raises Refused."""
+    """What h11 behind us would refuse without a word (RFC 9112 sections 3.2 and 6.3). Raises Problem."""
     hosts = len(head.values("host"))
     if hosts > 1 or (hosts == 0 and head.version == "1.1"):
         raise bad_request("a request has one Host header")
@@ -170,6 +149,6 @@ def _welcome(ws: WsSettings, access: Access, host: str | None, origin: str | Non
     return access.origin_allowed(origin, host, secure)
 
 
-def _upgrade_required(message: str) -> Refused:
+def _upgrade_required(message: str) -> Problem:
     headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": WEBSOCKET_VERSION}
-    return Refused(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message, headers)
+    return Problem(426, message, headers=headers)

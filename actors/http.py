@@ -8,7 +8,6 @@ answered, at most AHEAD_BYTES: that is how a client that has left is noticed, an
 from __future__ import annotations
 
 from email.utils import formatdate
-from http import HTTPStatus
 from urllib.parse import unquote
 
 import h11
@@ -17,8 +16,8 @@ import trio
 from starlette.types import ASGIApp, Message, Scope
 
 from actors.core.head import HEAD_END
+from actors.core.problem import Problem
 from actors.drivers.stream import ConnectionStream
-from actors.handshake import Refused
 
 log = structlog.get_logger("http")
 
@@ -35,7 +34,7 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 async def answer(app: ASGIApp, stream: ConnectionStream, head: bytes, secure: bool) -> bool:
     """Answer the request with this head, the rest of which is in `stream`. True: the next one may be read from there.
 
-    Otherwise the answer was the last one, or was given up. Raises Refused, when nothing of an answer has gone out.
+    Otherwise the answer was the last one, or was given up. Raises Problem, when nothing of an answer has gone out.
     """
     return await _Exchange(stream, head).run(app, secure)
 
@@ -50,7 +49,7 @@ class _Exchange:
         self._scope = trio.CancelScope()  # around the application
         self._pieces, self._body = trio.open_memory_channel[Message](1)
         self._ahead = bytearray()  # came behind the request
-        self._refused: Refused | None = None  # why the application was stopped, when the request is to blame
+        self._problem: Problem | None = None  # why the application was stopped, when the request is to blame
         self._head_alone = False  # the answer has no body, whatever the application sends
         self._last = False  # nothing more is taken from this connection
         self._start: Message | None = None  # goes out together with the first piece of the body
@@ -74,12 +73,12 @@ class _Exchange:
 
     async def _end(self) -> bool:
         ours, theirs = self._protocol.our_state, self._protocol.their_state
-        if self._refused is not None and ours is h11.SEND_RESPONSE:
-            raise self._refused
+        if self._problem is not None and ours is h11.SEND_RESPONSE:
+            raise self._problem
         if self._scope.cancelled_caught:  # for a client that is gone
             return False
         if ours is h11.SEND_RESPONSE:
-            raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the server made a mistake")
+            raise Problem(500, "the server made a mistake")
         if ours is h11.DONE and theirs is h11.DONE:
             self._stream.put_back(bytes(self._ahead))
             return True
@@ -88,13 +87,13 @@ class _Exchange:
         return False
 
     def _next(self) -> _Event:
-        """Raises Refused."""
+        """Raises Problem."""
         try:
             return self._protocol.next_event()
         except h11.RemoteProtocolError as error:
             # Without h11's own text: it may quote the request.
-            status = HTTPStatus(error.error_status_hint)
-            raise Refused(status, "bad_request", "length or coding of the request body is malformed") from None
+            message = "length or coding of the request body is malformed"
+            raise Problem(error.error_status_hint, message, "bad_request") from None
 
     async def _read(self, event: _Event) -> None:
         """The body for the application; then what comes behind it."""
@@ -115,8 +114,8 @@ class _Exchange:
                     self._scope.deadline = trio.current_time() + LEFT_S
                     return
                 self._ahead += data
-        except Refused as refused:
-            self._refused = refused
+        except Problem as problem:
+            self._problem = problem
             self._scope.cancel()
         except _GONE:
             self._scope.cancel()

@@ -23,7 +23,7 @@ from actors.core.cursor import encode_cursor
 from actors.core.export import FORMATS, formatter
 from actors.core.fix import Fix
 from actors.core.http_query import Parameters, history_query, limit, optional_name, parameters, race_in_path
-from actors.core.problem import Problem, bad_request, unavailable
+from actors.core.problem import Problem, bad_request, unauthorized, unavailable
 from actors.core.queries import History, HistoryQuery, StoredRejection
 from actors.core.timestamps import format_ms
 from actors.errors import ErrorCode, RejectionCode, StoreMisconfigured, Unavailable
@@ -268,7 +268,7 @@ async def _problem(_request: Request, error: Exception) -> Response:
 
 
 async def _bad_token(_request: Request, error: Exception) -> Response:
-    return problem_response(Problem(401, str(error), headers={"WWW-Authenticate": "Bearer"}))
+    return problem_response(unauthorized(str(error)))
 
 
 async def _unavailable(_request: Request, _error: Exception) -> Response:

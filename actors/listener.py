@@ -22,11 +22,12 @@ from starlette.types import ASGIApp
 
 from actors.access import Access, Grant
 from actors.core.once import OncePerSecond
+from actors.core.problem import Problem, unavailable
 from actors.core.queries import History
 from actors.drivers import websocket
 from actors.drivers.stream import ConnectionStream
 from actors.errors import CloseCode
-from actors.handshake import Admitted, Refused, busy, judge, read_head, understand
+from actors.handshake import Admitted, judge, last_answer, read_head, understand
 from actors.health import Health
 from actors.http import answer
 from actors.metrics import Metrics
@@ -159,13 +160,13 @@ class Listener:
             head = await self._first_head(stream)
             while head is not None and await self._request(stream, head):
                 head = await self._later_head(stream)
-        except Refused as refused:
+        except Problem as problem:
             # Whoever asks why its WebSocket does not open: a handshake would have come so far, and no further.
-            full = refused.status is HTTPStatus.UPGRADE_REQUIRED and self._full
-            await self._refuse(stream, busy(FULL) if full else refused)
+            full = problem.status == HTTPStatus.UPGRADE_REQUIRED and self._full
+            await self._refuse(stream, unavailable(FULL) if full else problem)
 
     async def _first_head(self, stream: ConnectionStream) -> bytes | None:
-        """None: the client left. Raises Refused."""
+        """None: the client left. Raises Problem."""
         with self.waiting.for_head(self.settings.ws.handshake_timeout_s):
             if self.ssl_context is not None:
                 await stream.start_tls(self.ssl_context)
@@ -174,7 +175,7 @@ class Listener:
     async def _later_head(self, stream: ConnectionStream) -> bytes | None:
         """The same, but nobody has asked for it yet: who waits in vain hears nothing."""
         arrived = False
-        with suppress(Refused), self.waiting.idle(KEEP_ALIVE_S):
+        with suppress(Problem), self.waiting.idle(KEEP_ALIVE_S):
             arrived = await stream.wait_for_data()
         if not arrived:
             return None
@@ -182,12 +183,12 @@ class Listener:
             return await read_head(stream)
 
     async def _request(self, stream: ConnectionStream, head: bytes) -> bool:
-        """Serve it. True: another one may come. Raises Refused."""
+        """Serve it. True: another one may come. Raises Problem."""
         secure = self.ssl_context is not None
         admitted = judge(understand(head), self.settings.ws, self.access, secure, self.clock() / 1000)
         if admitted is not None:
             if self.waiting.full:
-                raise busy("too many handshakes at once")
+                raise unavailable("too many handshakes at once")
             await self._dashboard(stream, admitted)
             return False
         self._answers += 1
@@ -197,20 +198,20 @@ class Listener:
             self._answers -= 1
             self._tell_when_empty()
 
-    async def _refuse(self, stream: ConnectionStream, refused: Refused) -> None:
-        self._count(refused.code)
-        if refused.status in TOLD and self._complaints.allows(str(refused), trio.current_time()):
-            held_back = self._complaints.take_suppressed(str(refused))
-            log.info("connection refused", status=refused.status.value, reason=str(refused), suppressed=held_back)
+    async def _refuse(self, stream: ConnectionStream, problem: Problem) -> None:
+        self._count(problem.code)
+        if problem.status in TOLD and self._complaints.allows(problem.message, trio.current_time()):
+            held_back = self._complaints.take_suppressed(problem.message)
+            log.info("connection refused", status=problem.status, reason=problem.message, suppressed=held_back)
         if stream.broken:
             return
         if self._refusals >= MAX_REFUSALS:
             if stream.ready:
-                stream.write_now([refused.response()])
+                stream.write_now([last_answer(problem)])
             return
         self._refusals += 1
         try:
-            await stream.send_last(refused.response(), LINGER_S)
+            await stream.send_last(last_answer(problem), LINGER_S)
             await stream.linger(LINGER_S)
         finally:
             self._refusals -= 1
@@ -224,7 +225,7 @@ class Listener:
     async def _dashboard(self, stream: ConnectionStream, admitted: Admitted) -> None:
         ws = self.settings.ws
         if self._full:
-            raise busy(FULL)
+            raise unavailable(FULL)
         self._connected += 1
         self.metrics.ws_connections.set(self._connected)
         try:

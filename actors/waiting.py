@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 
 import attrs
 import trio
 
-from actors.handshake import Refused, busy
+from actors.core.problem import Problem, unavailable
 
 EXTRA = 50  # places beyond the limit
 
@@ -39,7 +38,7 @@ class Waiting:
 
     @contextmanager
     def for_head(self, timeout_s: float) -> Iterator[None]:
-        """Around reading one. Raises Refused when it does not come in time, or gives way."""
+        """Around reading one. Raises Problem when it does not come in time, or gives way."""
         places = self._heads
         if self.full:
             places = self._extra
@@ -51,9 +50,9 @@ class Waiting:
 
     @contextmanager
     def idle(self, timeout_s: float) -> Iterator[None]:
-        """Around the wait for a further request. Raises Refused when it does not come; others come first."""
+        """Around the wait for a further request. Raises Problem when it does not come; others come first."""
         if self.full:
-            raise busy("too many connections wait for a request")
+            raise unavailable("too many connections wait for a request")
         _leave_one_free(self._idle, self.most - len(self._heads))
         with _one_of(self._idle, timeout_s):
             yield
@@ -77,6 +76,6 @@ def _one_of(places: Places, timeout_s: float) -> Iterator[None]:
     finally:
         places.pop(scope, None)
     if scope.cancelled_caught and gave_way:
-        raise busy("too many connections wait for a request")
+        raise unavailable("too many connections wait for a request")
     if scope.cancelled_caught:
-        raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", "the request did not come in time")
+        raise Problem(408, "the request did not come in time")
