@@ -1,4 +1,4 @@
-"""The daemon: the supervision tree, its wiring, signals, and the command line (`python supervisor.py --help`).
+"""The daemon: which actors, wired how, on which drivers; the command line (`python supervisor.py --help`).
 
 Start order is sinks first, source last: embedded servers, persistence, live state, edges (listener, control),
 races, reader. A stop has two phases, because acknowledgements flow against the stream: the reader takes no more but
@@ -15,25 +15,40 @@ if __name__ == "__main__":  # before everything else is imported, which takes ha
     end_at_once(sys.argv[1:])
 
 import math
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 import attrs
 import structlog
 import trio
 
+from actors import log as logging_setup
+from actors.access import load_access
+from actors.commands.early_stop import hand_over
 from actors.committing import Committer
+from actors.control import ControlSocket
 from actors.core.batch import Batcher
 from actors.core.decode import Rules
+from actors.core.fix import Fix, Rejection
 from actors.core.receipt import receipts
 from actors.core.restart import Budget
+from actors.core.settings_values import in_url
 from actors.core.standing import Standing
+from actors.data_dir import DataDir, open_data_dir
+from actors.drivers.process import end_leftovers
+from actors.embedded import EmbeddedServers, addresses, uses_embedded
 from actors.health import Health
+from actors.http_api import build_app
+from actors.listener import Listener
 from actors.live_state import LiveMailbox, LiveStateActor
 from actors.messages import PersistenceMessage, ReaderMessage, StopTaking, Tell
 from actors.metrics import Metrics
-from actors.outside import Outside
+from actors.outside import Outside, open_outside
 from actors.persistence import Desk, Persistence
+from actors.ports import tls_context
 from actors.race import Clock, Race
 from actors.race_cell import RaceCell
 from actors.races import Races
@@ -42,16 +57,19 @@ from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk
 from actors.restore import Restorer
 from actors.rows import Rows
+from actors.serving import collect_seldom, live
 from actors.settings import Settings
 from actors.spooling import Spooling
-from actors.supervision import Child, ChildSpec, Restart, Start, State, keep_running
+from actors.status import tree_status
+from actors.supervision import ChildSpec, Restart, Start, State
+from actors.tree import Tree
 
 log = structlog.get_logger("supervisor")
 
 
 @attrs.define(eq=False)
 class Daemon:
-    """The tree. Every mailbox and every piece of state that outlives an actor is made and kept here."""
+    """The actors. Every mailbox and every piece of state that outlives an actor is made and kept here."""
 
     settings: Settings
     clock: Clock
@@ -59,55 +77,37 @@ class Daemon:
     edges: Callable[[Daemon], Sequence[tuple[str, Start]]]  # actors that face dashboards and operators, sinks first
     embedded: Start | None = None
     metrics: Metrics = attrs.field(factory=Metrics)
-    health: Health = attrs.field(init=False)
+    health: Health = attrs.field(init=False, default=attrs.Factory(lambda self: Health(self.metrics), takes_self=True))
+    tree: Tree = attrs.field(init=False)
     outside: Outside = attrs.field(init=False)
     races: Races = attrs.field(init=False)
-    children: list[Child] = attrs.field(factory=list)  # in start order, without the races
     desk: ReaderDesk = attrs.field(factory=ReaderDesk)
-    exit_code: int = 0
-    stop_asked: trio.Event = attrs.field(factory=trio.Event)
     _stop_taking: Callable[[], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.health = Health(self.metrics)
+        cfg = self.settings.supervisor
+        first_s, most_s = cfg.backoff_initial_ms / 1000, cfg.backoff_max_ms / 1000
+        self.tree = Tree(Budget(cfg.max_restarts, cfg.restart_window_s, first_s, most_s), self.metrics)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
-        """Start the tree, wait until `stop`, drain. Returns the exit code; raises what a failed first start raised."""
-        async with trio.open_nursery() as nursery:
-            try:
-                addresses = None
-                if self.embedded is not None:
-                    addresses = await self._start(nursery, self._spec("embedded", self.embedded, shutdown_s=30.0))
-                self.outside = self.open_outside(addresses)
-                servers = len(self.children)
-                try:
-                    for spec in self._table():
-                        if not self.stop_asked.is_set():
-                            await self._start(nursery, spec)
-                    task_status.started()
-                    await self.stop_asked.wait()
-                    await self._drain()
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await self._stop_children(but=servers)
-                        await self.outside.aclose()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await self._stop_children(but=0)
-        return self.exit_code
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start the tree, wait until its `stop`, drain. Raises what a failed first start raised.
 
-    async def _stop_children(self, but: int) -> None:
-        """In reverse order, `but` for so many of the first."""
-        for child in reversed(self.children[but:]):
-            await child.stop()
-
-    def stop(self, exit_code: int = 0) -> None:
-        """Ask for a drain; the worst exit code that was asked for counts."""
-        self.exit_code = max(self.exit_code, exit_code)
-        self.stop_asked.set()
+        The drivers are closed when nobody uses them any more, before the embedded servers behind them end.
+        """
+        tree = self.tree
+        async with tree.open() as start:
+            told = await start(tree.spec("embedded", self.embedded, shutdown_s=30.0)) if self.embedded else None
+            self.outside = self.open_outside(told)
+            async with aclosing(self.outside), tree.open() as start:
+                for spec in self._table():
+                    if not tree.stop_asked.is_set():
+                        await start(spec)
+                task_status.started()
+                await tree.stop_asked.wait()
+                await self._drain()
 
     def _table(self) -> list[ChildSpec]:
-        """The tree, in start order, with the mailboxes between its actors."""
+        """The tree, in start order, with the mailboxes between its actors. What bounds them: see messages.py."""
         cfg, metrics, health = self.settings, self.metrics, self.health
         to_persistence, parcels = trio.open_memory_channel[PersistenceMessage](math.inf)
         rows = Rows(to_persistence)
@@ -139,25 +139,23 @@ class Daemon:
             live_mailbox,
             metrics,
             self.clock,
-            self._budget(),
+            self.tree.budget,
             cfg.app.max_races,
         )
-        committer = Committer(self.outside.store, metrics)
-        committer.refused = self.races.rows_refused
-        if cfg.mqtt.receipt_topic:
-            committer.told = lambda fixes, rejections: to_reader.send_nowait(
-                Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections)))
-            )
-        spooling = Spooling(self.outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
-        persistence = Persistence(Desk(batcher), parcels, _poster(to_reader), committer, spooling, health)
-        live_state = LiveStateActor(
-            live_mailbox, self.outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live
-        )
+
+        def tell(fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> None:
+            if cfg.mqtt.receipt_topic:
+                to_reader.send_nowait(Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections))))
+
+        committer = Committer(outside.store, metrics, self.races.rows_refused, tell)
+        spooling = Spooling(outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
+        persistence = Persistence(Desk(batcher), parcels, to_reader.send_nowait, committer, spooling, health)
+        live_state = LiveStateActor(live_mailbox, outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
         reader = Reader(
             self.desk,
-            self.outside.link,
+            outside.link,
             reader_inbox,
-            _poster(to_reader),
+            to_reader.send_nowait,
             self.races,
             rows,
             Rules(cfg.mqtt.max_payload_bytes, topic_identity=cfg.mqtt.topic_identity, topics=cfg.mqtt.topics),
@@ -168,28 +166,29 @@ class Daemon:
             receive_maximum=cfg.mqtt.receive_maximum,
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
-            broker=BrokerState(self.desk, metrics, health, lambda: self.stop(1)),
+            broker=BrokerState(self.desk, metrics, health, lambda: self.tree.stop(1)),
         )
         metrics.oldest_unacked_seconds.set_function(lambda: self.desk.ledger.oldest_waited_s(trio.current_time()))
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
         metrics.actors_parked.labels(actor="race").set_function(self.races.parked)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
+        spec = self.tree.spec
         return [
-            self._spec(
+            spec(
                 "persistence",
                 persistence.run,
                 depth=lambda: parcels.statistics().current_buffer_used,
                 handled=lambda: persistence.handled,
             ),
-            self._spec(
+            spec(
                 "live state",
                 live_state.run,
                 depth=lambda: len(live_mailbox.waiting),
                 handled=lambda: live_state.handled,
             ),
-            *(self._spec(name, start) for name, start in self.edges(self)),
-            self._spec("races", self.races.run),
-            self._spec(
+            *(spec(name, start) for name, start in self.edges(self)),
+            spec("races", self.races.run),
+            spec(
                 "reader",
                 reader.run,
                 restart=Restart.TRANSIENT,
@@ -200,23 +199,9 @@ class Daemon:
             ),
         ]
 
-    def _spec(self, name: str, start: Start, **more: Any) -> ChildSpec:
-        """A permanent child whose spent budget takes the daemon down, after a drain."""
-        return ChildSpec(name, name, start, self._budget(), on_spent=lambda: self.stop(1), **more)
-
-    def _budget(self) -> Budget:
-        cfg = self.settings.supervisor
-        return Budget(cfg.max_restarts, cfg.restart_window_s, cfg.backoff_initial_ms / 1000, cfg.backoff_max_ms / 1000)
-
-    async def _start(self, nursery: trio.Nursery, spec: ChildSpec) -> object:
-        child = Child(spec)
-        self.children.append(child)
-        self.metrics.mailbox_depth.labels(actor=spec.kind).set_function(spec.depth)
-        return await nursery.start(keep_running, child, self.metrics)
-
     async def _drain(self) -> None:
         """First phase of a stop: take no more, and wait until everything taken is durable and acknowledged."""
-        child = {child.spec.name: child for child in self.children}
+        child = {child.spec.name: child for child in self.tree.children}
         ledger = self.desk.ledger
         if "reader" not in child:
             return  # stopped while starting: nothing was taken
@@ -228,16 +213,86 @@ class Daemon:
         if ledger.idle and child["reader"].state is State.STOPPED:
             log.info("drained: everything taken is committed and acknowledged")
         else:
-            self.exit_code = 1
+            self.tree.stop(1)
             log.error("drain cut short, the broker keeps the rest", messages_left=ledger.messages_unacked)
 
 
-def _poster(channel: trio.MemorySendChannel[Any]) -> Callable[[Any], None]:
-    """For drivers and actors that post without knowing channels. Never blocks: see messages.py on what bounds it."""
-    return channel.send_nowait
+def wall_clock_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+def serve(settings: Settings, beside: Callable[[], Awaitable[None]] | None = None) -> int:
+    """What the command line hands to its commands: see Serve in actors/commands/run.py."""
+    collect_seldom()
+    os.umask(0o077)  # as root, data_dir lets others pass through it
+    writer = logging_setup.set_up(settings.app.log_format, settings.app.log_level, sys.stderr)
+    with ExitStack() as stack:
+        stack.callback(writer.close)
+        data_dir = stack.enter_context(open_data_dir(settings.app.data_dir))
+        if not uses_embedded(settings):
+            trio.run(end_leftovers, data_dir.folder)  # of a killed daemon with other settings
+        return trio.run(_serve, settings, data_dir, beside, strict_exception_groups=True)
+
+
+async def _serve(settings: Settings, data_dir: DataDir, beside: Callable[[], Awaitable[None]] | None) -> int:
+    embedded = EmbeddedServers(settings, data_dir) if uses_embedded(settings) else None
+    daemon = make_daemon(settings, data_dir, embedded)
+
+    def abandon(signal_name: str) -> None:
+        log.error(
+            "second signal, ending at once: the broker keeps what is not acknowledged",
+            signal=signal_name,
+            messages_left=daemon.desk.ledger.messages_unacked,
+        )
+        if embedded is not None:
+            embedded.abandon()
+        os._exit(1)
+
+    def ready() -> None:
+        http = ", ".join(f"{in_url(host)}:{settings.app.port}" for host in settings.ws.host)
+        log.info("ready", http=http, websocket=settings.ws.path)
+
+    try:
+        return await live(daemon.run, daemon.tree, abandon, ready, beside)
+    finally:
+        hand_over()  # signals that come while Python ends are not told "stopped while starting"
+
+
+def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers | None) -> Daemon:
+    """Everything real around the actors. Raises NotStarted."""
+    access = load_access(settings)
+    tls = tls_context(settings.tls)
+    started_at = time.monotonic()
+
+    def edges(daemon: Daemon) -> Sequence[tuple[str, Start]]:
+        races, history, metrics, health = daemon.races, daemon.outside.history, daemon.metrics, daemon.health
+        app = build_app(
+            settings=settings,
+            access=access,
+            history=history,
+            races_live=races,
+            health=health,
+            metrics=metrics,
+            clock=wall_clock_ms,
+        )
+        listener = Listener(settings, access, races, history, metrics, health, wall_clock_ms, app, tls)
+        control = ControlSocket(
+            data_dir.socket_path("control.sock"),
+            lambda: tree_status(daemon.tree.children, races.children, health, settings.app.node_id, started_at),
+        )
+        return [("control", control.run), ("listener", listener.run)]
+
+    return Daemon(
+        settings,
+        wall_clock_ms,
+        lambda told: open_outside(settings, told or addresses(settings), data_dir.folder),
+        edges,
+        embedded=embedded.run if embedded else None,
+    )
 
 
 if __name__ == "__main__":
     from actors.commands.parser import main
 
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], serve))

@@ -1,4 +1,4 @@
-"""The tracking daemon: a map. The tree itself is in supervisor.py.
+"""The tracking daemon: a map. supervisor.py has the wiring.
 
  broker ──QoS 1──▶ reader ──▶ race R2025-07 ──▶ persistence ──▶ PostgreSQL
             ▲        │           race R2025-08       │
@@ -33,9 +33,9 @@ Actors, and what they share:
   log.py                           one line an event to stderr, for a person or a machine
   messages.py                      every message that crosses a mailbox
   metrics.py                       everything that is counted
-  outside.py                       the drivers that the tree is given; a simulation brings its own
+  outside.py                       every driver once; a simulation brings its own
   persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
-  ports.py                         the sockets that listen
+  ports.py                         the sockets that listen, their certificate
   race.py                          ACTOR: one race, its live positions and who watches them
   race_alarm.py                    when a race has to look up by itself
   race_cell.py                     what a race is made of between crashes
@@ -46,12 +46,14 @@ Actors, and what they share:
   reader_desk.py                   what outlives a crash of the reader
   restore.py                       what a race knows when it starts
   rows.py                          what races and the reader hand to persistence
+  serving.py                       one life of the daemon in this process: signals, a guest beside it
   settings.py                      settings.ini and environment -> frozen Settings, or every problem at once
   settings_table.py                one row a key: default, parser, range
   spooling.py                      while PostgreSQL is away: rows to the spool, and from there to PostgreSQL afterwards
   status.py                        the supervision tree as plain values
   subscriber.py                    ACTOR: one dashboard
   supervision.py                   a child runs until it is told to stop, and again when it crashes, within its budget
+  tree.py                          children in start order, one stop for all of them
   unplaced.py                      rows for which PostgreSQL has no partition: where they wait, what is said of them
   unix_socket.py                   a listening Unix socket for its owner alone
   waiting.py                       connections that wait for a request
@@ -162,7 +164,7 @@ commands: one file a command of supervisor.py, and what they share.
   commands/publisher.py            what replay and simulate share
   commands/rejections.py           what was rejected and why
   commands/replay.py               publishes a recording
-  commands/run.py                  the daemon in the foreground, everything real
+  commands/run.py                  the daemon in the foreground; what supervisor.py hands to the commands
   commands/simulate.py             publishes a made-up race
   commands/status.py               shows the tree
   commands/terminal.py             text for any terminal, and data

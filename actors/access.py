@@ -133,6 +133,12 @@ def loopback_request(host: str | None, origin: str | None) -> bool:
     return _names_loopback(f"//{host or ''}") and (origin is None or _names_loopback(origin))
 
 
+def load_access(settings: Settings) -> Access:
+    """As the settings have it. Raises NotStarted."""
+    ws = settings.ws
+    return Access(load_secret(settings), ws.auth == "token", ws.cors_origin, ws.cors_credentials)
+
+
 def load_secret(settings: Settings) -> bytes:
     """What signs the tokens: `[ws] auth_secret`, else a file in data_dir that is generated once, mode 0600.
 

@@ -73,8 +73,8 @@ class Committer:
 
     store: Store
     metrics: Metrics
-    refused: Callable[[Sequence[Fix]], None] = lambda _fixes: None  # for good: their rejections are committed
-    told: Callable[[Sequence[Fix], Sequence[Rejection]], None] = lambda _fixes, _rejections: None  # after each commit
+    refused: Callable[[Sequence[Fix]], None]  # for good: their rejections are committed
+    told: Callable[[Sequence[Fix], Sequence[Rejection]], None]  # after each commit
     accepted: int = 0  # rows that PostgreSQL took, ever; it looks at what is in a row before it looks for its id
     _refusals: dict[bytes, float] = attrs.field(factory=dict)  # rows that became poison in the last minute -> when
 

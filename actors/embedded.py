@@ -53,6 +53,11 @@ def addresses(settings: Settings) -> Addresses:
     )
 
 
+def uses_embedded(settings: Settings) -> bool:
+    """Whether any server is to be started by the daemon."""
+    return "embedded" in (settings.mqtt.broker_url, settings.redis.host, settings.postgres.host)
+
+
 def broker_address(settings: Settings) -> BrokerAddress:
     """The broker's, as the daemon and the publishing commands reach it."""
     mqtt = settings.mqtt

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import attrs
+import trio
 
 from actors.committing import Store
 from actors.core.queries import History
+from actors.drivers.history import PostgresHistory
+from actors.drivers.mqtt import MqttLink
+from actors.drivers.postgres import PostgresWriter
+from actors.drivers.redis import RedisStore
+from actors.drivers.spool import Spool as SpoolOnDisk
+from actors.embedded import Addresses
 from actors.live_state import Cache
 from actors.reader import Link
 from actors.restore import NewestInCache, NewestInHistory
+from actors.settings import Settings
 from actors.spooling import Spool
+
+MIB = 1024 * 1024
 
 
 class Closable(Protocol):
@@ -49,7 +60,21 @@ class Outside:
     spool: DiskSpool | None = None  # [postgres] spool = no
 
     async def aclose(self) -> None:
-        """The stores say good-bye, and the spool's log goes into its file: then that file is all of it."""
+        """The stores say good-bye, and the spool's log goes into its file: then that file is all of it. To the end,
+        also when cancelled."""
         stores: tuple[Closable, ...] = (self.history, self.store, self.cache)
-        for driver in (*stores, self.spool) if self.spool else stores:
-            await driver.aclose()
+        with trio.CancelScope(shield=True):
+            for driver in (*stores, self.spool) if self.spool else stores:
+                await driver.aclose()
+
+
+def open_outside(settings: Settings, where: Addresses, folder: Path) -> Outside:
+    """The real ones, none of them connected yet. `folder`: data_dir."""
+    pg = settings.postgres
+    return Outside(
+        MqttLink(settings.mqtt, where.broker, folder),
+        PostgresWriter(where.postgres),
+        PostgresHistory(where.postgres, settings.app.max_clock_skew_ms),
+        RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id),
+        SpoolOnDisk(folder / "spool.sqlite", pg.spool_max_mb * MIB) if pg.spool else None,
+    )

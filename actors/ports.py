@@ -1,19 +1,33 @@
-"""The sockets that listen: every host of the settings on every port, each address once."""
+"""The sockets that listen: every host of the settings on every port, each address once; the certificate for them."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
+import ssl
 from collections.abc import Iterable, Sequence
 
 import trio
 
 from actors.errors import NotStarted
+from actors.settings import TlsSettings
 
 ADVICE = {
     errno.EADDRINUSE: "stop what uses it, or set other ports, [app] port and [ws] port (PORT=3001 WS_PORT=3001)",
     errno.EACCES: "set [app] port and [ws] port to 1024 or above (PORT=3001 WS_PORT=3001)",
 }
+
+
+def tls_context(settings: TlsSettings) -> ssl.SSLContext | None:
+    """None: nothing is encrypted. Raises NotStarted."""
+    if settings.cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    except OSError as error:
+        raise NotStarted(f"[tls] cert_file or key_file cannot be used: {error}") from error
+    return context
 
 
 async def open_ports(hosts: Sequence[str], ports: Sequence[int]) -> list[trio.SocketListener]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.health import Health
-from actors.races import Races
 from actors.supervision import Child, State
 
 MOST_RACES = 50
@@ -16,17 +15,17 @@ MOST_RACES = 50
 
 
 def tree_status(
-    children: Sequence[Child], races: Races, health: Health, node_id: str, started_at: float
+    children: Sequence[Child], races: Mapping[str, Child], health: Health, node_id: str, started_at: float
 ) -> dict[str, Any]:
     """The document of actors/control.py. `started_at` is of time.monotonic()."""
-    by_need = sorted(races.children.items(), key=lambda item: item[1].state is State.RUNNING)
+    by_need = sorted(races.items(), key=lambda item: item[1].state is State.RUNNING)
     rows = [_row(child) for child in children]
     rows += [_row(child) for _, child in by_need[:MOST_RACES]]
     return {
         "pid": os.getpid(),
         "node_id": node_id,
         "uptime_s": round(time.monotonic() - started_at, 1),
-        "races": len(races.children),
+        "races": len(races),
         "actors": rows,
         "components": {name: {"up": c.up, "detail": c.detail} for name, c in health.components.items()},
     }

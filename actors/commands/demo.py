@@ -7,13 +7,12 @@ import contextlib
 import time
 from pathlib import Path
 
-from actors.access import Access, load_secret
-from actors.commands.run import serve
+from actors.access import load_access
+from actors.commands.run import Serve
 from actors.commands.simulate import participant_count, simulate, wall_ms
 from actors.core.settings_values import in_url, is_loopback
 from actors.data_dir import write_private
 from actors.settings import Settings
-from supervisor import Daemon
 
 RACE = "Demo-Trail"
 PARTICIPANTS = 200
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not settings.app.data_dir.exists():
         print("First start: setting up the servers, which takes a few seconds ...", flush=True)
 
-    async def race(daemon: Daemon) -> None:
+    async def race() -> None:
         print(f"\nDashboard: {dashboard_url(settings)}\n\nStop with Ctrl-C.\n", flush=True)
         note = settings.app.data_dir / "demo"
         started_ms = start_of_race(note, args.seed, wall_ms())
@@ -62,6 +61,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             with contextlib.suppress(OSError):
                 note.touch()
 
+    serve: Serve = args.serve
     return serve(settings, beside=race)
 
 
@@ -85,5 +85,4 @@ def dashboard_url(settings: Settings) -> str:
     url = f"{scheme}://{in_url(host)}:{settings.app.port}/"
     if settings.ws.auth == "off":
         return url
-    access = Access(load_secret(settings), True, settings.ws.cors_origin, settings.ws.cors_credentials)
-    return f"{url}#token={access.sign(None, TOKEN_TTL_S, time.time())}"
+    return f"{url}#token={load_access(settings).sign(None, TOKEN_TTL_S, time.time())}"

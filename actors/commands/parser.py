@@ -14,6 +14,7 @@ from pathlib import Path
 
 from actors.commands import check, demo, export, migrate, rejections, replay, run, simulate, status, token
 from actors.commands.early_stop import hand_over, is_daemon
+from actors.commands.run import Serve
 from actors.commands.terminal import prepare
 from actors.errors import SettingsError, TrackingError
 from actors.log import to_stderr
@@ -35,13 +36,12 @@ def build() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit code."""
+def main(argv: Sequence[str], serve: Serve) -> int:
+    """Run one command, `run` and `demo` with `serve`; returns its exit code."""
     if not is_daemon(argv):  # which hands over when it has ended
         hand_over()
     prepare()
-    to_stderr()  # a daemon sets up its log itself, when it has its settings
-    args = build().parse_args(argv)
+    args = build().parse_args(argv, argparse.Namespace(serve=serve))
     try:
         settings = load(args.settings, os.environ)
     except SettingsError as bad:

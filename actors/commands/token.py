@@ -6,7 +6,7 @@ import argparse
 import re
 import time
 
-from actors.access import Access, load_secret
+from actors.access import load_access
 from actors.commands.arguments import race_id
 from actors.settings import Settings
 
@@ -30,8 +30,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the token to stdout: 0."""
-    access = Access(load_secret(settings), auth_on=True, cors_origin=settings.ws.cors_origin)
-    print(access.sign(args.race, args.ttl, time.time()))
+    print(load_access(settings).sign(args.race, args.ttl, time.time()))
     return 0
 
 

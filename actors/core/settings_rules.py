@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.core.settings_values import bind_address, is_loopback
 from actors.core.topic_filter import could_match
-
-if TYPE_CHECKING:
-    from actors.settings import Settings
+from actors.settings_table import Settings
 
 
 @attrs.frozen

@@ -30,6 +30,7 @@ class World:
     store: FakeStore
     settled: list[ParcelId]
     settled_but: list[tuple[ParcelId, int]]
+    told: list[tuple[list[Fix], list[Rejection]]]  # of each commit
     metrics: Metrics
     health: Health
 
@@ -55,10 +56,13 @@ async def world(max_rows: int = 100, max_wait_s: float = 0.1, with_spool: bool =
         settled_but.extend(message.but)
         metrics.count(message.tally)
 
-    committer = Committer(store, metrics)
+    told: list[tuple[list[Fix], list[Rejection]]] = []
+    committer = Committer(
+        store, metrics, lambda _fixes: None, lambda fixes, rows: told.append((list(fixes), list(rows)))
+    )
     spooling = Spooling(spool if with_spool else None, committer, metrics, health, 3)
     persistence = Persistence(Desk(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health)
-    yield World(persistence, spool, send, store, settled, settled_but, metrics, health)
+    yield World(persistence, spool, send, store, settled, settled_but, told, metrics, health)
 
 
 @asynccontextmanager

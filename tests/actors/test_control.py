@@ -24,6 +24,7 @@ from actors.control import ANSWER_S, ControlSocket
 from actors.data_dir import socket_path
 from actors.errors import NotStarted
 from actors.settings import Settings
+from supervisor import serve
 
 SNAPSHOT: dict[str, Any] = {
     "pid": 4711,
@@ -153,7 +154,7 @@ def test_status_on_a_terminal_without_the_characters(
     for options in ((), ("--json",)):
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
         line = ["--settings", str(tmp_path / "settings.ini"), "status", *options]
-        assert while_answering(settings, json.dumps(snapshot).encode(), partial(parser.main, line)) == 0
+        assert while_answering(settings, json.dumps(snapshot).encode(), partial(parser.main, line, serve)) == 0
         sys.stdout.seek(0)
         printed.append(sys.stdout.buffer.read())
         socket_path(settings.app.data_dir, "control.sock").unlink()

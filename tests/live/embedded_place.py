@@ -31,7 +31,8 @@ embedded_broker.find_mosquitto = lambda: None
 """Of a program, its first lines: on a machine like this one without mosquitto."""
 SUPERVISOR_WITHOUT_MOSQUITTO = f"""{WITHOUT_MOSQUITTO}
 from actors.commands.parser import main
-sys.exit(main(sys.argv[1:]))
+from supervisor import serve
+sys.exit(main(sys.argv[1:], serve))
 """
 STRANGER = 54_321
 """A uid that owns nothing and is nobody."""

@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from actors.commands import parser
+from supervisor import serve
 from tests.live.commands import run_commands, run_here
 from tests.live.daemon import ROOT, SUPERVISOR
 
@@ -81,7 +82,7 @@ def test_no_output_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """`>&-` of a shell."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setattr(sys, "stdout", None)
-    assert parser.main(["token"]) == 0
+    assert parser.main(["token"], serve) == 0
     sys.stdout.close()
 
 

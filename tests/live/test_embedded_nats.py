@@ -15,15 +15,14 @@ import attrs
 import pytest
 import trio
 
-from actors.commands.run import make_daemon
 from actors.core.settings_values import Secret
-from actors.data_dir import DataDir
 from actors.drivers import embedded_broker, embedded_nats
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.process import Plan
 from actors.embedded import addresses
 from actors.errors import NotStarted
 from actors.messages import SubscriptionRefused
+from actors.outside import open_outside
 from actors.settings import MqttSettings, Settings
 from tests.faults.small_disk import small_disk
 from tests.live import embedded_place as at
@@ -234,7 +233,7 @@ async def test_more_subscriptions_than_receive_maximum_has_room_for(place: Place
     """It counts unacknowledged messages for each of them, and has 65,535 for all."""
     place = with_mqtt(place, topics=(*(f"t{number}/+" for number in range(8)), "all/#"))
     async with embedded(place) as where:
-        link = make_daemon(place.settings, DataDir(tmp_path), None).open_outside(where).link
+        link = open_outside(place.settings, where, tmp_path).link
         assert isinstance(link, MqttLink)
         async with running(link, acks=True) as desk:
             await desk.connected()

@@ -25,6 +25,7 @@ from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.postgres import PostgresWriter
+from supervisor import serve
 from tests.live.stores import PASSWORD
 from tests.making import BASE_MS, make_fix
 
@@ -79,7 +80,7 @@ def command(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_pa
     def run(*arguments: str | Path, **settings: str) -> int:
         for key, value in settings.items():
             monkeypatch.setenv(key, value)
-        return parser.main(["--settings", str(tmp_path / "settings.ini"), *map(str, arguments)])
+        return parser.main(["--settings", str(tmp_path / "settings.ini"), *map(str, arguments)], serve)
 
     return run
 

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import pytest
 import trio
 import trio.testing
 
-from actors.commands import run as command
 from actors.commands import simulate
 from actors.commands.demo import GOES_ON_MS, start_of_race
 from actors.commands.parser import main
@@ -27,8 +25,8 @@ from actors.commands.simulate import Keeper, Race, running
 from actors.core.decode import Rules, decode
 from actors.core.kept import Kept
 from actors.core.timestamps import parse_ms
-from actors.data_dir import DataDir
 from actors.settings import Settings
+from supervisor import serve
 from tests.live.mqtt_desk import mosquitto
 from tests.live.mqtt_listener import listening, plain_mosquitto, settings_for
 
@@ -159,28 +157,9 @@ def test_demo_goes_on_after_a_short_pause(tmp_path: Path) -> None:
         assert start_of_race(note, 1, soon) == soon
 
 
-def test_demo_shows_no_link_when_it_was_stopped_while_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopped:
-        stop_asked = trio.Event()
-
-        async def run(self, *, task_status: trio.TaskStatus[None]) -> int:
-            self.stop_asked.set()
-            task_status.started()
-            return 0
-
-    async def beside(_daemon: object) -> None:
-        shown.append("the link")
-
-    shown: list[str] = []
-    monkeypatch.setattr(command, "make_daemon", lambda *_: Stopped())
-    serving = partial(command._serve, Settings.default(), DataDir(tmp_path), beside)
-    assert trio.run(serving) == 0
-    assert shown == []
-
-
 def test_demo_takes_no_less_than_one_participant(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--participants", "0"])
+        main(["demo", "--participants", "0"], serve)
     assert ended.value.code == 2
     assert "allowed is a whole number from 1 to" in capsys.readouterr().err
 

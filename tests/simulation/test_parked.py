@@ -30,7 +30,7 @@ async def move(world: World, *participants: str, latitude: float = 47.0) -> None
 def told(world: World) -> dict[str, tuple[str, str]]:
     """What `supervisor.py status` shows of the races: state and last crash."""
     daemon = world.daemon
-    rows = tree_status(daemon.children, daemon.races, daemon.health, "node", 0.0)["actors"]
+    rows = tree_status(daemon.tree.children, daemon.races.children, daemon.health, "node", 0.0)["actors"]
     return {row["actor"]: (row["state"], row["last_crash"]) for row in rows if row["actor"].startswith("race ")}
 
 

@@ -57,7 +57,7 @@ async def test_the_embedded_servers_end_last(autojump_clock: MockClock, starts: 
     if starts:
         async with trio.open_nursery() as nursery:
             await nursery.start(daemon.run)
-            daemon.stop()
+            daemon.tree.stop()
     else:
         with pytest.RaisesGroup(NotStarted, flatten_subgroups=True, allow_unwrapped=True):
             await daemon.run()

@@ -143,9 +143,10 @@ async def running_daemon(
     world = World(daemon, broker, store, history, cache, link, spool)
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        world.exit_code = await daemon.run(task_status=task_status)
+        await daemon.run(task_status=task_status)
+        world.exit_code = daemon.tree.exit_code
 
     async with trio.open_nursery() as nursery:
         await nursery.start(run)
         yield world
-        daemon.stop()
+        daemon.tree.stop()
