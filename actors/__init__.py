@@ -20,7 +20,7 @@ Actors, and what they share:
   errors.py                        the exception tree, rejection codes, WebSocket close codes
   handshake.py                     who may open a WebSocket: the request head, judged before any library sees it
   health.py                        which components can be used right now
-  history_answer.py                what a dashboard is told from history: races, and pages of a race
+  history_answer.py                what history answers to dashboards and HTTP: races, and pages of a race
   http.py                          one request of HTTP/1.1 to the application, its answer back
   http_api.py                      the routes: API, probes, metrics
   http_documents.py                descriptions of the APIs, and what operators load: /api/*.json, /ops/

@@ -1,30 +1,44 @@
-"""What a dashboard is told from history: the list of races, and pages of a race (api/asyncapi.json)."""
+"""What history answers to dashboards and HTTP, as JSON: the list of races, and pages of a race.
+
+Raises Unavailable, StoreMisconfigured.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
 
 from actors.access import Grant
 from actors.core import wire
 from actors.core.cursor import encode_cursor
-from actors.core.queries import History, RaceSummary
+from actors.core.queries import History, HistoryQuery
 from actors.core.requests import GetHistory, ListRaces
 from actors.core.timestamps import format_ms
 
 
-async def answer(request: ListRaces | GetHistory, history: History, grant: Grant) -> bytes:
-    """The event that answers; that the grant allows the race was checked. Raises Unavailable, StoreMisconfigured."""
-    if isinstance(request, ListRaces):
-        races = await history.races(grant.races)
-        return wire.reply("races", {"races": [_summary(race) for race in races]}, request.request_id)
-    page = await history.history(request.query)
+async def list_races(history: History, allowed: Sequence[str] | None) -> bytes:
+    """`{"races": [...]}`, newest first, at most 1,000; `allowed` None means all."""
+    races = [
+        {
+            "raceId": race.race_id,
+            "participants": race.participants,
+            "lastTimestamp": format_ms(race.last_timestamp_ms),
+        }
+        for race in await history.races(allowed)
+    ]
+    return msgspec.json.encode({"races": races})
+
+
+async def one_page(history: History, query: HistoryQuery) -> bytes:
+    """`{"positions", "nextCursor"}`, oldest first. In history `stale` is always false."""
+    page = await history.history(query)
     cursor = None if page.next is None else encode_cursor(page.next)
-    # In history `stale` is always false.
-    data = wire.history_data((wire.position_json(fix, stale=False) for fix in page.fixes), cursor)
-    return wire.reply("history", data, request.request_id)
+    return wire.history_data((wire.position_json(fix, stale=False) for fix in page.fixes), cursor)
 
 
-def _summary(race: RaceSummary) -> dict[str, object]:
-    return {
-        "raceId": race.race_id,
-        "participants": race.participants,
-        "lastTimestamp": format_ms(race.last_timestamp_ms),
-    }
+async def answer(request: ListRaces | GetHistory, history: History, grant: Grant) -> bytes:
+    """The event for a dashboard; that the grant allows the race was checked."""
+    if isinstance(request, ListRaces):
+        return wire.reply("races", await list_races(history, grant.races), request.request_id)
+    return wire.reply("history", await one_page(history, request.query), request.request_id)

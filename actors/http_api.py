@@ -19,7 +19,6 @@ from starlette.routing import Route
 
 from actors.access import BadToken, Grant, find_token
 from actors.core import wire
-from actors.core.cursor import encode_cursor
 from actors.core.export import FORMATS, formatter
 from actors.core.fix import Fix
 from actors.core.http_query import Parameters, history_query, limit, optional_name, parameters, race_in_path
@@ -28,6 +27,7 @@ from actors.core.queries import History, HistoryQuery, StoredRejection
 from actors.core.timestamps import format_ms
 from actors.errors import ErrorCode, RejectionCode, StoreMisconfigured, Unavailable
 from actors.health import SPOOL_IDLE, Health
+from actors.history_answer import list_races, one_page
 from actors.http_documents import document_routes
 from actors.http_export import ExportResponse
 from actors.http_gate import SECURITY_HEADERS, Cors, Gate, problem_response
@@ -131,18 +131,9 @@ class Api:
     _exporting: int = attrs.field(default=0, init=False)
 
     async def races(self, request: Request) -> Response:
-        """`{"races": [...]}`: all in history that the token may see, newest first, at most 1,000."""
+        """`{"races": [...]}`: all in history that the token may see."""
         grant, _ = self._enter(request)
-        found = await self._history.races(grant.races)
-        races = [
-            {
-                "raceId": race.race_id,
-                "participants": race.participants,
-                "lastTimestamp": format_ms(race.last_timestamp_ms),
-            }
-            for race in found
-        ]
-        return _json(msgspec.json.encode({"races": races}))
+        return _json(await list_races(self._history, grant.races))
 
     async def positions(self, request: Request) -> Response:
         """`{"raceId", "positions", "serverTime"}`."""
@@ -155,9 +146,7 @@ class Api:
     async def history_page(self, request: Request) -> Response:
         """`{"positions", "nextCursor"}`, oldest first."""
         race_id, given = self._enter_race(request)
-        page = await self._history.history(history_query(race_id, given))
-        cursor = None if page.next is None else encode_cursor(page.next)
-        return _json(wire.history_data((wire.position_json(fix, stale=False) for fix in page.fixes), cursor))
+        return _json(await one_page(self._history, history_query(race_id, given)))
 
     async def export(self, request: Request) -> Response:
         """The race's whole history as a file."""
