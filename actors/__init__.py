@@ -70,7 +70,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/file_name.py                ids as names of files, and names as the system has them
   core/fix.py                      a fix, and a rejection
   core/head.py                     the head of an HTTP request
-  core/http_query.py               paths and query strings -> ids and queries, or what is wrong
+  core/http_query.py               paths and query strings -> values, or what is wrong
   core/identity.py                 ids that are functions of what they name
   core/judge.py                    topic and payload -> fixes and rejections: the careful way, which rule is broken
   core/kept.py                     what a tracker keeps until its receipt
@@ -88,6 +88,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/problem.py                  what an HTTP client is told when something is wrong
   core/quarantine.py               which part of a piece of work crashes whoever does it
   core/queries.py                  what is asked of history, and the shapes of the answers
+  core/query_fields.py             what clients ask of history, and the sentences where they may not
   core/rate.py                     how many requests a dashboard may make
   core/receipt.py                  what a tracker is told after the commit
   core/rejected.py                 which race a rejected payload speaks of

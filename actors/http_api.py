@@ -21,9 +21,10 @@ from actors.access import BadToken, Grant, find_token
 from actors.core import wire
 from actors.core.export import FORMATS, formatter
 from actors.core.fix import Fix
-from actors.core.http_query import Parameters, history_query, limit, optional_name, parameters, race_in_path
+from actors.core.http_query import Parameters, optional_name, parameters, race_in_path, typed
 from actors.core.problem import Problem, bad_request, unauthorized, unavailable
 from actors.core.queries import History, HistoryQuery, StoredRejection
+from actors.core.query_fields import history_query, limit
 from actors.core.timestamps import format_ms
 from actors.errors import ErrorCode, RejectionCode, StoreMisconfigured, Unavailable
 from actors.health import SPOOL_IDLE, Health
@@ -146,7 +147,7 @@ class Api:
     async def history_page(self, request: Request) -> Response:
         """`{"positions", "nextCursor"}`, oldest first."""
         race_id, given = self._enter_race(request)
-        return _json(await one_page(self._history, history_query(race_id, given)))
+        return _json(await one_page(self._history, history_query(typed(given) | {"raceId": race_id})))
 
     async def export(self, request: Request) -> Response:
         """The race's whole history as a file."""
@@ -154,7 +155,7 @@ class Api:
         name = given.get("format", "jsonl")
         if name not in FORMATS:
             raise bad_request(f"format: one of {', '.join(FORMATS)} is needed")
-        query = history_query(race_id, {key: value for key, value in given.items() if key not in ("limit", "cursor")})
+        query = history_query(typed(given) | {"raceId": race_id, "limit": None, "cursor": None})
         chosen = formatter(name)
         return ExportResponse(race_id, chosen, lambda: self._stream(query, chosen.by_participant))
 
@@ -167,7 +168,7 @@ class Api:
         if code is not None and code not in set(RejectionCode):
             raise bad_request(f"code: one of {', '.join(RejectionCode)} is needed")
         rows = await self._history.rejections(
-            race_id=optional_name(given, "race"), code=code, limit=limit(given, default=100, most=10_000)
+            race_id=optional_name(given, "race"), code=code, limit=limit(typed(given), default=100)
         )
         return _json(msgspec.json.encode({"rejections": [_rejection(row) for row in rows]}))
 

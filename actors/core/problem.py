@@ -1,4 +1,4 @@
-"""What an HTTP client is told when it does not get what it asked for (api/openapi.json)."""
+"""What a client is told when it does not get what it asked for (api/openapi.json)."""
 
 from __future__ import annotations
 

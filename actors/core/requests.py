@@ -8,17 +8,14 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
-from actors.core.cursor import decode_cursor
-from actors.core.judge import normal_id
+from actors.core.problem import Problem
 from actors.core.queries import HistoryQuery
-from actors.core.timestamps import parse_ms
+from actors.core.query_fields import an_id, history_query
 from actors.core.wire import RequestId
 from actors.errors import ErrorCode
 
 MAX_ID_CHARACTERS = 64
 MAX_ID_INTEGER = 10**MAX_ID_CHARACTERS  # exclusive, either sign
-MAX_HISTORY = 10_000  # positions in one reply
-DEFAULT_HISTORY = 1_000
 
 
 @attrs.frozen
@@ -64,10 +61,6 @@ class BadRequest:
 Request: TypeAlias = SubscribeRace | UnsubscribeRace | ListRaces | GetHistory
 
 
-class _Wrong(Exception):
-    """Carries the sentence for the client."""
-
-
 _decoder = msgspec.json.Decoder()
 
 
@@ -96,8 +89,8 @@ def parse_request(text: str) -> Request | BadRequest:
         return BadRequest(ErrorCode.BAD_REQUEST, "data: an object is needed", request_id)
     try:
         return build(data, request_id)
-    except _Wrong as wrong:
-        return BadRequest(ErrorCode.BAD_REQUEST, str(wrong), request_id)
+    except Problem as wrong:
+        return BadRequest(ErrorCode.BAD_REQUEST, wrong.message, request_id)
 
 
 def _is_request_id(value: object) -> bool:
@@ -107,59 +100,9 @@ def _is_request_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_ID_INTEGER
 
 
-def _id(data: dict[str, Any], name: str) -> str:
-    value = data.get(name)
-    found = normal_id(value) if isinstance(value, str) else None
-    if found is None:
-        raise _Wrong(f"{name}: 1 to 50 letters, digits or . _ - @ are needed, the first a letter or digit")
-    return found
-
-
-def _moment(data: dict[str, Any], name: str) -> int | None:
-    value = data.get(name)
-    if value is None:
-        return None
-    found = parse_ms(value) if isinstance(value, str) else None
-    if found is None:
-        raise _Wrong(f"{name}: a time like 2025-07-01T08:15:30Z, from 2000 on, is needed")
-    return found
-
-
-def _limit(data: dict[str, Any]) -> int:
-    value = data.get("limit")
-    if value is None:
-        return DEFAULT_HISTORY
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_HISTORY:
-        raise _Wrong(f"limit: an integer from 1 to {MAX_HISTORY} is needed")
-    return value
-
-
-def _cursor(data: dict[str, Any]) -> tuple[int, bytes] | None:
-    value = data.get("cursor")
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            return decode_cursor(value)
-    except ValueError:
-        pass  # said below
-    raise _Wrong("cursor: the nextCursor of an earlier reply is needed")
-
-
-def _history_query(data: dict[str, Any]) -> HistoryQuery:
-    return HistoryQuery(
-        race_id=_id(data, "raceId"),
-        participant_id=None if data.get("participantId") is None else _id(data, "participantId"),
-        from_ms=_moment(data, "from"),
-        to_ms=_moment(data, "to"),
-        limit=_limit(data),
-        after=_cursor(data),
-    )
-
-
 _REQUESTS: dict[str, Callable[[dict[str, Any], RequestId], Request]] = {
-    "subscribe_race": lambda data, request_id: SubscribeRace(_id(data, "raceId"), request_id),
-    "unsubscribe_race": lambda data, request_id: UnsubscribeRace(_id(data, "raceId"), request_id),
+    "subscribe_race": lambda data, request_id: SubscribeRace(an_id(data, "raceId"), request_id),
+    "unsubscribe_race": lambda data, request_id: UnsubscribeRace(an_id(data, "raceId"), request_id),
     "list_races": lambda _data, request_id: ListRaces(request_id),
-    "get_history": lambda data, request_id: GetHistory(_history_query(data), request_id),
+    "get_history": lambda data, request_id: GetHistory(history_query(data), request_id),
 }

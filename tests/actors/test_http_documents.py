@@ -15,7 +15,7 @@ from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
-from actors.core import problem, requests
+from actors.core import problem, query_fields
 from actors.core.cursor import LENGTH, decode_cursor, encode_cursor
 from actors.core.export import FORMATS
 from actors.core.fix import STATUSES
@@ -68,10 +68,10 @@ def test_numbers_and_words_are_those_of_the_code() -> None:
     assert SCHEMAS["Id"]["maxLength"] == SCHEMAS["StoredId"]["maxLength"] == MAX_ID
     assert SCHEMAS["Moment"]["maxLength"] == LONGEST
     assert (SCHEMAS["Limit"]["default"], SCHEMAS["Limit"]["maximum"]) == (
-        requests.DEFAULT_HISTORY,
-        requests.MAX_HISTORY,
+        query_fields.DEFAULT_LIMIT,
+        query_fields.MAX_LIMIT,
     )
-    assert SCHEMAS["History"]["properties"]["positions"]["maxItems"] == requests.MAX_HISTORY
+    assert SCHEMAS["History"]["properties"]["positions"]["maxItems"] == query_fields.MAX_LIMIT
     export = DOCUMENT["paths"]["/api/races/{raceId}/export"]["get"]
     (form,) = [parameter for parameter in export["parameters"] if parameter.get("name") == "format"]
     assert form["schema"]["enum"] == ["", *FORMATS]
