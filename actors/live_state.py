@@ -8,7 +8,7 @@ A crash loses nothing: what was taken for a write goes back. Stops when cancelle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import attrs
@@ -18,7 +18,6 @@ import trio
 from actors.core.fix import Fix
 from actors.errors import CacheUnavailable
 from actors.health import Health
-from actors.messages import LivePosition
 
 log = structlog.get_logger("live state")
 
@@ -34,10 +33,10 @@ LAST_WRITE_S = 2.0
 class Cache(Protocol):
     """What live state needs of the Redis driver."""
 
-    async def write(self, changes: Sequence[LivePosition]) -> bool:
+    async def write(self, changes: Sequence[Fix], forget: Collection[str] = ()) -> bool:
         """True when Redis still held what earlier writes left; False when it may have been emptied in between.
 
-        Without changes it only asks. Raises CacheUnavailable.
+        Races to `forget` are deleted before anything is written. With neither it only asks. Raises CacheUnavailable.
         """
         ...
 
@@ -46,41 +45,45 @@ class Cache(Protocol):
 class LiveMailbox:
     """Coalescing: one place a participant, the newest position wins. Owned by the supervisor, outlives the actor."""
 
-    waiting: dict[tuple[str, str], LivePosition] = attrs.field(factory=dict)
+    waiting: dict[tuple[str, str], Fix] = attrs.field(factory=dict)
+    forgotten: set[str] = attrs.field(factory=set)  # races of which Redis may hold what PostgreSQL refused
     _wake: trio.Event = attrs.field(factory=trio.Event)
 
-    def post(self, positions: Sequence[LivePosition]) -> None:
+    @property
+    def empty(self) -> bool:
+        """Nothing to write, and nothing to delete."""
+        return not self.waiting and not self.forgotten
+
+    def post(self, positions: Sequence[Fix]) -> None:
         """From races. Never blocks."""
-        for position in positions:
-            fix: Fix = position.fix
+        for fix in positions:
             key = (fix.race_id, fix.participant_id)
             held = self.waiting.get(key)
-            if held is None or position.force:
-                self.waiting[key] = position
-            elif fix.rank > held.fix.rank or held.gone:
-                self.waiting[key] = LivePosition(fix, held.force, position.gone)
+            if held is None or fix.rank > held.rank:
+                self.waiting[key] = fix
         self._wake.set()
 
-    def take(self, limit: int) -> list[LivePosition]:
-        """The oldest `limit` positions, removed."""
-        keys = list(self.waiting)[:limit]
-        return [self.waiting.pop(key) for key in keys]
+    def forget(self, race_id: str) -> None:
+        """From a race, before it posts anew what the stores know. Never blocks."""
+        for key in [key for key in self.waiting if key[0] == race_id]:
+            del self.waiting[key]
+        self.forgotten.add(race_id)
+        self._wake.set()
 
-    def put_back(self, positions: Sequence[LivePosition]) -> None:
-        """A write failed: what was not overtaken by a newer position waits again."""
-        for position in positions:
-            key = (position.fix.race_id, position.fix.participant_id)
-            held = self.waiting.get(key)
-            if held is None:
-                self.waiting[key] = position
-            elif position.force and not held.force:  # what is in Redis may be greater than both
-                self.waiting[key] = LivePosition(held.fix, True, held.gone)
-            elif not held.force and position.fix.rank > held.fix.rank:
-                self.waiting[key] = position
+    def take(self, limit: int) -> tuple[list[Fix], set[str]]:
+        """The oldest `limit` positions, and all races to forget first; removed."""
+        keys = list(self.waiting)[:limit]
+        forgotten, self.forgotten = self.forgotten, set()
+        return [self.waiting.pop(key) for key in keys], forgotten
+
+    def put_back(self, positions: Sequence[Fix], forgotten: Collection[str]) -> None:
+        """A write failed: what was neither forgotten since nor overtaken by a newer position waits again."""
+        self.post([fix for fix in positions if fix.race_id not in self.forgotten])
+        self.forgotten.update(forgotten)
 
     async def wait(self) -> None:
         """Return when something is there."""
-        while not self.waiting:
+        while self.empty:
             self._wake = trio.Event()
             await self._wake.wait()
 
@@ -93,7 +96,7 @@ class LiveStateActor:
     cache: Cache
     health: Health
     flush_s: float
-    everything: Callable[[], Sequence[LivePosition]]  # all live positions in memory, for a Redis that was emptied
+    everything: Callable[[], Sequence[Fix]]  # all live positions in memory, for a Redis that was emptied
     handled: int = 0  # positions written, for `status`
     _known: bool = False  # a write went through before: only then does "emptied" mean something was lost
 
@@ -103,7 +106,7 @@ class LiveStateActor:
         try:
             while True:
                 well = await self._write()
-                while well and self.mailbox.waiting:
+                while well and not self.mailbox.empty:
                     well = await self._write()
                 if well:
                     with trio.move_on_after(PING_S):
@@ -113,21 +116,21 @@ class LiveStateActor:
                     await trio.sleep(RETRY_S)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITE_S):
-                while self.mailbox.waiting and await self._write():
+                while not self.mailbox.empty and await self._write():
                     pass
 
     async def _write(self) -> bool:
-        positions = self.mailbox.take(WRITE_ROWS)
+        positions, forgotten = self.mailbox.take(WRITE_ROWS)
         done = False
         try:
-            intact = await self.cache.write(positions)
+            intact = await self.cache.write(positions, forgotten)
             done = True
         except CacheUnavailable as trouble:
             self.health.down("redis", str(trouble))
             return False
         finally:
             if not done:
-                self.mailbox.put_back(positions)
+                self.mailbox.put_back(positions, forgotten)
         self.health.up("redis")
         if not intact and self._known:
             log.warning("redis may have been emptied, filling it again")

@@ -1,7 +1,7 @@
 """Every message that crosses a mailbox. One union per mailbox; docstrings say who sends, who receives.
 
-Frozen attrs, but for the three of which one is made for each fix or each race that a wake-up brings: a msgspec Struct
-takes 0.1 µs instead of 0.5 or more.
+Frozen attrs, but for the two of which one is made for each race that a wake-up brings: a msgspec Struct takes 0.1 µs
+instead of 0.5 or more.
 
 No hot mailbox can be full: the reader stops reading the broker's socket at `[postgres] queue_rows` fixes or 64 MiB
 in flight, so what all mailboxes together hold is bounded there, at the source, and sending never blocks.
@@ -181,23 +181,6 @@ class PositionsFound:
 
 
 @attrs.frozen
-class RowsRefused:
-    """Persistence (by way of the directory) to race: PostgreSQL refused these fixes for good, they are rejections now.
-
-    Where one of them is live, the participant is read again: the one way in which it may go back.
-    """
-
-    fixes: tuple[Fix, ...]
-
-
-@attrs.frozen
-class PositionsReadAgain:
-    """A race's restorer to the race itself: the newest positions without those that were refused."""
-
-    fixes: tuple[Fix, ...]
-
-
-@attrs.frozen
 class Subscribe:
     """Subscriber (by way of the directory) to race: answer with a snapshot, then every later change."""
 
@@ -213,20 +196,10 @@ class Unsubscribe:
     outbox: Outbox
 
 
-RaceMessage: TypeAlias = FixesArrived | PositionsFound | RowsRefused | PositionsReadAgain | Subscribe | Unsubscribe
+RaceMessage: TypeAlias = FixesArrived | PositionsFound | Subscribe | Unsubscribe
 
 # --- to persistence --------------------------------------------------------------------------------------------
 
 
 PersistenceMessage: TypeAlias = tuple[Parcel, ...]
 """What came about in one turn of the reader or of a race."""
-
-# --- to live state ---------------------------------------------------------------------------------------------
-
-
-class LivePosition(msgspec.Struct, frozen=True, gc=False):
-    """Race to live state: this participant's newest position. `force` replaces even a greater one."""
-
-    fix: Fix
-    force: bool = False
-    gone: bool = False  # with `force`: this fix was refused and the participant has no other

@@ -22,12 +22,9 @@ from actors.core.decode import poison
 from actors.core.fix import Fix
 from actors.messages import (
     FixesArrived,
-    LivePosition,
     Parcel,
     PositionsFound,
-    PositionsReadAgain,
     RaceMessage,
-    RowsRefused,
     Subscribe,
     Unsubscribe,
 )
@@ -40,8 +37,7 @@ from actors.rows import Rows
 log = structlog.get_logger("race")
 
 RESTORE_RETRY_S = 5.0
-"""While PostgreSQL is away: how often a race that started without it asks again for older positions. And how long after
-a refused position was corrected the stores are asked once more, for what was on its way to PostgreSQL then."""
+"""While PostgreSQL is away: how often a race that started without it asks again for older positions."""
 
 Clock: TypeAlias = Callable[[], int]
 """The wall clock in Unix ms."""
@@ -60,7 +56,8 @@ class Restore(Protocol):
 class LiveState(Protocol):
     """The coalescing mailbox of live state."""
 
-    def post(self, positions: Sequence[LivePosition]) -> None: ...
+    def post(self, positions: Sequence[Fix]) -> None: ...
+    def forget(self, race_id: str) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -77,7 +74,6 @@ class Race:
     idle_s: float  # [app] race_idle_ms
     _alarm: RaceAlarm = attrs.field(init=False)
     _sooner: bool = False  # what was done may be due before the alarm rings
-    _doubted: trio.Event = attrs.field(factory=trio.Event)  # a live position may be one that PostgreSQL refused
 
     def __attrs_post_init__(self) -> None:
         self._alarm = RaceAlarm(self.cell, self.clock, self.idle_s)
@@ -85,17 +81,17 @@ class Race:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until idle (returns) or cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
+            await self._restore()
+            task_status.started()
+            while not self._alarm.idle():
                 await self._restore()
-                self._redo_held()
-                task_status.started()
-                if self.cell.refused:
-                    self._doubted.set()
-                nursery.start_soon(self._keep_restoring)
-                while not self._alarm.idle():
-                    await self._work()
-                    self._on_time()
-                nursery.cancel_scope.cancel()
+                async with trio.open_nursery() as nursery:
+                    if not self.cell.complete:
+                        nursery.start_soon(self._keep_restoring)
+                    while self.cell.restored and not self._alarm.idle():
+                        await self._work()
+                        self._on_time()
+                    nursery.cancel_scope.cancel()
         finally:
             self._flush_window()
 
@@ -105,7 +101,7 @@ class Race:
         with self._alarm.wound():
             while True:
                 await mailbox.sleep(self._do)
-                while (message := mailbox.take()) is not None:
+                while self.cell.restored and (message := mailbox.take()) is not None:
                     self._do(message)
                 if not self.cell.standing.newest:
                     return
@@ -130,12 +126,6 @@ class Race:
                 self.cell.quiet_since = taken_at
             case PositionsFound(fixes=fixes):
                 self._go_live(self.cell.without_poison(fixes))
-            case RowsRefused(fixes=fixes):
-                self.cell.refused.update(fix.id for fix in fixes)
-                self.live_state.post(self._instead_of(fixes))
-                self._doubted.set()
-            case PositionsReadAgain(fixes=fixes):
-                self._correct(self.cell.without_poison(fixes))
             case Subscribe(outbox=outbox):
                 self._flush_window()
                 frame = snapshot_frame(self.cell, self.clock(), message)
@@ -165,7 +155,7 @@ class Race:
         if not changes:
             return
         shown = [(c.fix.arrived_ms, cell.encode(c.fix, c.stale)) for c in changes] if cell.outboxes else []
-        newest = [LivePosition(fix) for fix in {c.fix.participant_id: c.fix for c in changes}.values()]
+        newest = list({c.fix.participant_id: c.fix for c in changes}.values())
         if cell.standing.accept(changes):
             self._sooner = True
         self.live_state.post(newest)
@@ -179,34 +169,6 @@ class Race:
         window.add(changes, trio.current_time() + self.window_s)
         if window.full:
             self._flush_window()
-
-    def _instead_of(self, refused: Sequence[Fix]) -> list[LivePosition]:
-        """For Redis, which may hold a refused fix that is not live here: the race was restored without it."""
-        live = [(fix, self.cell.standing.newest.get(fix.participant_id)) for fix in refused]
-        return [
-            LivePosition(fix, force=True, gone=True) if now is None else LivePosition(now, force=True)
-            for fix, now in live
-            if now is None or now.id not in self.cell.refused
-        ]
-
-    def _correct(self, fixes: Sequence[Fix]) -> None:
-        """Go back to these where a refused fix is live; the one backward move that dashboards are shown."""
-        cell = self.cell
-        last = {fix.participant_id: fix for fix in fixes}
-        refused = cell.standing.live_among(cell.refused)
-        goes_back = [last[fix.participant_id] for fix in refused if fix.participant_id in last]
-        gone = [fix for fix in refused if fix.participant_id not in last]
-        changes = cell.standing.as_live(goes_back, self.clock())
-        shown = [(c.fix.arrived_ms, wire.position_json(c.fix, c.stale, corrected=True)) for c in changes]
-        cell.standing.accept(changes)
-        cell.standing.remove(fix.participant_id for fix in gone)
-        self.live_state.post([LivePosition(fix, force=True) for fix in goes_back])
-        self.live_state.post([LivePosition(fix, force=True, gone=True) for fix in gone])
-        self._show(shown if cell.outboxes else [])
-        if gone:  # no position to send: dashboards learn it from a new snapshot
-            self._flush_window()
-            for outbox in cell.outboxes:
-                outbox.lose(cell.race_id)
 
     def _redo_held(self) -> None:
         """Do the message in hand; when it crashed the race before, try its fixes one by one first."""
@@ -246,40 +208,36 @@ class Race:
             self.metrics.arrival_to_socket_seconds.observe(max(self.clock() - arrived_ms, 0) / 1000)
 
     async def _restore(self) -> None:
+        """Read the stores, at the start and after a refusal; but what was in hand when the race crashed comes first."""
         cell = self.cell
-        if cell.restored:
-            return
-        found = await self.restore(cell.race_id, cell.refused)
-        cell.quarantine.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
-        cell.complete, cell.restored = found.complete, True
-        if found.refused:
-            cell.mailbox.post(RowsRefused(found.refused))
-        cell.quiet_since = trio.current_time()
+        if not cell.restored and cell.quarantine.held is None:
+            found = await self.restore(cell.race_id, cell.refused)
+            cell.quarantine.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
+            cell.complete, cell.restored = found.complete, True
+            cell.refused.update(fix.id for fix in found.refused)
+            if cell.refused:
+                self.live_state.forget(cell.race_id)  # Redis may hold one
+                self.live_state.post(list(cell.standing.newest.values()))
+                cell.complete = False  # once more, for a fix that one of them hides as long as it is in the spool
+            cell.quiet_since = trio.current_time()
+        self._redo_held()
 
     async def _keep_restoring(self) -> None:
-        """Ask the stores again: while PostgreSQL has not answered, and where a refused fix is live."""
+        """Ask the stores again, until all have answered."""
         cell = self.cell
-        while True:
-            with trio.move_on_after(float("inf") if cell.complete else RESTORE_RETRY_S):
-                await self._doubted.wait()
-                self._doubted = trio.Event()
-            doubted = bool(cell.standing.live_among(cell.refused))
+        while not cell.complete:
+            await trio.sleep(RESTORE_RETRY_S)
             found = await self.restore.again(cell.race_id, cell.refused)
             cell.complete = found.complete
-            if found.refused:
-                cell.mailbox.post(RowsRefused(found.refused))
-            if not doubted:
-                cell.mailbox.post(PositionsFound(found.fixes))
-            elif cell.complete:
-                cell.mailbox.post(PositionsReadAgain(found.fixes))
-                cell.complete = False  # once more, for what is on its way to PostgreSQL now
+            cell.refuse(found.refused)
+            cell.mailbox.post(PositionsFound(found.fixes))
 
 
 def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:
     match message:
         case FixesArrived(parcel=parcel):
             return parcel.fixes
-        case PositionsFound(fixes=fixes) | PositionsReadAgain(fixes=fixes):
+        case PositionsFound(fixes=fixes):
             return fixes
         case _:
             return ()

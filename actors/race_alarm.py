@@ -43,7 +43,7 @@ class RaceAlarm:
     def idle(self) -> bool:
         """Nothing to keep alive for, or no fix ever seen in any store."""
         cell = self.cell
-        if cell.mailbox or cell.quarantine.held is not None:
+        if cell.mailbox or cell.quarantine.held is not None or not cell.restored:
             return False
         if not cell.standing.newest and cell.complete:
             return True
@@ -58,8 +58,5 @@ class RaceAlarm:
         return wake
 
     def _retires_at(self) -> float:
-        """When nobody watches, no fix came for long, and no refused one is live."""
-        cell = self.cell
-        if cell.outboxes or cell.standing.live_among(cell.refused):
-            return math.inf
-        return cell.quiet_since + self.idle_s
+        """When nobody watches, and no fix came for long."""
+        return math.inf if self.cell.outboxes else self.cell.quiet_since + self.idle_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 import structlog
 
@@ -45,6 +47,18 @@ class RaceCell:
         position = wire.position_json(fix, stale)
         self.encoded[fix.participant_id] = (fix, stale, position)
         return position
+
+    def refuse(self, fixes: Iterable[Fix]) -> None:
+        """PostgreSQL refused these for good. Where one may be live, forget what is: the race reads it again from the
+        stores, and dashboards get a resync, the only way in which anybody goes back."""
+        new = [fix for fix in fixes if fix.id not in self.refused]
+        self.refused.update(fix.id for fix in new)
+        if any(map(self.standing.may_show, new)):
+            self.standing.clear()
+            self.restored = False
+            for outbox in self.outboxes:
+                outbox.lose(self.race_id)
+            self.mailbox.wake()
 
     def without_poison(self, fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
         """Fixes of the message in hand, but for those that crash the race."""

@@ -33,6 +33,10 @@ class Mailbox:
     def post(self, message: RaceMessage) -> None:
         """For the race to do in its own turn. Never blocks."""
         self._waiting.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the race look up, if it sleeps."""
         self._wake(outcome.Value(None))
 
     def hand(self, message: RaceMessage) -> bool:

@@ -24,10 +24,8 @@ from actors.core.standing import Standing, newest_of
 from actors.errors import ErrorCode
 from actors.messages import (
     FixesArrived,
-    LivePosition,
     Parcel,
     RaceMessage,
-    RowsRefused,
     Subscribe,
     Unsubscribe,
 )
@@ -106,16 +104,19 @@ class Races:
                     self._shorten(cell)
 
     def rows_refused(self, fixes: Sequence[Fix]) -> None:
-        """PostgreSQL refused them for good: the races take them back where they are live. One that is not live now
-        is started, because Redis may hold the refused position."""
+        """PostgreSQL refused them for good: where they are live, their races begin anew. One that is not live now is
+        started, because Redis may hold the refused position."""
         by_race: dict[str, list[Fix]] = {}
         for fix in fixes:
             by_race.setdefault(fix.race_id, []).append(fix)
         for race_id, group in by_race.items():
             cell = self.cells.get(race_id) or self._new_cell(race_id)
-            if race_id not in self.children:
+            cell.refuse(group)
+            child = self.children.get(race_id)
+            if child is not None and child.state is State.PARKED:
+                self.live_state.forget(race_id)
+            elif child is None and not cell.restored:
                 self._want(cell)
-            cell.mailbox.post(RowsRefused(tuple(group)))
 
     # --- posted by subscribers and HTTP ---
 
@@ -155,14 +156,14 @@ class Races:
         cell = self.cells.get(race_id)
         if cell is not None and cell.standing.newest:
             return [joined_positions(cell)]
-        found = await self.restore(race_id, ())
+        found = await self.restore(race_id, cell.refused if cell is not None else ())
         standing = self.make_standing()
         standing.accept(standing.changes(found.fixes, self.clock()))
         return [wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
 
-    def all_live(self) -> list[LivePosition]:
+    def all_live(self) -> list[Fix]:
         """Every live position in memory: for a Redis that was emptied."""
-        return [LivePosition(fix) for cell in self.cells.values() for fix in cell.standing.newest.values()]
+        return [fix for cell in self.cells.values() for fix in cell.standing.newest.values()]
 
     def parked(self) -> int:
         """Races whose live view is stopped, because they crashed too often."""
@@ -268,8 +269,9 @@ class Races:
         held = cell.quarantine.held
         waiting = cell.mailbox.take_all() if held is None else [held, *cell.mailbox.take_all()]
         heir = self._new_cell(cell.race_id)
-        if refused := cell.standing.live_among(cell.refused):  # not corrected yet, in Redis neither
-            heir.mailbox.post(RowsRefused(tuple(refused)))
+        heir.refused = cell.refused
+        if cell.refused and not cell.restored:
+            self.live_state.forget(cell.race_id)
         heir.outboxes = dict(cell.outboxes)
         for message in waiting:
             self._store(message)
@@ -277,13 +279,11 @@ class Races:
                 case Subscribe(outbox=outbox, request_id=request_id):
                     event = wire.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
                     outbox.refuse(cell.race_id, wire.text_frame(event))
-                case RowsRefused():
-                    heir.mailbox.post(message)
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
         unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
         skew_ms = heir.standing.max_skew_ms
-        self.live_state.post([LivePosition(fix) for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
+        self.live_state.post([fix for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
         if unseen or not cell.complete:
             for outbox in heir.outboxes:
                 outbox.lose(cell.race_id)

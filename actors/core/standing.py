@@ -8,7 +8,7 @@ a change says so, which is why a snapshot always agrees with the stream.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 import msgspec
@@ -70,20 +70,16 @@ class Standing:
         self.version += len(changes)
         return sooner
 
-    def live_among(self, ids: Collection[bytes]) -> list[Fix]:
-        """The live positions that are one of these fixes."""
-        return [fix for fix in self.newest.values() if fix.id in ids] if ids else []
+    def may_show(self, fix: Fix) -> bool:
+        """Whether this fix is live, or may be where live positions are kept: nothing greater is known here."""
+        live = self.newest.get(fix.participant_id)
+        return live is None or live.rank <= fix.rank
 
-    def as_live(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
-        """Changes that make these live, also where that goes back: for the correction of refused fixes."""
-        return [Change(fix, self._is_old(fix, now_ms)) for fix in fixes]
-
-    def remove(self, participants: Iterable[str]) -> None:
-        """Forget participants whose only fix was refused."""
-        for participant in participants:
-            del self.newest[participant]
-            self.stale.discard(participant)
-            self.version += 1
+    def clear(self) -> None:
+        """Nobody is live."""
+        for part in (self.newest, self.stale, self._due, self._watched):
+            part.clear()
+        self.version += 1
 
     def turn_stale(self, now_ms: int) -> list[Fix]:
         """Flag who became stale by `now_ms`; returns their live fixes, for the events to send."""

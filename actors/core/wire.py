@@ -38,11 +38,10 @@ class _Position(msgspec.Struct, gc=False, rename="camel"):
     received_at: str
     status: str
     stale: bool | msgspec.UnsetType
-    corrected: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def position_json(fix: Fix, stale: bool | None, corrected: bool = False) -> bytes:
-    """One position as a JSON object. `stale` None leaves the key out (Redis); `corrected` appears only when true."""
+def position_json(fix: Fix, stale: bool | None) -> bytes:
+    """One position as a JSON object. `stale` None leaves the key out (Redis)."""
     return _encoder.encode(
         _Position(
             fix.participant_id,
@@ -54,7 +53,6 @@ def position_json(fix: Fix, stale: bool | None, corrected: bool = False) -> byte
             _arrival_text(fix.arrived_ms),
             STATUSES[fix.status],
             msgspec.UNSET if stale is None else stale,
-            True if corrected else msgspec.UNSET,
         )
     )
 

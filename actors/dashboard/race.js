@@ -30,13 +30,13 @@ export class Race {
     this.version += 1;
   }
 
-  // The server sends positions in order; only one that is marked as corrected goes back, and takes the trail with it.
+  // The server sends positions in order; only a snapshot after a resync may go back, and takes the trail with it.
   take(position) {
     const time = Date.parse(position.timestamp);
     const [x, y] = this.place(position.latitude, position.longitude);
     const known = this.entries.get(position.participantId);
     const entry = known || this.make(position.participantId, x, y);
-    if (time < entry.time || position.corrected) {
+    if (time < entry.time) {
       entry.trail.cut(time);
       entry.track?.cut(time);
     }

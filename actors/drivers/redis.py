@@ -6,7 +6,7 @@ called in threads; a caller that gives up closes the connection under its thread
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -28,7 +28,6 @@ from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis_errors import FromReplica, explain, is_from_replica
 from actors.drivers.redis_script import WRITE, WRITE_SHA
 from actors.errors import CacheUnavailable
-from actors.messages import LivePosition
 
 log = structlog.get_logger("redis")
 
@@ -69,8 +68,9 @@ class RedisStore:
     def __attrs_post_init__(self) -> None:
         self._sentinel = f"tracking:node:{self.node_id}:{uuid4().hex}"
 
-    async def write(self, changes: Sequence[LivePosition]) -> bool:
-        """Make these positions the newest where they are greater, or where they are forced; one hop for all.
+    async def write(self, changes: Sequence[Fix], forget: Collection[str] = ()) -> bool:
+        """Delete what is there of the races to forget; then make these positions the newest where they are greater.
+        One hop for all.
 
         True when all earlier writes of this store are there. False when the cache was emptied, never filled, or went
         back to an older state.
@@ -79,13 +79,14 @@ class RedisStore:
         calls: list[list[str | int | bytes]] = []
         for start in range(0, len(changes) or 1, SCRIPT_ROWS):
             positions = _packed(changes[start : start + SCRIPT_ROWS])
-            calls.append([self.ttl_s, self._sentinel, MARK_S, seen, mark, positions])
+            gone = _pack([] if start else list(forget))
+            calls.append([self.ttl_s, self._sentinel, MARK_S, seen, mark, positions, gone])
         replies = await self._ask(lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
             replies = await self._ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
         intact = all(replies)
-        if changes or not intact:
+        if changes or forget or not intact:
             self._mark = mark
         return intact
 
@@ -219,16 +220,14 @@ def _client(address: RedisAddress) -> redis.Redis:
     )
 
 
-def _packed(changes: Sequence[LivePosition]) -> bytes:
+def _packed(changes: Sequence[Fix]) -> bytes:
     """For the script: see there."""
-    items: list[str | int] = []
-    for change in changes:
-        fix = change.fix
+    items: list[str] = []
+    for fix in changes:
         items += (
             fix.race_id,
             fix.participant_id,
             f"{fix.timestamp_ms:015d}{fix.status}{fix.id.hex()}",
-            2 if change.gone else int(change.force),
             wire.position_json(fix, stale=None).decode(),
         )
     return _pack(items)

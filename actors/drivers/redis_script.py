@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha1
 
 # ARGV: ttl in s; key of the sentinel, its ttl in s, the mark of the last write that was answered ('' for none), that of
-# this one; and positions: an array in MessagePack, five items each, because an argument an item costs us more than all
-# the rest. cmsgpack knows no bytes, only text.
+# this one; positions: an array in MessagePack, four items each, because an argument an item costs us more than all the
+# rest; and the races to forget before, an array too. cmsgpack knows no bytes, only text.
 # The sentinel holds FOUND>MARK: a write, and which one it found intact ('' for none). So a write whose answer was lost
 # is known by what it found, and one that came first into an emptied cache is not taken for it.
 # Ranks compare as text: 15 digits of ms, status, id in hex.
@@ -21,25 +21,25 @@ local function only(key, kind)
   local is = redis.call('TYPE', key).ok
   if is ~= kind and is ~= 'none' then redis.call('DEL', key) end
 end
-local given = cmsgpack.unpack(ARGV[6])
-for i = 1, #given, 5 do
-  local race, participant, rank, force, value = 'race:' .. given[i], unpack(given, i + 1, i + 4)
+local given, forgotten = cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
+for _, id in ipairs(forgotten) do
+  local race = 'race:' .. id
+  only(race .. ':seen', 'zset')
+  for _, participant in ipairs(redis.call('ZRANGE', race .. ':seen', 0, -1)) do
+    redis.call('DEL', race .. ':participant:' .. participant .. ':last')
+  end
+  redis.call('DEL', race .. ':seen', race .. ':rank')
+end
+for i = 1, #given, 4 do
+  local race, participant, rank, value = 'race:' .. given[i], unpack(given, i + 1, i + 3)
   local last = race .. ':participant:' .. participant .. ':last'
   if not races[race] then only(race .. ':seen', 'zset'); only(race .. ':rank', 'hash') end
-  local newer = force == 1
-  if not newer then
-    local held = redis.call('HGET', race .. ':rank', participant)
-    if not held and redis.call('EXISTS', last) == 1 then
-      local score = redis.call('ZSCORE', race .. ':seen', participant)
-      held = score and string.format('%015d', tonumber(score))
-    end
-    newer = not held or held <= rank
+  local held = redis.call('HGET', race .. ':rank', participant)
+  if not held and redis.call('EXISTS', last) == 1 then
+    local score = redis.call('ZSCORE', race .. ':seen', participant)
+    held = score and string.format('%015d', tonumber(score))
   end
-  if force == 2 then
-    redis.call('DEL', last)
-    redis.call('HDEL', race .. ':rank', participant)
-    redis.call('ZREM', race .. ':seen', participant)
-  elseif newer then
+  if not held or held <= rank then
     redis.call('SET', last, value, 'EX', ARGV[1])
     redis.call('HSET', race .. ':rank', participant, rank)
     redis.call('ZADD', race .. ':seen', tonumber(rank:sub(1, 15)), participant)
@@ -50,7 +50,7 @@ for race in pairs(races) do
   redis.call('EXPIRE', race .. ':seen', ARGV[1])
   redis.call('EXPIRE', race .. ':rank', ARGV[1])
 end
-if was_there and #given == 0 then
+if was_there and #given + #forgotten == 0 then
   redis.call('EXPIRE', ARGV[2], ARGV[3])
 else
   redis.call('SET', ARGV[2], (was_there and seen or '') .. '>' .. ARGV[5], 'EX', ARGV[3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from actors.core.partitions import Partitions
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.core.standing import newest_of
 from actors.errors import CacheUnavailable, NoPartition, RowRefused, StoreUnavailable
-from actors.messages import LivePosition
+from actors.subscriber import Races
 
 
 @attrs.frozen
@@ -124,6 +124,7 @@ class FakeSpool(Closes):
     trouble: Exception | None = None
     broken: Exception | None = None
     delay_s: float = 0.0
+    remove_s: float = 0.0
     puts: int = 0
     _next: int = 1
 
@@ -163,7 +164,7 @@ class FakeSpool(Closes):
         return Spooled(keys, tuple(fixes), tuple(fixes.values()), rejections)
 
     async def remove(self, keys: Sequence[int]) -> None:
-        await trio.sleep(self.delay_s)
+        await trio.sleep(self.remove_s or self.delay_s)
         for key in keys:
             self.waiting.pop(key, None)
 
@@ -247,18 +248,16 @@ class FakeCache(Closes):
     intact: bool = True
     writes: int = 0
 
-    async def write(self, changes: Sequence[LivePosition]) -> bool:
+    async def write(self, changes: Sequence[Fix], forget: Collection[str] = ()) -> bool:
         self.check_open()
         await trio.sleep(self.delay_s)
         if self.down:
             raise CacheUnavailable("down")
-        for change in changes:
-            key = (change.fix.race_id, change.fix.participant_id)
-            held = self.live.get(key)
-            if change.gone:
-                self.live.pop(key, None)
-            elif held is None or change.force or change.fix.rank > held.rank:
-                self.live[key] = change.fix
+        self.live = {key: fix for key, fix in self.live.items() if key[0] not in forget}
+        for fix in changes:
+            key = (fix.race_id, fix.participant_id)
+            if key not in self.live or fix.rank > self.live[key].rank:
+                self.live[key] = fix
         self.writes += bool(changes)
         intact, self.intact = self.intact, True
         return intact
@@ -288,6 +287,15 @@ class Viewer:
         for frame in self.outbox.take(1 << 30):
             head = 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
             self.events.append(json.loads(frame[head:]))
+
+    def catch_up(self, races: Races) -> None:
+        """Ask for a snapshot of each race that is behind, as a dashboard does."""
+        for race_id in self.outbox.behind_due(trio.current_time()):
+            races.subscribe(race_id, self.outbox, resync=True)
+
+    def resyncs(self) -> list[list[float]]:
+        """The latitudes of each snapshot that was not asked for."""
+        return [[p["latitude"] for p in data["positions"]] for data in self.named("race_snapshot") if "resync" in data]
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [entry["data"] for entry in self.events if entry["event"] == event]

@@ -7,9 +7,7 @@ import json
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.core.fix import FINISHED
-from actors.supervision import State
-from tests.actors.race_world import IDLE_S, STALE_MS, World, world
+from tests.actors.race_world import STALE_MS, World, world
 from tests.making import make_fix
 
 STALE_S = STALE_MS / 1000
@@ -32,20 +30,6 @@ async def test_somebody_who_will_be_stale_before_all_others_is_so_in_time(autoju
         assert await stale(w) == {"P1": False, "P2": True}
         await trio.sleep(STALE_S - 5)
         assert await stale(w) == {"P1": True, "P2": True}
-
-
-async def test_a_race_may_retire_once_a_refused_position_is_overtaken(autojump_clock: MockClock) -> None:
-    async with world() as w:
-        refused = make_fix(status=FINISHED)  # nobody can become stale, so nothing else makes it look up
-        w.route(refused)
-        await trio.sleep(1)
-        w.history.down = True  # it cannot be corrected
-        w.races.rows_refused([refused])
-        await trio.sleep(2 * IDLE_S)
-        assert w.state() is State.RUNNING
-        w.route(make_fix(at_s=2 * IDLE_S, status=FINISHED))
-        await trio.sleep(IDLE_S + 1)
-        assert w.state() is None
 
 
 async def test_the_window_of_a_race_that_somebody_watches_is_sent_in_time(autojump_clock: MockClock) -> None:

@@ -104,6 +104,29 @@ def test_version_counts_what_a_snapshot_would_show() -> None:
     assert s.version == 3
 
 
+def test_nobody_is_live_after_it_is_cleared_and_who_comes_back_older_is_stale_in_time() -> None:
+    s = standing()
+    apply(s, [make_fix(at_s=20), make_fix("P2", at_s=-100)])
+    version = s.version
+    s.clear()
+    assert (s.newest, s.stale, s.next_due_ms()) == ({}, set(), None)
+    assert s.version > version
+    older = make_fix(at_s=0)
+    assert apply(s, [older]) == [(older, False)]
+    assert s.turn_stale(BASE_MS + STALE_MS + 1) == [older]
+
+
+def test_only_where_something_greater_is_live_a_fix_cannot_be_shown() -> None:
+    s = standing()
+    a, b = make_fix(at_s=0), make_fix(at_s=1)
+    assert s.may_show(a)
+    apply(s, [a])
+    assert s.may_show(a)
+    assert s.may_show(b)
+    apply(s, [b])
+    assert not s.may_show(a)
+
+
 many_fixes = st.lists(
     st.builds(
         make_fix,

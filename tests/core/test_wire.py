@@ -42,7 +42,7 @@ def test_the_position_of_the_contract() -> None:
 
 
 def test_keys_come_in_the_order_of_the_contract() -> None:
-    assert list(json.loads(wire.position_json(fix(), stale=True, corrected=True))) == [
+    assert list(json.loads(wire.position_json(fix(), stale=True))) == [
         "participantId",
         "raceId",
         "latitude",
@@ -51,14 +51,12 @@ def test_keys_come_in_the_order_of_the_contract() -> None:
         "receivedAt",
         "status",
         "stale",
-        "corrected",
     ]
 
 
 def test_a_position_for_redis_has_no_stale() -> None:
     position = json.loads(wire.position_json(fix(), stale=None))
     assert list(position)[-1] == "status"
-    assert json.loads(wire.position_json(fix(), stale=None, corrected=True))["corrected"] is True
 
 
 @settings(deadline=None)  # machines are busy

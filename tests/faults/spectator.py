@@ -119,7 +119,7 @@ class Spectator:
     def _show(self, position: dict[str, Any]) -> None:
         key, timestamp = (position["raceId"], position["participantId"]), position["timestamp"]
         before = self._shown.get(key, "")
-        if timestamp < before and not position.get("corrected"):
+        if timestamp < before:
             self._backward.append(f"{key} went from {before} back to {timestamp}")
         self._shown[key] = timestamp
 

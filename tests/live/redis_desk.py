@@ -10,10 +10,8 @@ import pytest
 import redis
 import trio
 
-from actors.core.fix import Fix
 from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis import CLIENT_NAME, RedisStore
-from actors.messages import LivePosition
 
 LAST = "race:R1:participant:P001:last"
 
@@ -57,7 +55,3 @@ async def store(redis_process: tuple[RedisAddress, int], raw: Raw) -> AsyncItera
     store = RedisStore(redis_process[0], "node-1", 600)
     yield store
     await store.aclose()
-
-
-def live(*fixes: Fix, force: bool = False) -> list[LivePosition]:
-    return [LivePosition(fix, force) for fix in fixes]

@@ -18,7 +18,7 @@ from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis import CONNECTIONS, PAUSE_FIRST_S, RedisStore, _client, _Line
 from actors.errors import CacheUnavailable
 from actors.settings import Secret
-from tests.live.redis_desk import LAST, Raw, live
+from tests.live.redis_desk import LAST, Raw
 from tests.live.stores import PASSWORD
 from tests.making import make_fix
 from tests.servers import start_redis
@@ -67,11 +67,11 @@ async def test_a_stopped_server_costs_a_second_and_then_nothing(
         with monkeypatch.context() as patch:
             patch.setattr("actors.drivers.redis._Line.ask", lambda *_: pytest.fail("it was tried"))
             with pytest.raises(CacheUnavailable, match="within 1 s"):
-                await store.write(live(make_fix()))
+                await store.write([make_fix()])
     finally:
         os.kill(redis_process[1], signal.SIGCONT)
     store._resting_until = 0
-    await store.write(live(make_fix()))
+    await store.write([make_fix()])
     assert await store.newest("R1") == [make_fix()]
 
 
@@ -94,10 +94,10 @@ async def test_lost_connections_are_made_anew(store: RedisStore, raw: Raw) -> No
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kill)
         with pytest.raises(CacheUnavailable, match=r"^Redis: .*[Cc]onnection"):
-            await store.write(live(make_fix()))
+            await store.write([make_fix()])
     raw("CLIENT", "UNPAUSE")
     await trio.sleep(PAUSE_FIRST_S)  # the breaker's rest
-    assert await store.write(live(make_fix())) is False
+    assert await store.write([make_fix()]) is False
 
 
 async def test_the_breakers_rest_grows_and_ends_with_the_first_success(
@@ -143,13 +143,13 @@ async def test_a_login_that_fails_says_why(
 
 
 async def test_a_full_or_read_only_server_is_unavailable(store: RedisStore, raw: Raw) -> None:
-    await store.write(live(make_fix()))
+    await store.write([make_fix()])
     raw("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(CacheUnavailable, match="maxmemory"):
-        await store.write(live(make_fix(at_s=1)))
+        await store.write([make_fix(at_s=1)])
     raw("CONFIG", "SET", "maxmemory", 0)
     await trio.sleep(PAUSE_FIRST_S)  # the breaker's rest
-    await store.write(live(make_fix(at_s=2)))
+    await store.write([make_fix(at_s=2)])
     assert await store.newest("R1") == [make_fix(at_s=2)]
 
 
@@ -162,7 +162,7 @@ async def test_a_replica_is_named_with_its_primary(redis_process: tuple[RedisAdd
             store = RedisStore(attrs.evolve(address, **user), "node-1", 600)  # type: ignore[arg-type]  # by name
             why = rf"^Redis at 127\.0\.0\.1:{address.port} is a replica{of}: point \[redis\] host at the primary \("
             with pytest.raises(CacheUnavailable, match=why):
-                await store.write(live(make_fix()))
+                await store.write([make_fix()])
             await store.aclose()
     finally:
         raw("REPLICAOF", "NO", "ONE")
@@ -177,12 +177,12 @@ async def test_a_cluster_is_named(tmp_path: Path) -> None:
             with pytest.raises(
                 CacheUnavailable, match=r"^Redis at \S+ is part of a Redis Cluster, which is not supported"
             ):
-                await store.write(live(*(make_fix(f"P{n}") for n in range(20))))
+                await store.write([make_fix(f"P{n}") for n in range(20)])
             with redis.Redis(port=server.port, protocol=2) as client:
                 client.execute_command(*command.split())
             store._resting_until = 0
         with pytest.raises(CacheUnavailable, match=r"is part of a Redis Cluster.*non local key"):
-            await store.write(live(*(make_fix(f"P{n}") for n in range(20))))
+            await store.write([make_fix(f"P{n}") for n in range(20)])
         await store.aclose()
 
 
@@ -203,7 +203,7 @@ async def test_what_is_not_redis_is_unavailable() -> None:
 async def test_a_unix_socket_and_another_database_work(redis_process: tuple[RedisAddress, int], raw: Raw) -> None:
     path = raw("CONFIG", "GET", "unixsocket")[1].decode()
     store = RedisStore(RedisAddress(socket_path=path, db=3, password=Secret(PASSWORD)), "node-1", 600)
-    await store.write(live(make_fix()))
+    await store.write([make_fix()])
     assert raw("EXISTS", LAST) == 0
     assert await store.newest("R1") == [make_fix()]
     await store.aclose()
@@ -212,7 +212,7 @@ async def test_a_unix_socket_and_another_database_work(redis_process: tuple[Redi
 async def test_many_callers_share_few_connections(store: RedisStore, raw: Raw) -> None:
     async with trio.open_nursery() as nursery:
         for n in range(50):
-            nursery.start_soon(store.write, live(make_fix(f"P{n}")))
+            nursery.start_soon(store.write, [make_fix(f"P{n}")])
     assert 1 <= len(raw.clients()) <= CONNECTIONS
     await store.aclose()
     await raw.until_closed()
@@ -227,7 +227,7 @@ async def test_a_cancelled_caller_is_free_at_once_and_its_connection_is_not_used
     raw("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
     began = trio.current_time()
     with trio.move_on_after(0.1) as scope:
-        await store.write(live(make_fix()))
+        await store.write([make_fix()])
     assert scope.cancelled_caught
     assert trio.current_time() - began < PAUSE_MS / 1000 / 2
     with trio.fail_after(PAUSE_MS / 1000 / 2):  # its thread is freed too, by the end of the connection
@@ -243,7 +243,7 @@ async def test_a_call_that_goes_on_while_the_store_is_closed_takes_its_connectio
 ) -> None:
     raw("CLIENT", "PAUSE", 300, "WRITE")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.write, live(make_fix()))
+        nursery.start_soon(store.write, [make_fix()])
         while not raw.clients():
             await trio.sleep(0.01)
         await store.aclose()

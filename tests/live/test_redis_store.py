@@ -12,18 +12,18 @@ import redis
 import trio
 from structlog.testing import capture_logs
 
+from actors.core.fix import Fix
 from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis import Queue, RedisStore, _Line
 from actors.errors import CacheUnavailable
-from actors.messages import LivePosition
-from tests.live.redis_desk import LAST, Raw, live
+from tests.live.redis_desk import LAST, Raw
 from tests.making import BASE_MS, make_fix
 
 pytestmark = pytest.mark.live
 
 
 async def test_keys_and_values_are_those_of_the_contract(store: RedisStore, raw: Raw) -> None:
-    await store.write(live(make_fix(arrived_s=0.512), make_fix("P002", 1)))
+    await store.write([make_fix(arrived_s=0.512), make_fix("P002", 1)])
     assert raw.value(LAST) == {
         "participantId": "P001", "raceId": "R1", "latitude": -7.9456, "longitude": 112.6145,
         "timestamp": "2025-07-01T08:15:30.000Z", "receivedAt": "2025-07-01T08:15:30.512Z", "status": "moving",
@@ -43,56 +43,60 @@ async def test_only_greater_positions_are_taken(store: RedisStore, raw: Raw) -> 
     ]  # fmt: skip
     newest = None
     for fix, taken in steps:
-        await store.write(live(fix))
+        await store.write([fix])
         newest = fix if taken else newest
         assert await store.newest("R1") == [newest]
         assert newest is not None
         assert raw("ZSCORE", "race:R1:seen", "P001") == newest.timestamp_ms
 
 
-async def test_force_goes_back_and_later_ones_go_on_from_there(store: RedisStore) -> None:
-    await store.write(live(make_fix(at_s=9)))
-    await store.write(live(make_fix(at_s=1), force=True))
+async def test_a_race_that_is_forgotten_leaves_nothing_and_begins_again(store: RedisStore, raw: Raw) -> None:
+    others = [make_fix(race_id="R2"), make_fix(race_id="R10")]
+    await store.write([make_fix(at_s=9), make_fix("P002", at_s=9), *others])
+    assert await store.write([make_fix(at_s=1)], {"R1", "never seen"}) is True
     assert await store.newest("R1") == [make_fix(at_s=1)]
-    await store.write(live(make_fix(at_s=2)))
+    assert await store.write([], {"R1"}) is True
+    assert raw("KEYS", "race:R1:*") == []
+    assert [await store.newest(fix.race_id) for fix in others] == [[fix] for fix in others]
+    raw("SET", "race:R1:seen", b"somebody else's")
+    assert await store.write([make_fix(at_s=2)], {"R1"}) is True
     assert await store.newest("R1") == [make_fix(at_s=2)]
 
 
-async def test_who_is_gone_leaves_nothing_and_may_come_back(store: RedisStore, raw: Raw) -> None:
-    await store.write(live(make_fix(at_s=9)))
-    await store.write([LivePosition(make_fix(at_s=9), force=True, gone=True)])
-    assert await store.newest("R1") == []
-    assert raw("KEYS", "race:*") == []
-    await store.write(live(make_fix(at_s=1)))
-    assert await store.newest("R1") == [make_fix(at_s=1)]
+async def test_a_big_race_is_forgotten_before_the_first_of_its_positions_is_written(store: RedisStore) -> None:
+    """What is written takes several runs of the script."""
+    await store.write([make_fix(f"P{n}", at_s=9) for n in range(1100)])
+    back = [make_fix(f"P{n}", at_s=n / 1000) for n in range(1099)]
+    await store.write(back, {"R1"})
+    assert await store.newest("R1") == back
 
 
 async def test_positions_of_another_writer_are_not_put_back(store: RedisStore, raw: Raw) -> None:
     raw("SET", LAST, b"whatever")
     raw("ZADD", "race:R1:seen", BASE_MS + 5000, "P001")
-    await store.write(live(make_fix(at_s=4.999)))
+    await store.write([make_fix(at_s=4.999)])
     assert raw("GET", LAST) == b"whatever"
-    await store.write(live(make_fix(at_s=5)))
+    await store.write([make_fix(at_s=5)])
     assert await store.newest("R1") == [make_fix(at_s=5)]
 
 
 async def test_many_positions_of_many_races_are_one_call(store: RedisStore, raw: Raw) -> None:
     fixes = [make_fix(f"P{n}", n, race_id=f"R{n % 20}") for n in range(1234)]
-    await store.write(live(*fixes))
+    await store.write(fixes)
     found = [fix for n in range(20) for fix in await store.newest(f"R{n}")]
     assert sorted(found, key=lambda fix: fix.rank) == fixes
     big = [make_fix(f"B{n}", n, race_id="B") for n in range(1100)]
-    await store.write(live(*big))
+    await store.write(big)
     assert await store.newest("B") == big
     assert await store.newest("none") == []
 
 
 async def test_an_emptied_cache_is_noticed_by_the_next_write(store: RedisStore, raw: Raw) -> None:
-    assert await store.write(live(make_fix())) is False
-    assert await store.write(live(make_fix())) is True
+    assert await store.write([make_fix()]) is False
+    assert await store.write([make_fix()]) is True
     raw("FLUSHALL")
     raw("SCRIPT", "FLUSH")
-    assert await store.write(live(make_fix())) is False
+    assert await store.write([make_fix()]) is False
     assert await store.write([]) is True
 
 
@@ -120,11 +124,11 @@ async def rest(store: RedisStore) -> None:
     await trio.sleep_until(store._resting_until)
 
 
-@pytest.mark.parametrize("positions", [live(make_fix()), []], ids=["positions", "none"])
+@pytest.mark.parametrize("positions", [[make_fix()], []], ids=["positions", "none"])
 async def test_a_write_whose_answer_was_lost_is_no_emptied_cache(
-    store: RedisStore, raw: Raw, deaf: Callable[[], AbstractContextManager[None]], positions: list[LivePosition]
+    store: RedisStore, raw: Raw, deaf: Callable[[], AbstractContextManager[None]], positions: list[Fix]
 ) -> None:
-    await store.write(live(make_fix()))
+    await store.write([make_fix()])
     for lost in range(1, 3):
         for _ in range(lost):
             with deaf():
@@ -145,15 +149,15 @@ async def test_a_cache_that_goes_back_to_an_older_state_is_noticed(
     store: RedisStore, raw: Raw, deaf: Callable[[], AbstractContextManager[None]]
 ) -> None:
     """As one that is killed and reads its last snapshot."""
-    await store.write(live(make_fix()))
+    await store.write([make_fix()])
     (mark,) = raw("KEYS", "tracking:node:*")
     for lost in (False, True, False):
         if lost:
             with deaf():
-                await store.write(live(make_fix()))
+                await store.write([make_fix()])
             await rest(store)
         older = raw("GET", mark)
-        assert await store.write(live(make_fix())) is True
+        assert await store.write([make_fix()]) is True
         raw("SET", mark, older)
         assert await store.write([]) is False
         assert await store.write([]) is True
@@ -170,13 +174,13 @@ async def test_daemons_of_one_name_do_not_take_each_others_writes_for_an_emptied
     other = RedisStore(store.address, store.node_id, store.ttl_s)
     both = (store, other)
     for one in both:
-        await one.write(live(make_fix()))
+        await one.write([make_fix()])
     raw("CONFIG", "RESETSTAT")
     for one in both * 3:
         assert await one.write([]) is True
     assert b"cmdstat_set:" not in raw("INFO", "commandstats")
     for one in both:
-        assert await one.write(live(make_fix(at_s=1))) is True
+        assert await one.write([make_fix(at_s=1)]) is True
     raw("FLUSHALL")
     assert [await one.write([]) for one in both] == [False, False]
     assert [await one.write([]) for one in both] == [True, True]
@@ -189,7 +193,7 @@ async def test_what_a_daemon_of_long_ago_left_goes_soon_but_not_before_the_next_
     redis_process: tuple[RedisAddress, int], raw: Raw, ttl_s: int
 ) -> None:
     store = RedisStore(redis_process[0], "node-1", ttl_s)
-    for positions in (live(make_fix()), []):
+    for positions in ([make_fix()], []):
         await store.write(positions)
         (mark,) = raw("KEYS", "tracking:node:node-1:*")
         assert 3590 <= raw("TTL", mark) <= 3600
@@ -198,7 +202,7 @@ async def test_what_a_daemon_of_long_ago_left_goes_soon_but_not_before_the_next_
 
 
 async def test_values_that_are_no_positions_are_left_out_and_said(store: RedisStore, raw: Raw) -> None:
-    await store.write(live(make_fix("P1"), make_fix("P2"), make_fix("P3")))
+    await store.write([make_fix("P1"), make_fix("P2"), make_fix("P3")])
     good = raw.value("race:R1:participant:P1:last")
     bad: list[bytes] = [b"", b"\xff", b"null", b"[1]"]
     changes: list[dict[str, object]] = [
@@ -217,7 +221,7 @@ async def test_values_that_are_no_positions_are_left_out_and_said(store: RedisSt
 
 
 async def test_a_value_without_the_time_of_arrival_counts(store: RedisStore, raw: Raw) -> None:
-    await store.write(live(make_fix()))
+    await store.write([make_fix()])
     value = raw.value(LAST)
     del value["receivedAt"]
     raw("SET", LAST, json.dumps(value | {"more": [1]}))

@@ -251,7 +251,7 @@ def test_ten_thousand_participants_are_a_few_rows_and_a_picture(at: Station, run
         shows(tab, ["P9999"])
 
 
-def test_a_corrected_position_goes_back_and_takes_its_trail_with_it(visit: Visit) -> None:
+def test_who_goes_back_by_a_resync_takes_the_trail_along(visit: Visit) -> None:
     with visit("R-none-yet") as tab:
         wait_for_text(tab, "#empty", "Nobody has been seen in this race yet.")
         steps = [
@@ -262,8 +262,8 @@ def test_a_corrected_position_goes_back_and_takes_its_trail_with_it(visit: Visit
           const {{ Race }} = await import("/static/race.js");
           const race = new Race("R");
           const steps = {steps};
-          steps.at(-1).corrected = true;
-          steps.forEach((step) => race.take(step));
+          steps.slice(0, -1).forEach((step) => race.take(step));
+          race.replace(steps.slice(-1));
           const {{ time, latitude, trail }} = race.entries.get("P1");
           return [time, latitude, trail.times];
         }})()""")

@@ -62,11 +62,9 @@ async def _changes(place: Place, kinds: set[str]) -> None:
         await place.stored(fix(race, "Zoë", start))
         # One that PostgreSQL refuses, beside one that it takes.
         await place.publish([fix(race, "Zoë", start + 1, latitude=85), fix(race, "P9", start + 1)])
-        corrected: list[Json] = []
-        while not corrected:  # alone, or in the same window
-            data = (await board.receive())["data"]
-            corrected = [one for one in data.get("positions", [data]) if one.get("corrected")]
-        assert [one["latitude"] < 80 for one in corrected] == [True]
+        while not (data := (await until(board, "race_snapshot", kinds))["data"]).get("resync"):
+            pass
+        assert {one["participantId"]: one["latitude"] < 80 for one in data["positions"]}["Zoë"]
         await board.say("list_races", id=-(10**63))
         await until(board, "races", kinds)
         await board.say("get_history", {"raceId": race, "limit": 2}, id="")
