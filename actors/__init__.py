@@ -110,6 +110,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 drivers: the only place with threads and client libraries.
 
   drivers/addresses.py             where the servers listen, and how to log in
+  drivers/bell.py                  wakes a thread that waits for a socket
   drivers/embedded_broker.py       mosquitto where it is installed, else NATS
   drivers/embedded_nats.py         an own NATS server as a broker
   drivers/embedded_postgres.py     initdb, start and database of an own PostgreSQL

@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-import select
-import socket
 from collections import deque
 
 import attrs
 
+from actors.drivers.bell import Bell
+
 MAX_PUBLISHES = 10_000
 """Waiting to be published; beyond it the oldest is dropped."""
-
-
-class Bell:
-    """Wakes the thread. `ring` is for the trio side, `wait` for the thread."""
-
-    def __init__(self) -> None:
-        self._ear, self._clapper = socket.socketpair()
-        self._ear.setblocking(False)
-        self._rung = False  # a byte is on its way: saves a system call for each further ring
-
-    def ring(self) -> None:
-        if not self._rung:
-            self._rung = True
-            self._clapper.send(b"\0")
-
-    def wait(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
-        """Sleep until the bell rings, `fd` is ready (returns its events, else 0) or time is up."""
-        poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
-        if fd >= 0:
-            poll.register(fd, events)
-        ready = 0
-        for number, happened in poll.poll(max(0.0, timeout_s * 1000)):
-            if number == fd:
-                ready = happened
-            else:
-                self._ear.recv(64)
-                self._rung = False
-        return ready
-
-    def close(self) -> None:
-        """Nobody rings it any more; further rings are ignored."""
-        self._rung = True
-        self._ear.close()
-        self._clapper.close()
 
 
 @attrs.define(eq=False)

@@ -269,10 +269,7 @@ class BrokerThread:
         return ready
 
     def _wait_only(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
-        trio.from_thread.check_cancelled()
-        ready = self.orders.bell.wait(min(timeout_s, TURN_S), fd, events)
-        trio.from_thread.check_cancelled()
-        return ready
+        return self.orders.bell.wait(min(timeout_s, TURN_S), fd, events)
 
 
 def _gather_s(messages: int) -> float:

@@ -21,7 +21,8 @@ from actors.core.broker_url import broker_addresses
 from actors.core.mqtt_version import Version
 from actors.core.receipt import receipt_filter
 from actors.core.settings_values import Address, bind_address
-from actors.drivers.publisher_connection import Broker, Connection, Ear, Ended, Waker
+from actors.drivers.bell import Bell
+from actors.drivers.publisher_connection import Broker, Connection, Ear, Ended
 from actors.errors import TrackingError
 from actors.settings import MqttSettings
 
@@ -86,7 +87,7 @@ class Publisher:
     sent: int = 0  # handed over by publish()
     _failure: str = ""
     _changed: trio.Event = attrs.field(factory=trio.Event)
-    _waker: Waker = attrs.field(factory=Waker)
+    _bell: Bell = attrs.field(factory=Bell)
     _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token)
     _queue: deque[tuple[str, bytes]] = attrs.field(factory=deque)  # trio appends, the thread pops
     _at: int = 0  # which of the nodes
@@ -110,7 +111,7 @@ class Publisher:
             await self._until_below(OUTSTANDING)
         self.sent += 1
         self._queue.append((topic, payload))
-        self._waker.wake()
+        self._bell.ring()
 
     async def drain(self) -> None:
         """Wait until every message is acknowledged. Raises PublishFailed, also when some were refused."""
@@ -131,7 +132,7 @@ class Publisher:
 
     def wake(self) -> None:
         """Let the thread look up, to see that it is cancelled."""
-        self._waker.wake()
+        self._bell.ring()
 
     async def run(self) -> None:
         """Turn the thread until cancelled; a failure is told to whoever publishes."""
@@ -139,7 +140,7 @@ class Publisher:
 
     def close(self) -> None:
         """After run() has ended."""
-        self._waker.close()
+        self._bell.close()
 
     # --- told by the thread, in trio ---
 
@@ -165,7 +166,7 @@ class Publisher:
         while True:
             broker = self.brokers[self._at]
             connection = Connection(
-                broker, version.speaks == "5", version.is_question, self._queue, self._waker, self._post, self.ear
+                broker, version.speaks == "5", version.is_question, self._queue, self._bell, self._post, self.ear
             )
             ended = connection.run()
             self._queue.extendleft(reversed(list(connection.unanswered.values())))
@@ -181,7 +182,7 @@ class Publisher:
         """RETRY_S, however often somebody rings meanwhile."""
         until = time.monotonic() + RETRY_S
         while (left_s := until - time.monotonic()) > 0:
-            self._waker.wait(left_s)
+            self._bell.wait(left_s)
 
     def _judge(self, broker: Broker, ended: Ended, answered: int) -> str:
         """Why to give up; empty: try again."""

@@ -1,9 +1,8 @@
-"""One connection of a publisher, from dialling to its end. Used by the publisher's thread only, but for Waker.wake."""
+"""One connection of a publisher, from dialling to its end. Used by the publisher's thread only, but for Bell.ring."""
 
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import time
 from collections import deque
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import attrs
-import trio
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
@@ -19,13 +17,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.core.mqtt_end import UNSUPPORTED_VERSION
 from actors.core.mqtt_version import Heard
+from actors.drivers.bell import Bell
 from actors.drivers.mqtt_paho import PAHO_ERRORS
 from actors.settings import Secret
 
 CONNECT_TIMEOUT_S = 3.0
 CONNACK_TIMEOUT_S = 3.0
-LOOK_UP_S = 0.25
-"""The longest that a cancellation goes unseen when nobody rings."""
 
 WINDOW = 500
 """Messages on their way at once; a broker that takes fewer says so in CONNACK (mosquitto: 20)."""
@@ -58,45 +55,6 @@ class Ended:
     at: str  # what was unanswered
 
 
-class Waker:
-    """Rings the thread: it waits for this and for its socket at once."""
-
-    def __init__(self) -> None:
-        self._here, self._there = socket.socketpair()
-        self._here.setblocking(False)
-        self._there.setblocking(False)
-        self._rung = False
-
-    def wake(self) -> None:
-        """From any thread. Rings that nobody has heard yet are one."""
-        if not self._rung:
-            self._rung = True
-            self._there.send(b"x")
-
-    def wait(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
-        """The events of `fd` that are ready, 0 when rung or after `timeout_s`. Raises trio.Cancelled."""
-        poll = select.poll()
-        poll.register(self._here, select.POLLIN)
-        if fd >= 0:
-            poll.register(fd, events)
-        deadline = time.monotonic() + timeout_s
-        while True:
-            trio.from_thread.check_cancelled()
-            left = deadline - time.monotonic()
-            ready = dict(poll.poll(max(0.0, min(left, LOOK_UP_S)) * 1000))
-            if ready.pop(self._here.fileno(), 0):
-                # In this order: what is queued after the flag falls rings again.
-                self._here.recv(4096)
-                self._rung = False
-                return ready.get(fd, 0)
-            if ready or left <= LOOK_UP_S:
-                return ready.get(fd, 0)
-
-    def close(self) -> None:
-        self._here.close()
-        self._there.close()
-
-
 @attrs.frozen
 class Ear:
     """What is subscribed to, and who is told each payload, in the thread."""
@@ -113,7 +71,7 @@ class Connection:
     is_v5: bool
     is_question: bool  # whether the broker answers is all that we want to know
     queue: deque[tuple[str, bytes]]
-    waker: Waker
+    bell: Bell
     post: Callable[[int, int, int, str], None]  # acknowledged, of them unheard, refused, and why the first one was
     ear: Ear | None = None
     unanswered: dict[int, tuple[str, bytes]] = attrs.field(factory=dict)  # by packet id
@@ -208,7 +166,7 @@ class Connection:
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
             timeout_s = 0.0
         wanted = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
-        ready = self.waker.wait(timeout_s, sock.fileno(), wanted)
+        ready = self.bell.wait(timeout_s, sock.fileno(), wanted)
         code = client.loop_read() if ready & ~select.POLLOUT or timeout_s == 0.0 else mqtt.MQTT_ERR_SUCCESS
         if code == mqtt.MQTT_ERR_SUCCESS and ready & select.POLLOUT:
             code = client.loop_write()
