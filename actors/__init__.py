@@ -66,6 +66,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/course.py                   a made-up race
   core/cursor.py                   the cursor of get_history as text
   core/decode.py                   topic and payload -> fixes and rejections: the quick way
+  core/endings.py                  how the connection of a dashboard ends
   core/export.py                   fixes as jsonl, csv, geojson, gpx
   core/file_name.py                ids as names of files, and names as the system has them
   core/fix.py                      a fix, and a rejection

@@ -1,9 +1,38 @@
-"""The exception tree, the codes of rejections and of errors, the WebSocket close codes."""
+"""What goes wrong, by name: the codes of rejections and of errors, and the exceptions.
+
+Whoever runs a command is told a TrackingError in one line. Those of another file concern few beside it:
+
+    TrackingError
+      SettingsError
+      Unavailable
+        StoreUnavailable
+        SpoolUnavailable
+          SpoolFull
+        CacheUnavailable
+      StoreMisconfigured
+        NoPartition
+      RowRefused
+      NotStarted
+      BadToken               access.py
+      OutputFailed           commands/export_files.py
+      PublishFailed          drivers/publisher.py
+      Closed                 drivers/websocket.py
+      UnreadableRecording    recordings/points.py
+      WrongUse               recordings/points.py
+    Exception                whoever calls what raises one of these catches it
+      BadHead                core/head.py
+        OtherVersion         core/head.py
+      Problem                core/problem.py
+      Stopped                drivers/mqtt_thread.py
+      CutOff                 recordings/points.py
+    redis.RedisError
+      FromReplica            drivers/redis_errors.py
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,16 +55,6 @@ class RejectionCode(StrEnum):
     BAD_STATUS = "bad_status"
     TOPIC_MISMATCH = "topic_mismatch"
     POISON = "poison"
-
-
-class CloseCode(IntEnum):
-    """WebSocket close codes that the daemon sends (RFC 6455 section 7.4; 4401 is ours)."""
-
-    GOING_AWAY = 1001
-    POLICY_VIOLATION = 1008
-    MESSAGE_TOO_BIG = 1009
-    INTERNAL_ERROR = 1011
-    TOKEN_EXPIRED = 4401
 
 
 class ErrorCode(StrEnum):

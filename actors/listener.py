@@ -21,19 +21,19 @@ import trio
 from starlette.types import ASGIApp
 
 from actors.access import Access, Grant
+from actors.core.endings import End
 from actors.core.once import OncePerSecond
 from actors.core.problem import Problem, unavailable
 from actors.core.queries import History
 from actors.drivers import websocket
 from actors.drivers.stream import ConnectionStream
-from actors.errors import CloseCode
 from actors.handshake import Admitted, judge, last_answer, read_head, understand
 from actors.health import Health
 from actors.http import answer
 from actors.metrics import Metrics
 from actors.ports import open_ports
 from actors.settings import Settings
-from actors.subscriber import GONE, Ending, Races, Subscriber
+from actors.subscriber import Races, Subscriber
 from actors.waiting import Waiting
 
 log = structlog.get_logger("listener")
@@ -113,7 +113,7 @@ class Listener:
                 scope.deadline = trio.current_time() + STOP_S
                 self._empty = trio.Event()
                 for dashboard in self.dashboards:
-                    dashboard.end("shutting_down", CloseCode.GOING_AWAY)
+                    dashboard.end(End.SHUTTING_DOWN)
                 self._tell_when_empty()
                 await self._empty.wait()
                 connections.cancel_scope.cancel()
@@ -139,7 +139,7 @@ class Listener:
                 for dashboard in list(slot):
                     # The dashboard ends by a timer of its own; but the wall clock may have been set since then.
                     if (dashboard.grant.expires_s or math.inf) <= now_s:
-                        dashboard.end("token_expired", CloseCode.TOKEN_EXPIRED)
+                        dashboard.end(End.TOKEN_EXPIRED)
                     dashboard.heartbeat()
 
     async def _guard(self, transport: trio.SocketStream) -> None:
@@ -149,7 +149,7 @@ class Listener:
         except* _LEFT:
             pass  # the client left in the middle
         except* Exception as crash:
-            self._count("crash")
+            self._count(End.CRASH.reason)
             log.error("connection crashed", exc_info=crash)
         finally:
             await trio.aclose_forcefully(transport)
@@ -253,13 +253,13 @@ class Listener:
         slot = min(self._slots, key=len)
         slot.add(dashboard)
         self.dashboards.add(dashboard)
-        ending = Ending("crash", CloseCode.INTERNAL_ERROR)
+        ending = End.CRASH
         try:
             try:
                 ending = await dashboard.run()
             except* Exception as crash:
                 log.error("dashboard crashed", exc_info=crash)
-            if ending.reason != GONE:
+            if ending.reason:
                 self._count(ending.reason)
             await _part(dashboard, socket, ending)
         finally:
@@ -279,11 +279,11 @@ class Listener:
             log.error(text, suppressed=self._complaints.take_suppressed(text), **values)
 
 
-async def _part(dashboard: Subscriber, socket: websocket.WebSocket, ending: Ending) -> None:
+async def _part(dashboard: Subscriber, socket: websocket.WebSocket, ending: End) -> None:
     """Say goodbye where the ending has a code; what was pending still goes out when the daemon stops."""
     if ending.code is None:
         return
-    if ending.code is CloseCode.GOING_AWAY:
+    if ending is End.SHUTTING_DOWN:
         with trio.move_on_after(CLOSE_S):
             try:
                 await dashboard.flush()

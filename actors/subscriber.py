@@ -19,6 +19,7 @@ import trio
 
 from actors.access import Grant
 from actors.core import wire
+from actors.core.endings import BY_LIBRARY, End
 from actors.core.outbox import Outbox
 from actors.core.queries import History
 from actors.core.rate import Rate, Verdict
@@ -32,7 +33,7 @@ from actors.core.requests import (
     parse_request,
 )
 from actors.drivers.websocket import Closed
-from actors.errors import CloseCode, ErrorCode, StoreMisconfigured, Unavailable
+from actors.errors import ErrorCode, StoreMisconfigured, Unavailable
 from actors.history_answer import answer
 from actors.metrics import Metrics
 from actors.settings import WsSettings
@@ -43,9 +44,6 @@ MAX_REPLIES = 100  # pending small replies, about 10 kB; beyond it nothing more 
 MAX_WAITING = 250  # requests waiting to be handled, some 100 kB: seconds of the usual rate; more are refused
 MAX_UNFINISHED_BYTES = 4 * 1024 * 1024  # since the last message: years of pongs, or one in pieces without end, all kept
 SNAPSHOT_WAIT_S = 30.0  # for a race to answer, which restores itself from the stores first
-_CLOSED_BY_LIBRARY = {1002: "protocol_error", 1007: "protocol_error", 1009: "too_large"}
-DROPPED = ("slow", "no_pong")  # without a close frame
-GONE = "gone"  # reason of an ending that the dashboard chose
 LAST_WRITE_S = 1.0  # for a frame that is half out when the dashboard has to go
 
 
@@ -73,14 +71,6 @@ class Races(Protocol):
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None: ...
 
 
-@attrs.frozen
-class Ending:
-    """How a dashboard's time ends. No code: it is gone, or is dropped without a close frame."""
-
-    reason: str  # a word of a small set: label of tracking_ws_dropped_total
-    code: CloseCode | None = None
-
-
 @attrs.define(eq=False)
 class Subscriber:
     """Serves one dashboard. `run` once."""
@@ -93,7 +83,7 @@ class Subscriber:
     metrics: Metrics
     lifetime_s: float = math.inf  # of the token, from now
     outbox: Outbox = attrs.field(init=False)
-    ending: Ending | None = attrs.field(init=False, default=None)  # the first reason to end
+    ending: End | None = attrs.field(init=False, default=None)  # the first reason to end
     _rate: Rate = attrs.field(init=False)
     _waiting: deque[Request | BadRequest] = attrs.field(init=False, factory=deque)  # at most MAX_WAITING
     _answering: bool = attrs.field(init=False, default=False)  # the task that answers is there
@@ -108,7 +98,7 @@ class Subscriber:
         self.outbox = Outbox(self.settings.outbox_bytes, self._wake)
         self._rate = Rate(self.settings.max_requests_per_s, trio.current_time())
 
-    async def run(self) -> Ending:
+    async def run(self) -> End:
         """Serve until the dashboard goes or has to go; returns how. Crashes are raised."""
         try:
             async with trio.open_nursery() as nursery:
@@ -121,15 +111,15 @@ class Subscriber:
             self._nursery = None
             for race_id in self.outbox.forget_all():
                 self.races.unsubscribe(race_id, self.outbox)
-        return self.ending or Ending("token_expired", CloseCode.TOKEN_EXPIRED)
+        return self.ending or End.TOKEN_EXPIRED
 
-    def end(self, reason: str, code: CloseCode | None = None) -> None:
+    def end(self, ending: End) -> None:
         """Make `run` return soon. Only the first call counts."""
         if self.ending is not None:
             return
-        self.ending = Ending(reason, code)
+        self.ending = ending
         if self._writing is not None:
-            self._writing.deadline = trio.current_time() + (0 if reason in (GONE, *DROPPED) else LAST_WRITE_S)
+            self._writing.deadline = trio.current_time() + (0 if ending.code is None else LAST_WRITE_S)
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
@@ -139,9 +129,9 @@ class Subscriber:
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             return
         if self._unanswered >= 2:
-            self.end("no_pong")
+            self.end(End.NO_PONG)
         elif self.socket.unfinished_bytes > MAX_UNFINISHED_BYTES:
-            self.end("flooding", CloseCode.POLICY_VIOLATION)
+            self.end(End.FLOODING)
         elif self._unanswered == 0:  # else one is under way
             self._nursery.start_soon(self._ping)
         self._unanswered += 1
@@ -181,7 +171,7 @@ class Subscriber:
             try:
                 message = await self.socket.receive()
             except Closed as closed:
-                self.end(_CLOSED_BY_LIBRARY.get(closed.code, GONE))
+                self.end(BY_LIBRARY.get(closed.code, End.GONE))
                 return
             self._take_in(message)
             while self.outbox.replies > MAX_REPLIES:
@@ -190,12 +180,12 @@ class Subscriber:
     def _take_in(self, message: str | bytes) -> None:
         verdict = self._rate.request(trio.current_time())
         if verdict is Verdict.FLOODING:
-            self.end("flooding", CloseCode.POLICY_VIOLATION)
+            self.end(End.FLOODING)
         elif isinstance(message, bytes):
             self._wait_in_line(BadRequest(ErrorCode.BAD_REQUEST, "text frames only"))
         # The library counts characters.
         elif len(message) * 4 > (limit := self.settings.max_message_bytes) and len(message.encode()) > limit:
-            self.end("too_large", CloseCode.MESSAGE_TOO_BIG)
+            self.end(End.TOO_LARGE)
         else:
             request = parse_request(message)
             if verdict is Verdict.LIMITED:
@@ -291,7 +281,7 @@ class Subscriber:
                 with trio.CancelScope(shield=True) as self._writing:
                     await self.socket.send(frames, timeout_s)
             except trio.TooSlowError:
-                self.end("slow")
+                self.end(End.SLOW)
             except Closed:
                 return  # the receiving task knows more
             self._writing, self._writing_bytes = None, 0

@@ -13,10 +13,11 @@ import trio
 import trio.testing
 
 from actors.access import Grant
+from actors.core.endings import End
 from actors.drivers.websocket import Closed
 from actors.metrics import Metrics
 from actors.settings import WsSettings
-from actors.subscriber import Ending, Subscriber
+from actors.subscriber import Subscriber
 from tests.dashboards import FakeHistory, FakeRaces
 from tests.described import check_frame
 
@@ -99,7 +100,7 @@ class Bench:
     races: FakeRaces
     history: FakeHistory
     metrics: Metrics
-    endings: list[Ending] = attrs.field(factory=list)
+    endings: list[End] = attrs.field(factory=list)
 
     async def ask(self, event: str, data: object = None, **more: object) -> list[dict[str, Any]]:
         self.socket.ask(event, data, **more)

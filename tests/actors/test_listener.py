@@ -11,8 +11,9 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed
 
+from actors.core.endings import End
 from actors.core.head import MAX_HEAD_BYTES
-from actors.errors import CloseCode, NotStarted
+from actors.errors import NotStarted
 from actors.listener import ACCEPT_PAUSE_S, CLOSE_S, LINGER_S, MAX_REFUSALS, STOP_S
 from actors.metrics import Metrics
 from tests.actors.listener_bench import Deaf, deaf_dashboard, make_listener, running
@@ -83,7 +84,7 @@ async def test_a_close_that_is_not_answered_is_waited_for_a_second(
     async with running(monkeypatch) as bench:
         await deaf_dashboard(bench)
         [dashboard] = bench.listener.dashboards
-        dashboard.end("token_expired", CloseCode.TOKEN_EXPIRED)
+        dashboard.end(End.TOKEN_EXPIRED)
         await trio.sleep(CLOSE_S - 0.1)
         assert bench.connected == 1
         await trio.sleep(CLOSE_S + LINGER_S)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import trio
 import trio.testing
 
+from actors.core.endings import End
 from actors.core.outbox import RESYNC_INTERVAL_S
 from actors.core.queries import HistoryPage
 from actors.settings import WsSettings
-from actors.subscriber import GONE, MAX_REPLIES, MAX_WAITING, SEND_BYTES, SNAPSHOT_WAIT_S, Ending
+from actors.subscriber import MAX_REPLIES, MAX_WAITING, SEND_BYTES, SNAPSHOT_WAIT_S
 from tests.actors.subscriber_bench import running, settled
 from tests.dashboards import make_fix
 
@@ -19,7 +20,7 @@ async def test_leaving_unsubscribes_everywhere(autojump_clock: trio.testing.Mock
         await bench.ask("subscribe_race", {"raceId": "R2"})
         bench.socket.leave()
         await settled()
-        assert bench.endings == [Ending(GONE)]
+        assert bench.endings == [End.GONE]
         assert bench.races.calls[-2:] == [("unsubscribe", "R1"), ("unsubscribe", "R2")]
 
 
@@ -112,7 +113,7 @@ async def test_too_slow_is_dropped_without_a_code(autojump_clock: trio.testing.M
         await trio.sleep(1.9)
         assert bench.endings == []
         await trio.sleep(0.2)
-        assert bench.endings == [Ending("slow")]
+        assert bench.endings == [End.SLOW]
 
 
 async def test_what_overflows_is_replaced_by_a_resync(autojump_clock: trio.testing.MockClock) -> None:

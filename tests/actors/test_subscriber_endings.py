@@ -7,10 +7,10 @@ import trio
 import trio.testing
 
 from actors.access import Grant
-from actors.errors import CloseCode
+from actors.core.endings import End
 from actors.metrics import Metrics
 from actors.settings import WsSettings
-from actors.subscriber import GONE, LAST_WRITE_S, MAX_UNFINISHED_BYTES, Ending, Subscriber
+from actors.subscriber import LAST_WRITE_S, MAX_UNFINISHED_BYTES, Subscriber
 from tests.actors.subscriber_bench import FakeSocket, running, settled
 from tests.dashboards import FakeHistory, FakeRaces
 
@@ -35,7 +35,7 @@ async def test_no_pong_for_two_heartbeats(autojump_clock: trio.testing.MockClock
         assert bench.socket.pings == 1
         bench.subscriber.heartbeat()
         await settled()
-        assert bench.endings == [Ending("no_pong")]
+        assert bench.endings == [End.NO_PONG]
         bench.subscriber.heartbeat()  # after the end: nothing
 
 
@@ -48,7 +48,7 @@ async def test_bytes_without_end_that_are_no_message(autojump_clock: trio.testin
         bench.socket.unfinished_bytes += 1
         bench.subscriber.heartbeat()
         await settled()
-        assert bench.endings == [Ending("flooding", CloseCode.POLICY_VIOLATION)]
+        assert bench.endings == [End.FLOODING]
 
 
 async def test_the_end_of_a_token(autojump_clock: trio.testing.MockClock) -> None:
@@ -56,7 +56,7 @@ async def test_the_end_of_a_token(autojump_clock: trio.testing.MockClock) -> Non
         await trio.sleep(59.9)
         assert bench.endings == []
         await trio.sleep(0.2)
-        assert bench.endings == [Ending("token_expired", CloseCode.TOKEN_EXPIRED)]
+        assert bench.endings == [End.TOKEN_EXPIRED]
 
 
 async def test_flooding(autojump_clock: trio.testing.MockClock) -> None:
@@ -64,14 +64,14 @@ async def test_flooding(autojump_clock: trio.testing.MockClock) -> None:
         for _ in range(100):
             bench.socket.ask_raw(b"binary")
             await trio.sleep(0.05)
-        assert bench.endings == [Ending("flooding", CloseCode.POLICY_VIOLATION)]
+        assert bench.endings == [End.FLOODING]
 
 
 async def test_a_frame_too_large_in_bytes(autojump_clock: trio.testing.MockClock) -> None:
     async with running(WsSettings(max_message_bytes=100)) as bench:
         bench.socket.ask_raw("ü" * 51)
         await settled()
-        assert bench.endings == [Ending("too_large", CloseCode.MESSAGE_TOO_BIG)]
+        assert bench.endings == [End.TOO_LARGE]
 
 
 async def test_ending_lets_the_write_under_way_finish(autojump_clock: trio.testing.MockClock) -> None:
@@ -79,22 +79,27 @@ async def test_ending_lets_the_write_under_way_finish(autojump_clock: trio.testi
         bench.socket.writable = trio.Event()
         bench.socket.ask("list_races")
         await settled()
-        bench.subscriber.end("shutting_down", CloseCode.GOING_AWAY)
-        bench.subscriber.end("another reason")
+        bench.subscriber.end(End.SHUTTING_DOWN)
+        bench.subscriber.end(End.SLOW)
         await trio.sleep(LAST_WRITE_S / 2)
         assert bench.endings == []
         bench.socket.writable.set()
         await settled()
-        assert bench.endings == [Ending("shutting_down", CloseCode.GOING_AWAY)]
+        assert bench.endings == [End.SHUTTING_DOWN]
         assert not bench.socket.half_written
 
 
 @pytest.mark.parametrize(
     ("code", "ending", "is_finished"),
-    [(1002, "protocol_error", True), (1007, "protocol_error", True), (1009, "too_large", True), (1006, GONE, False)],
+    [
+        (1002, End.PROTOCOL_ERROR, True),
+        (1007, End.NOT_UTF8, True),
+        (1009, End.TOO_LARGE, True),
+        (1006, End.GONE, False),
+    ],
 )
 async def test_who_is_to_be_told_why_gets_the_write_under_way_whole(
-    autojump_clock: trio.testing.MockClock, code: int, ending: str, is_finished: bool
+    autojump_clock: trio.testing.MockClock, code: int, ending: End, is_finished: bool
 ) -> None:
     async with running() as bench:
         bench.socket.writable = trio.Event()
@@ -105,7 +110,7 @@ async def test_who_is_to_be_told_why_gets_the_write_under_way_whole(
         await settled()
         bench.socket.writable.set()
         await settled()
-        assert bench.endings == [Ending(ending)]
+        assert bench.endings == [ending]
         assert bench.socket.half_written is not is_finished
 
 
@@ -114,9 +119,9 @@ async def test_but_not_for_long(autojump_clock: trio.testing.MockClock) -> None:
         bench.socket.writable = trio.Event()
         bench.socket.ask("list_races")
         await settled()
-        bench.subscriber.end("shutting_down", CloseCode.GOING_AWAY)
+        bench.subscriber.end(End.SHUTTING_DOWN)
         await trio.sleep(LAST_WRITE_S + 0.1)
-        assert bench.endings == [Ending("shutting_down", CloseCode.GOING_AWAY)]
+        assert bench.endings == [End.SHUTTING_DOWN]
         assert bench.socket.half_written
 
 
@@ -124,7 +129,7 @@ async def test_flush_sends_what_was_pending(autojump_clock: trio.testing.MockClo
     async with running() as bench:
         await bench.ask("subscribe_race", {"raceId": "R1"})
         bench.races.change("R1")
-        bench.subscriber.end("shutting_down", CloseCode.GOING_AWAY)
+        bench.subscriber.end(End.SHUTTING_DOWN)
         await settled()
         assert len(bench.endings) == 1
         await bench.subscriber.flush()
@@ -133,9 +138,9 @@ async def test_flush_sends_what_was_pending(autojump_clock: trio.testing.MockClo
 
 async def test_an_end_before_the_start(autojump_clock: trio.testing.MockClock) -> None:
     subscriber = Subscriber(FakeSocket(), Grant(None), WsSettings(), FakeRaces(), FakeHistory(), Metrics())
-    subscriber.end("shutting_down", CloseCode.GOING_AWAY)
+    subscriber.end(End.SHUTTING_DOWN)
     subscriber.heartbeat()
-    assert await subscriber.run() == Ending("shutting_down", CloseCode.GOING_AWAY)
+    assert await subscriber.run() == End.SHUTTING_DOWN
 
 
 @pytest.mark.parametrize("request_event", ["list_races", "get_history"])
@@ -160,4 +165,4 @@ async def test_a_closed_socket_while_writing_ends_it_once(autojump_clock: trio.t
         await settled()
         bench.socket.leave()
         await settled()
-        assert bench.endings == [Ending(GONE)]
+        assert bench.endings == [End.GONE]

@@ -18,11 +18,9 @@ from actors.core.fix import STATUSES
 from actors.core.head import SUBPROTOCOL
 from actors.core.rate import FLOOD_S
 from actors.core.requests import BadRequest, parse_request
-from actors.drivers.websocket import Closed
-from actors.errors import CloseCode, ErrorCode
+from actors.errors import ErrorCode
 from actors.http_documents import asyncapi
 from actors.settings import WsSettings
-from actors.subscriber import _CLOSED_BY_LIBRARY
 from tests.described import check_frame, resolved, validator
 from tests.making import BASE_MS, make_fix
 
@@ -80,8 +78,6 @@ def test_codes_and_numbers_are_those_of_the_code() -> None:
     assert schemas["ErrorCode"]["enum"] == list(ErrorCode)
     assert schemas["Status"]["enum"] == list(STATUSES)
     assert schemas["RequestId"]["anyOf"][0]["maxLength"] == requests.MAX_ID_CHARACTERS
-    library, none = set(_CLOSED_BY_LIBRARY), Closed().code
-    assert {int(code) for code in CHANNEL["x-closes"]} == {*CloseCode, *library, none}
     closes = " ".join(CHANNEL["x-closes"].values())
     for number in (ws.max_requests_per_s, ws.max_message_bytes, ws.send_timeout_ms, ws.heartbeat_s, int(FLOOD_S)):
         assert f"{number}" in closes

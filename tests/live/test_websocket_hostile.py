@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from actors.errors import CloseCode
+from actors.core.endings import End
 from tests.dashboards import Site, running_site, until, ws_settings
 from tests.http_client import HttpClient
 from tests.live.hostile import BEHIND, HANDSHAKES, get, request
@@ -78,20 +78,20 @@ async def test_and_leaving_at_once(ending: str) -> None:
         await each(attack, *((request(), *said.sent) for said in (FRAMES | AUTOBAHN).values()))
 
 
-@pytest.mark.parametrize("code", [CloseCode.POLICY_VIOLATION, CloseCode.TOKEN_EXPIRED, CloseCode.GOING_AWAY])
-async def test_who_goes_on_after_our_close(code: CloseCode) -> None:
+@pytest.mark.parametrize("end", [End.FLOODING, End.TOKEN_EXPIRED, End.SHUTTING_DOWN])
+async def test_who_goes_on_after_our_close(end: End) -> None:
     """The library dies of pings that come after its close frame."""
     async with running_site() as site, await site.raw() as stream, trio.open_nursery() as nursery:
         talker = Talker(stream)
         assert await talker.open(request()) == 101
         nursery.start_soon(endless, stream, frame(PING, b"on and on") * 10)
         await until(lambda: len(site.listener.dashboards) == 1)
-        if code is CloseCode.GOING_AWAY:
+        if end is End.SHUTTING_DOWN:
             site.scope.cancel()
         else:
             [dashboard] = site.listener.dashboards
-            dashboard.end("reason", code)
-        assert (await talker.rest())[-1] == code
+            dashboard.end(end)
+        assert (await talker.rest())[-1] == end.code
         nursery.cancel_scope.cancel()
         await until(lambda: not site.listener.dashboards)
         assert site.dropped("crash") == 0
