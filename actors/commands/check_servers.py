@@ -24,6 +24,7 @@ from actors.core.broker_drops import total_in
 from actors.core.mqtt_end import UNSUPPORTED_VERSION
 from actors.core.mqtt_version import Heard, Version
 from actors.core.settings_values import Address
+from actors.drivers.mqtt_socket import tls_context
 from actors.settings import MqttSettings
 
 CONNECT_S = 5
@@ -211,9 +212,7 @@ def _proven_context(settings: MqttSettings, address: Address) -> ssl.SSLContext:
 
     Raises OSError.
     """
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.cert_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
+    context = tls_context(settings)
     with (
         socket.create_connection((address.host, address.port), timeout=CONNECT_S) as plain,
         context.wrap_socket(plain, server_hostname=address.host),

@@ -10,9 +10,9 @@ from __future__ import annotations
 import attrs
 import msgspec
 
-from actors.core.fix import STATUSES, Fix, Rejection
+from actors.core.fix import E7, STATUSES, Fix, Rejection
 from actors.core.identity import fix_id
-from actors.core.judge import E7, MAX_AHEAD_MS, STATUS_INDEX, Rules, is_usual, judge, normal_id, rejection, to_e7
+from actors.core.judge import MAX_AHEAD_MS, STATUS_INDEX, Rules, is_usual, judge, normal_id, rejection, to_e7
 from actors.core.timestamps import format_ms, parse_ms
 from actors.errors import RejectionCode
 

@@ -8,6 +8,9 @@ import msgspec
 STATUSES = ("moving", "stopped", "finished", "disqualified")
 """The order counts: the index is the uint8 of the id and the second key of the live position."""
 
+E7 = 10_000_000
+"""Coordinates are kept as integers of 1e-7 degree."""
+
 MOVING, STOPPED, FINISHED, DISQUALIFIED = range(4)
 
 

@@ -31,7 +31,6 @@ MAX_SENT_TIMESTAMP = 64  # characters of a timestamp that are given back in a re
 KEPT_BYTES = 4096  # of a rejected payload
 MAX_DETAIL = 200  # characters
 SHOWN = 80  # characters of a value in a rejection's detail
-E7 = 10_000_000
 
 STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 

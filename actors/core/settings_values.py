@@ -192,6 +192,11 @@ def bind_address(text: str) -> Address:
         raise ValueError(f"the port is {error}") from None
 
 
+def from_here(host: str) -> str:
+    """What to dial on this machine where a server listens on `host`, which may mean every address."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def embedded_bind(text: str) -> str:
     bind_address(text)
     return text

@@ -11,12 +11,10 @@ from typing import Any
 
 import msgspec
 
-from actors.core.fix import STATUSES, Fix
+from actors.core.fix import E7, STATUSES, Fix
 from actors.core.timestamps import format_ms, text_of
 
 RequestId = str | int | None
-
-E7 = 10_000_000  # coordinates are kept as integers of 1e-7 degree
 
 _encoder = msgspec.json.Encoder()
 _FIN_TEXT = b"\x81"  # RFC 6455 section 5.2: FIN set, opcode 1

@@ -11,7 +11,7 @@ import signal
 import socket
 from pathlib import Path
 
-from actors.core.settings_values import bind_address
+from actors.core.settings_values import bind_address, from_here
 from actors.data_dir import write_private
 from actors.drivers import embedded_nats
 from actors.drivers.addresses import BrokerAddress
@@ -55,8 +55,7 @@ def bind(settings: MqttSettings) -> tuple[str, int]:
 def address(settings: MqttSettings) -> BrokerAddress:
     """How to reach it from this machine."""
     host, port = bind(settings)
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return BrokerAddress(here, port, username=settings.username, password=settings.password)
+    return BrokerAddress(from_here(host), port, username=settings.username, password=settings.password)
 
 
 def prepare(data_dir: Path, settings: MqttSettings) -> Plan:

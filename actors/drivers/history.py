@@ -15,6 +15,7 @@ from actors.core.cursor import EARLIEST_US, LATEST_US
 from actors.core.fix import STATUSES, Fix
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.core.rejected import mentions_race
+from actors.core.standing import newest_of
 from actors.drivers import history_sql as sql
 from actors.drivers import pgbinary
 from actors.drivers.addresses import PostgresAddress
@@ -50,12 +51,7 @@ class PostgresHistory:
         """Each participant's live position; rows with client_timestamp > server_received_at + skew do not count."""
         params = sql.Params()
         text = sql.newest(params, race_id, max_clock_skew_ms)
-        live: dict[str, Fix] = {}
-        for fix in await _fixes(await self._ask(text, params, deadline_s), race_id):
-            held = live.get(fix.participant_id)
-            if held is None or fix.rank > held.rank:
-                live[fix.participant_id] = fix
-        return list(live.values())
+        return newest_of(await _fixes(await self._ask(text, params, deadline_s), race_id))
 
     async def rejected(self, ids: Sequence[bytes], deadline_s: float = NEWEST_S) -> set[bytes]:
         """Which of these ids are of rejections."""

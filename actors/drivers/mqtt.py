@@ -18,6 +18,7 @@ from actors.core.mqtt_version import Version
 from actors.drivers.addresses import BrokerAddress as BrokerAddress
 from actors.drivers.mqtt_orders import MAX_PUBLISHES, Orders
 from actors.drivers.mqtt_rival import Rival
+from actors.drivers.mqtt_socket import tls_context
 from actors.drivers.mqtt_thread import BrokerThread
 from actors.drivers.mqtt_topics import RememberedTopics
 from actors.errors import NotStarted
@@ -143,12 +144,8 @@ async def _ring_when_cancelled(orders: Orders) -> None:
 
 
 def _tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """Checks the broker's certificate and its name, always. Without ca_file by the system's authorities."""
     try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file is not None:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-    except OSError as error:  # ssl.SSLError too
+        return tls_context(settings)
+    except OSError as error:
         files = ", ".join(str(path) for path in (settings.ca_file, settings.cert_file, settings.key_file) if path)
         raise NotStarted(f"[mqtt] ca_file, cert_file, key_file ({files}) cannot be used: {error}") from error
-    return context

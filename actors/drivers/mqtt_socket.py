@@ -1,6 +1,6 @@
 """The socket under paho: dialled without blocking for long, then read and written through two buffers.
 
-Used by the driver's thread only.
+Used by the driver's thread only, but for `tls_context`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
+
+from actors.settings import MqttSettings
 
 READ_BYTES = 128 * 1024
 """Taken from the kernel at once."""
@@ -177,6 +179,17 @@ def _open(
         sock.close()
         raise
     return sock
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """Checks the broker's certificate and its name, always. Without ca_file by the system's authorities.
+
+    Raises OSError, of which ssl.SSLError is one, where a file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.cert_file is not None:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context
 
 
 def _shake_hands(sock: ssl.SSLSocket, deadline: float, wait: Wait) -> None:

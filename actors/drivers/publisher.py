@@ -7,7 +7,6 @@ fix that comes twice by its id.
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -20,8 +19,9 @@ import trio
 from actors.core.broker_url import broker_addresses
 from actors.core.mqtt_version import Version
 from actors.core.receipt import receipt_filter
-from actors.core.settings_values import Address, bind_address
+from actors.core.settings_values import Address, bind_address, from_here
 from actors.drivers.bell import Bell
+from actors.drivers.mqtt_socket import tls_context
 from actors.drivers.publisher_connection import Broker, Connection, Ear, Ended
 from actors.errors import TrackingError
 from actors.settings import MqttSettings
@@ -40,8 +40,6 @@ FRUITLESS = 5
 """Connections in a row that ended without one acknowledgement, while messages waited: the broker takes us but not
 what we say, so going on would be for ever."""
 
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what to dial when the broker listens on all
-
 
 class PublishFailed(TrackingError):
     """The broker cannot be reached, does not let us in, or refuses what we publish."""
@@ -52,7 +50,7 @@ def addresses_of(mqtt: MqttSettings) -> tuple[Address, ...]:
     if mqtt.broker_url != "embedded":
         return broker_addresses(mqtt.broker_url)
     bound = bind_address(mqtt.embedded_bind)
-    return (attrs.evolve(bound, host=_LOOPBACK.get(bound.host, bound.host)),)
+    return (attrs.evolve(bound, host=from_here(bound.host)),)
 
 
 def _brokers(mqtt: MqttSettings) -> tuple[Broker, ...]:
@@ -60,10 +58,8 @@ def _brokers(mqtt: MqttSettings) -> tuple[Broker, ...]:
     tls = None
     if any(address.tls for address in addresses):
         try:
-            tls = ssl.create_default_context(cafile=mqtt.ca_file)
-            if mqtt.cert_file is not None:
-                tls.load_cert_chain(mqtt.cert_file, mqtt.key_file)
-        except OSError as error:  # ssl.SSLError too
+            tls = tls_context(mqtt)
+        except OSError as error:
             raise PublishFailed(f"ca_file, cert_file or key_file cannot be used: {error}") from error
     return tuple(
         Broker(at.host, at.port, tls if at.tls else None, mqtt.username, mqtt.password, mqtt.keepalive_s)
