@@ -30,12 +30,12 @@ from actors.access import load_access
 from actors.commands.early_stop import hand_over
 from actors.committing import Committer
 from actors.control import ControlSocket
+from actors.core.address import in_url
 from actors.core.batch import Batcher
 from actors.core.decode import Rules
 from actors.core.fix import Fix, Rejection
 from actors.core.receipt import receipts
 from actors.core.restart import Budget
-from actors.core.settings_values import in_url
 from actors.core.standing import Standing
 from actors.data_dir import DataDir, open_data_dir
 from actors.drivers.process import end_leftovers

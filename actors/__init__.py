@@ -60,6 +60,7 @@ Actors, and what they share:
 
 core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
+  core/address.py                  where a server listens, and the password for it
   core/batch.py                    parcels -> batches, by size, time or idleness
   core/broker_drops.py             what mosquitto says it has thrown away
   core/broker_url.py               where the broker listens, perhaps several nodes of it

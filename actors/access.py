@@ -14,7 +14,7 @@ import attrs
 import jwt
 from jwt.types import Options
 
-from actors.core.settings_values import DEFAULT_PORTS, is_loopback, one_origin
+from actors.core.address import DEFAULT_PORTS, is_loopback, one_origin
 from actors.errors import NotStarted, TrackingError
 from actors.settings import Settings
 

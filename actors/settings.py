@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 
 from actors.core import settings_values as v
+from actors.core.address import Secret as Secret
 from actors.core.settings_ini import parse_ini
 from actors.core.settings_problems import HIDDEN, concealed, problem, unknown_key, unknown_section
 from actors.core.settings_rules import faults
-from actors.core.settings_values import Secret as Secret
 from actors.errors import SettingsError
 from actors.settings_table import GROUPS, KEYS, is_secret, variable
 from actors.settings_table import AppSettings as AppSettings

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import attrs
 
 from actors.core import settings_values as v
+from actors.core.address import Secret
 from actors.core.broker_url import broker_url
-from actors.core.settings_values import Secret
 from actors.core.tile_url import tile_url as parse_tile_url
 
 T = TypeVar("T")

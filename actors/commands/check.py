@@ -12,8 +12,9 @@ from typing import Any
 from actors.commands import check_servers, check_stores
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
+from actors.core.address import Address, is_loopback
 from actors.core.broker_url import broker_addresses
-from actors.core.settings_values import Address, bind_address, is_loopback
+from actors.core.settings_values import bind_address
 from actors.data_dir import socket_path
 from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey
 from actors.errors import NotStarted

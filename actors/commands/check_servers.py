@@ -19,11 +19,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.address import Address
 from actors.core.broker_drops import TOPIC as DROPS_TOPIC
 from actors.core.broker_drops import total_in
 from actors.core.mqtt_end import UNSUPPORTED_VERSION
 from actors.core.mqtt_version import Heard, Version
-from actors.core.settings_values import Address
 from actors.drivers.mqtt_socket import tls_context
 from actors.settings import MqttSettings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from actors.access import load_access
 from actors.commands.run import Serve
 from actors.commands.simulate import participant_count, simulate, wall_ms
-from actors.core.settings_values import in_url, is_loopback
+from actors.core.address import in_url, is_loopback
 from actors.data_dir import write_private
 from actors.settings import Settings
 

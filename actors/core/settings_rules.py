@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from actors.core.settings_values import bind_address, is_loopback
+from actors.core.address import is_loopback
+from actors.core.settings_values import bind_address
 from actors.core.topic_filter import could_match
 from actors.settings_table import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from actors.core.settings_values import one_origin
+from actors.core.address import one_origin
 
 _ALLOWED = "allowed is empty or a URL like https://tiles.example.org/{z}/{x}/{y}.png, {z}, {x} and {y} once each"
 _REST = re.compile(r"/[A-Za-z0-9._~%!$&()*+=:@/?-]*", re.ASCII)  # of the URL, {z} {x} {y} taken out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from actors.core.settings_values import Address, Secret
+from actors.core.address import Address, Secret
 
 
 @attrs.frozen

@@ -11,7 +11,8 @@ import signal
 import socket
 from pathlib import Path
 
-from actors.core.settings_values import bind_address, from_here
+from actors.core.address import from_here
+from actors.core.settings_values import bind_address
 from actors.data_dir import write_private
 from actors.drivers import embedded_nats
 from actors.drivers.addresses import BrokerAddress

@@ -17,11 +17,11 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.address import Address
 from actors.core.mqtt_deliveries import EVENT_BYTES, EVENT_MESSAGES, Deliveries
 from actors.core.mqtt_end import Ending, How
 from actors.core.mqtt_outgoing import WINDOW, Outgoing
 from actors.core.mqtt_split import Arrivals, Splitter
-from actors.core.settings_values import Address
 from actors.drivers.mqtt_paho import PAHO_ERRORS, Notes, PahoClient
 from actors.drivers.mqtt_socket import READ_BYTES, BufferedSocket, Wait
 from actors.drivers.mqtt_topics import Subscriptions

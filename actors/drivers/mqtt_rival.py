@@ -22,7 +22,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from actors.core.settings_values import Address
+from actors.core.address import Address
 from actors.drivers.mqtt_socket import BufferedSocket
 
 TIMES = 3

@@ -35,3 +35,11 @@ def test_no_two_files_need_each_other() -> None:
 def test_nobody_imports_the_entry() -> None:
     """`python supervisor.py` would execute it a second time, as another module of other classes."""
     assert [name for name, wanted in imports().items() if "supervisor" in wanted] == []
+
+
+def test_addresses_know_no_settings() -> None:
+    """Where a server is comes from the settings, from an embedded server, or from a test."""
+    graph, known = imports(), {"actors.drivers.addresses"}
+    while (more := known.union(*(graph[name] for name in known))) != known:
+        known = more
+    assert known == {"actors.drivers.addresses", "actors.core.address"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.core.address import Address
 from actors.core.mqtt_attempts import Attempts
-from actors.core.settings_values import Address
 
 A, B, C = (Address(name, 1883) for name in "abc")
 

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.core.address import Address, is_loopback, one_origin
 from actors.core.broker_url import broker_address, broker_addresses
-from actors.core.settings_values import (
-    Address,
-    bind_address,
-    is_loopback,
-    one_origin,
-)
+from actors.core.settings_values import bind_address
 from actors.core.topic_filter import could_match, filter_fault, template_fault
 from tests.core.settings_files import Files
 from tests.core.settings_files import files as files

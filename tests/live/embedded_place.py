@@ -14,7 +14,7 @@ import attrs
 import psycopg
 import trio
 
-from actors.core.settings_values import Secret
+from actors.core.address import Secret
 from actors.data_dir import digest, open_data_dir
 from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.embedded import Addresses, EmbeddedServers

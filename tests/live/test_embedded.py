@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import trio
 
-from actors.core.settings_values import Secret
+from actors.core.address import Secret
 from actors.data_dir import DataDir
 from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.embedded import EmbeddedServers, addresses, broker_address, postgres_address, redis_address

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from actors.core.settings_values import Secret
+from actors.core.address import Secret
 from actors.drivers import embedded_broker
 from actors.settings import MqttSettings
 from tests.live import embedded_place as at

@@ -15,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from actors.core.settings_values import Secret
+from actors.core.address import Secret
 from actors.drivers import embedded_broker, embedded_nats
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.process import Plan

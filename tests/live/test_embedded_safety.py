@@ -16,7 +16,7 @@ import attrs
 import psycopg
 import pytest
 
-from actors.core.settings_values import Secret
+from actors.core.address import Secret
 from actors.drivers import postgres_home
 from actors.drivers.embedded_postgres import find_binaries
 from actors.drivers.postgres_home import Account, may_enter

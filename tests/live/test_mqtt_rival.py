@@ -11,7 +11,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from actors.core.settings_values import Address
+from actors.core.address import Address
 from actors.drivers import mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.drivers.mqtt_rival import Rival
