@@ -16,6 +16,7 @@ Actors, and what they share:
   committing.py                    one batch into PostgreSQL; rows that it refuses are found
   control.py                       ACTOR: the control socket, which answers `supervisor.py status`
   data_dir.py                      the folder of this node: its lock, its sockets, private files
+  drain.py                         out of the spool: its rows to PostgreSQL, the oldest first
   embedded.py                      ACTOR: PostgreSQL, Valkey and a broker as child processes
   errors.py                        the exception tree, rejection codes, WebSocket close codes
   handshake.py                     who may open a WebSocket: the request head, judged before any library sees it
@@ -49,7 +50,8 @@ Actors, and what they share:
   serving.py                       one life of the daemon in this process: signals, a guest beside it
   settings.py                      settings.ini and environment -> frozen Settings, or every problem at once
   settings_table.py                one row a key: default, parser, range
-  spooling.py                      while PostgreSQL is away: rows to the spool, and from there to PostgreSQL afterwards
+  spool_account.py                 the spool, and the account of its rows that the metrics give
+  spooling.py                      while PostgreSQL is away: the breaker, the spool and the drain together
   status.py                        the supervision tree as plain values
   subscriber.py                    ACTOR: one dashboard
   supervision.py                   a child runs until it is told to stop, and again when it crashes, within its budget
@@ -62,6 +64,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
   core/address.py                  where a server listens, and the password for it
   core/batch.py                    parcels -> batches, by size, time or idleness
+  core/breaker.py                  whether PostgreSQL is away, and when the spool takes over
   core/broker_drops.py             what mosquitto says it has thrown away
   core/broker_url.py               where the broker listens, perhaps several nodes of it
   core/course.py                   a made-up race

@@ -20,7 +20,7 @@ from actors.live_state import Cache
 from actors.reader import Link
 from actors.restore import NewestInCache, NewestInHistory
 from actors.settings import Settings
-from actors.spooling import Spool
+from actors.spool_account import Spool
 
 MIB = 1024 * 1024
 

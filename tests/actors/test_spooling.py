@@ -203,3 +203,18 @@ async def test_a_spool_that_cannot_be_opened_is_tried_again(autojump_clock: Mock
             w.spool.broken = None
             await trio.sleep(5)
             assert w.settled == [(1, 0), (1, 1)]
+
+
+async def test_a_crash_between_the_commit_and_the_removal_commits_nothing_twice(autojump_clock: MockClock) -> None:
+    async with world(with_spool=True) as w:
+        w.spool.waiting = {1: make_fix(at_s=0), 2: make_fix(at_s=1)}
+        w.spool.remove_s = 1000
+        async with running(w):
+            await trio.sleep(5)
+        assert (w.store.calls, w.spool.rows, w.count("fixes_spooled")) == (1, 2, 2)
+        w.spool.remove_s = 0
+        async with running(w):
+            await trio.sleep(5)
+        assert (w.store.calls, w.spool.rows, w.count("fixes_spooled")) == (1, 0, 0)
+        assert w.count("fixes_committed_total") == 2
+        assert w.count("fixes_duplicate_total") == 0

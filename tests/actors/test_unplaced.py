@@ -6,8 +6,8 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from actors.drain import DRAIN_ROWS
 from actors.errors import SpoolFull, StoreUnavailable
-from actors.spooling import DRAIN_ROWS
 from tests.actors.persisting import World, rejection, running, world
 from tests.making import make_fix
 
