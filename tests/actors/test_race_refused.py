@@ -116,7 +116,8 @@ async def test_while_postgresql_does_not_answer_the_others_stay(autojump_clock: 
         await shown_and_refused(w)
         w.history.delay_s = 2 * RESTORE_S
         viewer.catch_up(w.races)
-        await trio.sleep(2 * RESTORE_S)
+        assert [b'"P2"' in position for position in await w.races.positions("R1")] == [True], "by HTTP"
+        await trio.sleep(RESTORE_S)
         assert viewer.resyncs() == [[3.0]]
         w.history.delay_s = 0
         await trio.sleep(20)
@@ -175,9 +176,13 @@ async def test_a_race_that_is_evicted_while_it_reads_again_is_forgotten_in_redis
         w.live.take(9)
         w.route(make_fix(race_id="R2"))
         assert w.live.take(9) == ([], {"R1"})
+        w.cache.live, w.history.down = {("R1", "P001"): REFUSED}, True
         viewer.catch_up(w.races)
         await trio.sleep(5)
-        assert viewer.resyncs() == [[1.0]]
+        assert viewer.resyncs() == [[]], "it is still known what was refused"
+        w.history.down = False
+        await trio.sleep(10)
+        assert [u["latitude"] for u in viewer.updates()] == [85.0, 1.0]
 
 
 @pytest.mark.parametrize("parked", [False, True])
