@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
@@ -15,6 +13,7 @@ import jwt
 from jwt.types import Options
 
 from actors.core.address import DEFAULT_PORTS, is_loopback, one_origin
+from actors.data_dir import write_private
 from actors.errors import NotStarted, TrackingError
 from actors.settings import Settings
 
@@ -150,29 +149,14 @@ def load_secret(settings: Settings) -> bytes:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _create(path, secrets.token_urlsafe(GENERATED_BYTES).encode())
+            # Never over another process's: a token that was signed must stay valid.
+            write_private(path, secrets.token_urlsafe(GENERATED_BYTES) + "\n", over=False)
         secret = path.read_bytes().rstrip(b"\r\n")
     except OSError as error:
         raise NotStarted(f"{path} cannot be read or made: {error.strerror}") from None
     if len(secret) < MIN_SECRET_BYTES:
         raise NotStarted(f"{path} holds less than {MIN_SECRET_BYTES} bytes: delete it, the next start makes a new one")
     return secret
-
-
-def _create(path: Path, content: bytes) -> None:
-    """All or nothing, and never over another process's file: a token that was signed must stay valid."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _moment(claims: Mapping[str, object], name: str) -> float | None:

@@ -88,14 +88,18 @@ def short_folder(data_dir: Path, owner: int) -> Path:
     return folder
 
 
-def write_private(path: Path, text: str) -> None:
-    """A file of mode 0600, whole or not at all, whatever was there before. Raises OSError."""
+def write_private(path: Path, text: str, *, over: bool = True) -> None:
+    """A file of mode 0600, whole or not at all; one that is there already stays unless `over`. Raises OSError."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))  # it may name a folder whose name is not UTF-8
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+        if over:
+            draft.replace(path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)

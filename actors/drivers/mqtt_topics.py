@@ -6,7 +6,6 @@ unsubscribed; only we know that it was there. Used by the driver's thread only.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import attrs
@@ -14,6 +13,7 @@ import msgspec
 import structlog
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.data_dir import write_private
 from actors.drivers.mqtt_drops import ASK_AFTER_S, DropsQuestion
 from actors.drivers.mqtt_paho import PahoClient
 from actors.messages import Subscribed, SubscriptionRefused
@@ -57,10 +57,8 @@ class RememberedTopics:
             return
         known[self.client_id] = entry
         path = self.data_dir / FILE_NAME
-        new = path.with_suffix(".new")
         try:
-            new.write_bytes(msgspec.json.encode(known))
-            os.replace(new, path)
+            write_private(path, msgspec.json.encode(known).decode())
         except OSError as error:
             log.warning("cannot remember the subscriptions", path=str(path), error=str(error))
 
