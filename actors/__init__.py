@@ -90,6 +90,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/once.py                     a log line at most once a second, with a count of the rest
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
   core/partitions.py               fixes without a partition: what is settled without them, what an operator is told
+  core/printable.py                texts of strangers for a person's eyes
   core/problem.py                  what an HTTP client is told when something is wrong
   core/quarantine.py               which part of a piece of work crashes whoever does it
   core/queries.py                  what is asked of history, and the shapes of the answers

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import attrs
 import structlog
 
+from actors.core.printable import printable
 from actors.drivers.log_writer import LogWriter
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -143,14 +144,13 @@ def _console(*, colors: bool) -> Render:
 
     def line(logger: _Line, method: str, event: Event) -> str:
         exception = event.pop("exception", None)
-        printable = {key: _printable(value) for key, value in event.items()}
-        rendered = str(renderer(logger, method, printable))
+        harmless = {key: _printable(value) for key, value in event.items()}
+        rendered = str(renderer(logger, method, harmless))
         return rendered if exception is None else f"{rendered}\n{exception}"
 
     return line
 
 
 def _printable(value: object) -> object:
-    """Texts from outside must not move a terminal's cursor or begin a line that looks like ours."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    """Texts from outside must not begin a line that looks like ours."""
+    return printable(value if isinstance(value, str) else repr(value))

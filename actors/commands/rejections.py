@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import unicodedata
 from uuid import UUID
 
 import msgspec
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from actors.commands.arguments import any_name
 from actors.commands.terminal import write_data
+from actors.core.printable import printable
 from actors.core.queries import StoredRejection
 from actors.core.timestamps import format_ms
 from actors.drivers.history import PostgresHistory
@@ -81,13 +81,6 @@ def as_table(rows: list[StoredRejection]) -> Table:
         cells = (format_ms(row.received_ms), row.code, row.topic, row.detail, payload[:SHOWN])
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
-
-
-def printable(text: str) -> str:
-    """Texts of strangers must not move a terminal's cursor: what is no visible character is written as an escape."""
-    return "".join(
-        c if unicodedata.category(c)[0] not in "CZ" or c == " " else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def limit(text: str) -> int:

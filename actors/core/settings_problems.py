@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Collection, Mapping
 
+from actors.core.printable import printable
+
 HIDDEN = "***"
 
 _SHOWN = 80  # characters of a value
@@ -15,7 +17,7 @@ _USERINFO = re.compile(r"\S*:.*@", re.DOTALL)  # of a URL, with or without its s
 
 def problem(place: str, value: str, text: str) -> str:
     """One line. `place` is `settings.ini [section] key`, `text` what is wrong and what is allowed."""
-    return f"{_one_line(place)}: value '{_shown(value)}': {_one_line(_USERINFO.sub(HIDDEN + '@', text))}"
+    return f"{printable(place)}: value '{_shown(value)}': {printable(_USERINFO.sub(HIDDEN + '@', text))}"
 
 
 def concealed(name: str, value: str) -> str:
@@ -51,8 +53,4 @@ def unknown_key(file: str, section: str, name: str, value: str, keys: Mapping[st
 
 def _shown(value: str) -> str:
     value = _USERINFO.sub(HIDDEN + "@", value)
-    return _one_line(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
