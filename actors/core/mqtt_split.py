@@ -60,7 +60,7 @@ class Splitter:
             start = at + 2
             length = data[at + 1] if start <= end else 128
             if length > 127:
-                length, start = _remaining_length(data, at + 1)
+                length, start = variable_integer(data, at + 1)
                 if length < 0:  # it is longer than MQTT allows: for paho to find out
                     self.plain = True
                     others.append(data[at:])
@@ -99,7 +99,7 @@ class Splitter:
             properties = data[after]
             after += 1
             if properties > 127:
-                properties, after = _remaining_length(data, after - 1)
+                properties, after = variable_integer(data, after - 1)
                 if properties < 0 or not after:
                     return False
             after += properties
@@ -111,7 +111,7 @@ class Splitter:
         return True
 
 
-def _remaining_length(data: bytes, at: int) -> tuple[int, int]:
+def variable_integer(data: bytes, at: int) -> tuple[int, int]:
     """A variable byte integer (MQTT 5 section 1.5.5) and where it ends; (0, 0) when it is not complete, (-1, 0) when
     it has more than 4 bytes."""
     value = 0

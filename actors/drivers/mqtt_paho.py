@@ -25,7 +25,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from actors.core.mqtt_split import AT_QOS_2, Arrivals
+from actors.core.mqtt_split import AT_QOS_2, Arrivals, variable_integer
 from actors.drivers.mqtt_socket import BufferedSocket
 from actors.settings import MqttSettings, Secret
 
@@ -120,7 +120,9 @@ class PahoClient(mqtt.Client):
             packet_id = packet[at] << 8 | packet[at + 1]
             at += 2
         if self._is_v5:
-            length, at = _variable_integer(packet, at)
+            length, at = variable_integer(packet, at)
+            if not at:
+                return MQTTErrorCode.MQTT_ERR_PROTOCOL
             at += length
         if at > len(packet):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
@@ -164,15 +166,3 @@ class PahoClient(mqtt.Client):
             self.farewell = reason
         elif reason == "Keep alive timeout":
             self.unanswered = True
-
-
-def _variable_integer(packet: bytes, at: int) -> tuple[int, int]:
-    """Decode a variable byte integer (MQTT 5 section 1.5.5). Returns its value and where it ends."""
-    value = 0
-    for shift in (0, 7, 14, 21):
-        byte = packet[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("variable byte integer of more than 4 bytes")

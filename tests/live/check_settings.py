@@ -16,7 +16,7 @@ from actors.commands import check, check_servers
 from actors.commands.check_servers import Finding
 from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.settings import Settings
-from tests.live.mqtt_desk import free_port
+from tests.servers import free_port
 
 
 @pytest.fixture

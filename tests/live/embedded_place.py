@@ -174,6 +174,16 @@ async def publish(where: BrokerAddress, topic: str, text: str, *options: str) ->
     return (await trio.run_process(argv, check=False, capture_stderr=True)).returncode
 
 
+async def check_login(place: Place, username: str, password: str) -> None:
+    """The embedded broker lets in who knows both, and nobody else."""
+    async with embedded(place.broker_login(username, password)) as where:
+        assert (where.broker.username, where.broker.password) == (username, Secret(password))
+        assert await publish(where.broker, "t", "x", "-u", username, "-P", password) == 0
+        assert await publish(where.broker, "t", "x", "-u", username, "-P", password + "x") != 0
+        assert await publish(where.broker, "t", "x", "-u", username) != 0
+        assert await publish(where.broker, "t", "x") != 0
+
+
 async def receive(where: BrokerAddress, topic: str, *options: str) -> bytes:
     """The next message, or the retained one, by mosquitto_sub."""
     argv = ["mosquitto_sub", "-h", where.host, "-p", str(where.port), "-q", "1", "-t", topic, "-C", "1", "-W", "20"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import trio
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived
 from actors.settings import MqttSettings
+from tests.servers import free_port
 
 E = TypeVar("E")
 START_S = 60.0
@@ -78,13 +78,6 @@ async def running(link: MqttLink, *, acks: bool = False, takes: bool = True) -> 
         await nursery.start(link.run, reader.post)
         yield reader
         nursery.cancel_scope.cancel()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @attrs.define(eq=False)

@@ -16,7 +16,8 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from actors.settings import Settings
-from tests.live.mqtt_desk import START_S, free_port
+from tests.live.mqtt_desk import START_S
+from tests.servers import free_port
 
 WITHIN_S = 30.0
 

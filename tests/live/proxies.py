@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from tests.live.certificate import CERTIFICATE
-from tests.live.mqtt_desk import free_port
 from tests.live.readme import block, replaced
+from tests.servers import free_port
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 MISSING = [name for name in ("nginx", "haproxy", "caddy", "curl") if shutil.which(name, path=PATH) is None]

@@ -19,7 +19,7 @@ from actors.settings import Settings
 from tests.live.check_settings import about as about
 from tests.live.check_settings import levels, with_mqtt
 from tests.live.check_settings import settings as settings
-from tests.live.mqtt_desk import free_port
+from tests.servers import free_port
 
 pytestmark = pytest.mark.live
 

@@ -18,8 +18,8 @@ from tests.live.check_settings import about as about
 from tests.live.check_settings import impatient as impatient
 from tests.live.check_settings import levels, scripted, until_closed, with_mqtt
 from tests.live.check_settings import settings as settings
-from tests.live.mqtt_desk import free_port
 from tests.live.mqtt_listener import listening, plain_mosquitto
+from tests.servers import free_port
 
 pytestmark = pytest.mark.live
 

@@ -26,9 +26,10 @@ from tests.live.daemon import (
     run_command,
     write_settings,
 )
-from tests.live.mqtt_desk import Mosquitto, free_port, mosquitto
+from tests.live.mqtt_desk import Mosquitto, mosquitto
 from tests.live.mqtt_listener import listening
 from tests.live.stores import Database
+from tests.servers import free_port
 
 
 @attrs.define(eq=False)

@@ -28,12 +28,7 @@ def place() -> Iterator[Place]:
     [("tracker", "hunter2"), ("tr acker", " pa:ss:wörd ' \" "), ("Läufer", "p" * 200)],
 )
 async def test_it_asks_for_the_password(username: str, password: str, place: Place) -> None:
-    async with embedded(place.broker_login(username, password)) as where:
-        assert (where.broker.username, where.broker.password) == (username, Secret(password))
-        assert await at.publish(where.broker, "t", "x", "-u", username, "-P", password) == 0
-        assert await at.publish(where.broker, "t", "x", "-u", username, "-P", password + "x") != 0
-        assert await at.publish(where.broker, "t", "x", "-u", username) != 0
-        assert await at.publish(where.broker, "t", "x") != 0
+    await at.check_login(place, username, password)
     assert password not in (place.data_dir / "broker" / "passwords").read_text()
 
 

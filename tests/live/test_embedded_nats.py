@@ -15,7 +15,6 @@ import attrs
 import pytest
 import trio
 
-from actors.core.address import Secret
 from actors.drivers import embedded_broker, embedded_nats
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.process import Plan
@@ -140,12 +139,7 @@ async def test_only_what_it_could_not_write_since_its_start_makes_it_sick(
     [("tracker", "hunter2"), ("tr acker", " pa:ss:wörd ' \" \\ $HOME"), ("Läufer", "p" * 200), ("#a:b", "$2a$1")],
 )
 async def test_it_asks_for_the_password(username: str, password: str, place: Place) -> None:
-    async with embedded(place.broker_login(username, password)) as where:
-        assert (where.broker.username, where.broker.password) == (username, Secret(password))
-        assert await at.publish(where.broker, "t", "x", "-u", username, "-P", password) == 0
-        assert await at.publish(where.broker, "t", "x", "-u", username, "-P", password + "x") != 0
-        assert await at.publish(where.broker, "t", "x", "-u", username) != 0
-        assert await at.publish(where.broker, "t", "x") != 0
+    await at.check_login(place, username, password)
     async with embedded(place) as where:
         assert await at.publish(where.broker, "t", "x") == 0, "without one everybody on this machine may come in"
 

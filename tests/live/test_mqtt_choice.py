@@ -18,7 +18,8 @@ from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.messages import Connected, Disconnected, Subscribed, TakenOver
 from actors.settings import Secret
 from tests.actors.scripted_broker import CONNECT, BrokerSide, ScriptedBroker, scripted_broker
-from tests.live.mqtt_desk import SETTINGS, Desk, free_port, running
+from tests.live.mqtt_desk import SETTINGS, Desk, running
+from tests.servers import free_port
 
 pytestmark = pytest.mark.live
 

@@ -11,7 +11,8 @@ from attrs import evolve
 from actors.drivers.mqtt import MqttLink
 from actors.messages import Connected, Disconnected, MessagesArrived
 from actors.settings import Secret
-from tests.live.mqtt_desk import SETTINGS, free_port, mosquitto, running
+from tests.live.mqtt_desk import SETTINGS, mosquitto, running
+from tests.servers import free_port
 
 pytestmark = pytest.mark.live
 BOTH = pytest.mark.parametrize("protocol", ["5", "3.1.1"])

@@ -18,7 +18,8 @@ from actors.drivers.mqtt_socket import READ_BYTES, WRITE_BYTES, BufferedSocket, 
 from actors.messages import Disconnected, MessagesArrived
 from actors.settings import Secret
 from tests.actors.scripted_broker import CONNACK, packet, scripted_broker
-from tests.live.mqtt_desk import SETTINGS, free_port, running
+from tests.live.mqtt_desk import SETTINGS, running
+from tests.servers import free_port
 
 
 @pytest.fixture

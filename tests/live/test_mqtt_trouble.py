@@ -27,7 +27,8 @@ from tests.actors.scripted_broker import (
     packet,
     scripted_broker,
 )
-from tests.live.mqtt_desk import SETTINGS, free_port, running
+from tests.live.mqtt_desk import SETTINGS, running
+from tests.servers import free_port
 
 BOTH = pytest.mark.parametrize("protocol", [5, 4])
 

@@ -19,9 +19,10 @@ import trio
 
 from actors.drivers.addresses import RedisAddress
 from tests.live.daemon import DaemonProcess, daemon, external, write_settings
-from tests.live.mqtt_desk import Mosquitto, free_port, mosquitto
+from tests.live.mqtt_desk import Mosquitto, mosquitto
 from tests.live.readme import RACE, block, payload, replaced
 from tests.live.stores import Database
+from tests.servers import free_port
 
 URL, TOKEN = "ws://127.0.0.1:3000/tracking", "PASTE-A-TOKEN"
 # A browser's WebSocket always closes in the end; Node 20's says nothing more after a handshake that failed.

@@ -19,9 +19,10 @@ from actors.drivers.libpq import connect
 from actors.settings import Secret
 from tests.live.certificate import CERTIFICATE
 from tests.live.daemon import DaemonProcess, daemon, run_command
-from tests.live.mqtt_desk import Mosquitto, free_port
+from tests.live.mqtt_desk import Mosquitto
 from tests.live.readme import block, payload, replaced
 from tests.live.stores import Database
+from tests.servers import free_port
 
 
 @attrs.define(eq=False)

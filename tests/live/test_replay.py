@@ -19,8 +19,8 @@ from actors.drivers import publisher as driver
 from actors.drivers.publisher import PublishFailed
 from actors.recordings.points import UnreadableRecording
 from actors.settings import Settings
-from tests.live.mqtt_desk import free_port
 from tests.live.mqtt_listener import listening, plain_mosquitto, settings_for
+from tests.servers import free_port
 
 pytestmark = pytest.mark.live
 
