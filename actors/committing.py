@@ -24,15 +24,6 @@ REFUSALS_A_MINUTE = 10
 """More refused rows than this are a fault of the set-up, not of the rows."""
 
 
-class Stored(Protocol):
-    """What became of the fixes of one call."""
-
-    @property
-    def committed(self) -> int: ...
-    @property
-    def duplicate(self) -> int: ...
-
-
 class Store(Protocol):
     """The PostgreSQL driver. Raises StoreUnavailable, StoreMisconfigured, RowRefused, and `store` NoPartition."""
 
@@ -40,7 +31,10 @@ class Store(Protocol):
         """Connect, apply what the schema lacks, and ask for an answer."""
         ...
 
-    async def store(self, fixes: Sequence[Fix]) -> Stored: ...
+    async def store(self, fixes: Sequence[Fix]) -> int:
+        """How many were new; the others were there already, or twice in the call."""
+        ...
+
     async def reject(self, rejections: Sequence[Rejection]) -> int: ...
     async def trim_rejections(self) -> None: ...
     async def partitions(self) -> Partitions: ...
@@ -132,7 +126,7 @@ class Committer:
         while parts:
             part = parts.pop()
             try:
-                stored = await self.store.store(part)
+                new = await self.store.store(part)
             except NoPartition as missing:
                 found.left.update(missing.ids)
                 found.partitions = found.partitions or missing.partitions  # the first: more may be there by now
@@ -147,8 +141,8 @@ class Committer:
                 else:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
-            found.committed += stored.committed
-            found.duplicate += stored.duplicate
+            found.committed += new
+            found.duplicate += len(part) - new
             self.accepted += len(part)
         return reason
 

@@ -10,25 +10,13 @@ import structlog
 import trio
 
 from actors.core.fix import Fix, Rejection
+from actors.core.spooled import SpooledBatch
 from actors.errors import SpoolUnavailable
 from actors.health import SPOOL_IDLE, Health
 from actors.messages import Tally
 from actors.metrics import Metrics
 
 log = structlog.get_logger("spool")
-
-
-class SpooledBatch(Protocol):
-    """The oldest rows of the spool."""
-
-    @property
-    def keys(self) -> Sequence[int]: ...  # of all, ascending
-    @property
-    def fix_keys(self) -> Sequence[int]: ...  # of the fixes, in their order
-    @property
-    def fixes(self) -> Sequence[Fix]: ...
-    @property
-    def rejections(self) -> Sequence[Rejection]: ...
 
 
 class Spool(Protocol):

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterable
 from typing import TypeAlias
 
+import attrs
+
 from actors.core.fix import Fix, Rejection
 
 FixRow: TypeAlias = tuple[int, bytes, str, str, int, int, int, int, int, str]
@@ -16,6 +18,16 @@ RejectionRow: TypeAlias = tuple[int, bytes, int, bytes, bytes, bytes, bytes, byt
 
 ID_BYTES = 16
 """Nothing stands behind them in rows of a spool before version 2."""
+
+
+@attrs.frozen
+class SpooledBatch:
+    """The oldest rows of the spool, each kind in the order of arrival."""
+
+    keys: tuple[int, ...]  # of all fixes and rejections in it, ascending, for `remove`
+    fix_keys: tuple[int, ...]  # of the fixes alone, in their order
+    fixes: tuple[Fix, ...]
+    rejections: tuple[Rejection, ...]
 
 
 def fix_row(key: int, fix: Fix) -> FixRow:

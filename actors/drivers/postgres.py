@@ -82,14 +82,6 @@ NOTE_PARTITIONS = "select tracking_note_partitions(1000)"
 """Some 20 ms: from one participant to the next by an index, in one partition or in all."""
 
 
-@attrs.frozen
-class Stored:
-    """What became of the fixes of one call; together they are all of them."""
-
-    committed: int  # rows that were new
-    duplicate: int  # rows that were there already, or twice in the call
-
-
 @attrs.define(eq=False)
 class PostgresWriter:
     """All calls raise StoreUnavailable, StoreMisconfigured or RowRefused, within `deadline_s` seconds.
@@ -113,10 +105,10 @@ class PostgresWriter:
         async with self._call(deadline_s) as connection:
             await connection.query("SELECT 1")
 
-    async def store(self, fixes: Sequence[Fix], deadline_s: float = CALL_S) -> Stored:
-        """Insert fixes that are not there yet, in one transaction, in any order and with repetitions."""
+    async def store(self, fixes: Sequence[Fix], deadline_s: float = CALL_S) -> int:
+        """Insert fixes in one transaction, in any order and with repetitions. How many were not there yet."""
         if not fixes:
-            return Stored(0, 0)
+            return 0
         # Of repetitions the first, which arrived first and is live. Sorted: two writers with the same rows in different
         # orders deadlock.
         by_id = {fix.id: fix for fix in reversed(fixes)}
@@ -132,11 +124,10 @@ class PostgresWriter:
             pgbinary.int2_array([fix.status for fix in rows]),
         )
         try:
-            committed = await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
+            return await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
         except NoPartition as missing:
             async with self._call(deadline_s) as connection:
                 raise await partitions.missing_for(connection, [fix.id for fix in rows], str(missing)) from None
-        return Stored(committed, len(fixes) - committed)
 
     async def partitions(self, deadline_s: float = PING_S) -> Partitions:
         """Those that there are now."""

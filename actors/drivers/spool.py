@@ -14,7 +14,8 @@ import structlog
 import trio
 
 from actors.core.fix import Fix, Rejection
-from actors.drivers.spool_file import SpooledBatch, SpoolFile
+from actors.core.spooled import SpooledBatch
+from actors.drivers.spool_file import SpoolFile
 
 log = structlog.get_logger("spool")
 

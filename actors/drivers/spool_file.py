@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import structlog
 
 from actors.core.fix import Fix, Rejection
-from actors.core.spooled import fix_of, fix_row, rejection_of, rejection_row, runs
+from actors.core.spooled import SpooledBatch, fix_of, fix_row, rejection_of, rejection_row, runs
 from actors.drivers import spool_sql as sql
 from actors.drivers.spool_errors import troubles
 from actors.drivers.spool_open import PAGE_BYTES, log_of, mark_read, open_file, size_of, unread
@@ -26,16 +25,6 @@ LOG_PAGES = 4000  # the log is written back beyond these 16 MiB: not sooner, as 
 SMALL_BYTES = 1024 * 1024  # an empty file up to this size is not worth a new one
 # One row changes its page in the table, in two indexes and in the participants; a page that splits is counted there.
 PAGES_A_ROW = 4
-
-
-@attrs.frozen
-class SpooledBatch:
-    """The oldest rows of the spool, each kind in the order of arrival."""
-
-    keys: tuple[int, ...]  # of all fixes and rejections in it, ascending, for `remove`
-    fix_keys: tuple[int, ...]  # of the fixes alone, in their order
-    fixes: tuple[Fix, ...]
-    rejections: tuple[Rejection, ...]
 
 
 class SpoolFile:

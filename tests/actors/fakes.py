@@ -14,17 +14,10 @@ from actors.core.fix import Fix, Rejection
 from actors.core.outbox import Outbox
 from actors.core.partitions import Partitions
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
+from actors.core.spooled import SpooledBatch
 from actors.core.standing import newest_of
 from actors.errors import CacheUnavailable, NoPartition, RowRefused, StoreUnavailable
 from actors.subscriber import Races
-
-
-@attrs.frozen
-class Stored:
-    """As the PostgreSQL driver answers."""
-
-    committed: int
-    duplicate: int
 
 
 @attrs.define(eq=False)
@@ -62,7 +55,7 @@ class FakeStore(Closes):
     async def ping(self) -> None:
         await self._step()
 
-    async def store(self, fixes: Sequence[Fix]) -> Stored:
+    async def store(self, fixes: Sequence[Fix]) -> int:
         await self._step(self.write_trouble)
         if len(fixes) > self.most_rows:
             raise StoreUnavailable("did not answer in time")
@@ -77,7 +70,7 @@ class FakeStore(Closes):
         if self.late_trouble is not None:
             trouble, self.late_trouble = self.late_trouble, None
             raise trouble
-        return Stored(len(new), len(fixes) - len(new))
+        return len(new)
 
     async def reject(self, rejections: Sequence[Rejection]) -> int:
         await self._step(self.write_trouble)
@@ -104,16 +97,6 @@ class FakeStore(Closes):
             raise self.trouble
         if trouble is not None:
             raise trouble
-
-
-@attrs.frozen
-class Spooled:
-    """As the spool driver answers."""
-
-    keys: tuple[int, ...]
-    fix_keys: tuple[int, ...]
-    fixes: tuple[Fix, ...]
-    rejections: tuple[Rejection, ...]
 
 
 @attrs.define(eq=False)
@@ -153,7 +136,7 @@ class FakeSpool(Closes):
         await trio.sleep(self.delay_s)
         return len(new)
 
-    async def oldest(self, limit: int, after: int = 0) -> Spooled:
+    async def oldest(self, limit: int, after: int = 0) -> SpooledBatch:
         await trio.sleep(self.delay_s)
         if self.broken is not None:
             raise self.broken
@@ -161,7 +144,7 @@ class FakeSpool(Closes):
         rows = {key: self.waiting[key] for key in keys}
         fixes = {key: row for key, row in rows.items() if isinstance(row, Fix)}
         rejections = tuple(row for row in rows.values() if isinstance(row, Rejection))
-        return Spooled(keys, tuple(fixes), tuple(fixes.values()), rejections)
+        return SpooledBatch(keys, tuple(fixes), tuple(fixes.values()), rejections)
 
     async def remove(self, keys: Sequence[int]) -> None:
         await trio.sleep(self.remove_s or self.delay_s)

@@ -14,7 +14,7 @@ from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.history import PostgresHistory
 from actors.drivers.libpq import Connection, connect
-from actors.drivers.postgres import PostgresWriter, Stored
+from actors.drivers.postgres import PostgresWriter
 from actors.settings import Secret
 from tests.live.stores import Database
 from tests.making import BASE_MS, make_fix
@@ -243,7 +243,7 @@ async def test_a_role_with_the_rights_of_the_readme_is_enough(database: Database
         grant select on tracking_participant_counts to tracker""")
     address: PostgresAddress = attrs.evolve(database.address, user="tracker", password=Secret("short"))
     writer, history = PostgresWriter(address), PostgresHistory(address)
-    assert await writer.store([make_fix("P1"), make_fix("P2")]) == Stored(2, 0)
+    assert await writer.store([make_fix("P1"), make_fix("P2")]) == 2
     assert await writer.reject([Rejection(bytes(16), BASE_MS, "t", b"{}", "bad_id", "d")]) == 1
     await writer.trim_rejections()
     assert await history.races() == [RaceSummary("R1", 2, BASE_MS)]

@@ -76,7 +76,7 @@ async def test_other_clients_of_the_pool_and_we_do_not_notice_each_other(databas
         assert other.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchall() == [(0,)]
         await database.run(SEEN_BY_A_COMMIT)
         fix = make_fix()
-        assert (await writer.store([fix])).committed == 1
+        assert await writer.store([fix]) == 1
         assert await writer.reject([poison(fix, "", "why")]) == 1
         assert await history.newest("R1", 0) == [fix]
         assert [race.race_id for race in await history.races()] == ["R1"]

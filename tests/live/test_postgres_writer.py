@@ -17,7 +17,7 @@ from actors.core.identity import fix_id
 from actors.drivers import postgres
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
-from actors.drivers.postgres import PostgresWriter, Stored
+from actors.drivers.postgres import PostgresWriter
 from actors.errors import StoreUnavailable
 from tests.live.stores import COUNT, PASSWORD, Database
 from tests.making import BASE_MS, make_fix
@@ -47,7 +47,7 @@ def exact(lat_e7: int, lon_e7: int, timestamp_ms: int, arrived_ms: int, status: 
     ],
 )
 async def test_a_row_holds_the_fix_to_the_last_digit(database: Database, writer: PostgresWriter, fix: Fix) -> None:
-    assert await writer.store([fix]) == Stored(committed=1, duplicate=0)
+    assert await writer.store([fix]) == 1
     (row,) = await database.rows(
         "select id::text, participant_id::text, race_id::text, (latitude * 10000000)::bigint::text,"
         " (longitude * 10000000)::bigint::text, scale(latitude)::text,"
@@ -62,9 +62,9 @@ async def test_a_row_holds_the_fix_to_the_last_digit(database: Database, writer:
 
 async def test_what_is_there_already_or_twice_is_duplicate(database: Database, writer: PostgresWriter) -> None:
     first, second, third = (make_fix(at_s=second) for second in range(3))
-    assert await writer.store([second, first, second]) == Stored(committed=2, duplicate=1)
-    assert await writer.store([third, first, second]) == Stored(committed=1, duplicate=2)
-    assert await writer.store([]) == Stored(0, 0)
+    assert await writer.store([second, first, second]) == 2
+    assert await writer.store([third, first, second]) == 1
+    assert await writer.store([]) == 0
     assert await database.rows(COUNT) == [["3"]]
 
 
@@ -79,7 +79,7 @@ async def test_of_repetitions_in_one_call_the_first_arrival_counts(database: Dat
 async def test_two_writers_with_the_same_rows_do_not_deadlock(database: Database, writer: PostgresWriter) -> None:
     fixes = [make_fix(f"P{n}", n / 7) for n in range(2000)]
     other = PostgresWriter(database.address)
-    stored: list[Stored] = []
+    stored: list[int] = []
 
     async def store(by: PostgresWriter, rows: list[Fix]) -> None:
         stored.append(await by.store(rows))
@@ -88,7 +88,7 @@ async def test_two_writers_with_the_same_rows_do_not_deadlock(database: Database
         nursery.start_soon(store, writer, fixes)
         nursery.start_soon(store, other, fixes[::-1])
     await other.aclose()
-    assert sum(one.committed for one in stored) == 2000
+    assert sum(stored) == 2000
 
 
 async def test_rejections_are_kept_once_and_hold_what_postgres_refuses(
@@ -148,11 +148,10 @@ async def test_a_stopped_postgres_is_given_up_and_works_again(database: Database
         ):
             await writer.store([make_fix()], deadline_s=0.3)
         # Another connection, while the old one still hangs.
-        assert (await writer.store([make_fix(at_s=1)])).committed == 1
+        assert await writer.store([make_fix(at_s=1)]) == 1
     finally:
         os.kill(pid, signal.SIGCONT)
-    stored = await writer.store([make_fix()])
-    assert stored.committed + stored.duplicate == 1  # the stopped one may have committed after all
+    assert await writer.store([make_fix()]) <= 1  # the stopped one may have committed after all
     assert await database.rows(COUNT) == [["2"]]
 
 
@@ -164,7 +163,7 @@ async def test_a_cancelled_call_leaves_a_writer_that_works(database: Database, w
     assert scope.cancelled_caught
     await blocker.script("rollback")
     blocker.close()
-    assert sum(attrs.astuple(await writer.store([make_fix()]))) == 1
+    assert await writer.store([make_fix()]) <= 1
     assert await database.rows(COUNT) == [["1"]]
 
 
@@ -177,7 +176,7 @@ async def test_a_connection_lost_while_it_was_idle_is_made_anew_and_nobody_notic
         with trio.fail_after(30):
             while await database.rows(f"select pid::text from pg_stat_activity where pid = {pid}"):
                 await trio.sleep(0.01)
-        assert (await writer.store([make_fix(at_s=number)])).committed == 1
+        assert await writer.store([make_fix(at_s=number)]) == 1
 
 
 async def test_a_connection_lost_in_a_call_is_said_once_and_made_anew(
@@ -198,7 +197,7 @@ async def test_a_connection_lost_in_a_call_is_said_once_and_made_anew(
         with pytest.raises(StoreUnavailable, match="terminating connection due to administrator command"):
             await writer.store([make_fix()])
     blocker.close()
-    assert (await writer.store([make_fix()])).committed == 1
+    assert await writer.store([make_fix()]) == 1
 
 
 async def test_commits_that_are_not_durable_are_warned_of(database: Database) -> None:
