@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -72,6 +73,21 @@ class Listener:
         with self._changed:
             self.messages.append((message.topic, bytes(message.payload)))
             self._changed.notify_all()
+
+    @contextmanager
+    def interrupting(self, count: int) -> Iterator[None]:
+        """Somebody presses Ctrl-C in the block once so many messages are there."""
+        main = threading.main_thread().ident
+        assert main is not None
+
+        def interrupt() -> None:
+            self.wait_for(count)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        yield
+        interrupter.join()
 
     def wait_for(self, count: int) -> list[tuple[str, bytes]]:
         """The first `count` messages, once they are there."""

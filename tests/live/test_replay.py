@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,18 +196,8 @@ def test_a_line_that_breaks_a_rule_is_not_published(
 def test_ctrl_c_ends_it_with_1(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text(line("A", "P1", 0) + "\n" + line("A", "P2", 0).replace("2025-07", "2025-09"))
-    with listening(port) as listener:
-        main = threading.main_thread().ident
-        assert main is not None
-
-        def interrupt() -> None:
-            listener.wait_for(1)
-            signal.pthread_kill(main, signal.SIGINT)
-
-        interrupter = threading.Thread(target=interrupt)
-        interrupter.start()
+    with listening(port) as listener, listener.interrupting(1):
         assert run(settings_for(port), path) == 1
-        interrupter.join()
     said = capsys.readouterr().err
     assert "this takes 62.0 days at this speed" in said
     assert "replay: 1 messages acknowledged" in said

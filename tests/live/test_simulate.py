@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from itertools import takewhile
@@ -72,17 +70,8 @@ def test_publishes_a_race_of_valid_fixes(port: int, capsys: pytest.CaptureFixtur
 @pytest.mark.live
 def test_ctrl_c_is_a_good_end(port: int) -> None:
     with listening(port) as listener:
-        main = threading.main_thread().ident
-        assert main is not None
-
-        def interrupt() -> None:
-            listener.wait_for(10)
-            signal.pthread_kill(main, signal.SIGINT)
-
-        interrupter = threading.Thread(target=interrupt)
-        interrupter.start()
-        assert run(settings_for(port), "--rate-hz", 10) == 0
-        interrupter.join()
+        with listener.interrupting(10):
+            assert run(settings_for(port), "--rate-hz", 10) == 0
         assert {json.loads(payload)["race_id"] for _, payload in listener.messages} == {"R-simulated"}
 
 
