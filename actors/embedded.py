@@ -38,7 +38,6 @@ class Addresses:
     """Where everything is, embedded or not."""
 
     broker: BrokerAddress
-    broker_kind: str  # mosquitto, nats or external
     redis: RedisAddress
     postgres: PostgresAddress
 
@@ -47,7 +46,6 @@ def addresses(settings: Settings) -> Addresses:
     """From settings and, for embedded servers, data_dir. Raises NotStarted when these were never set up."""
     return Addresses(
         broker_address(settings),
-        embedded_broker.kind() if settings.mqtt.broker_url == "embedded" else "external",
         redis_address(settings),
         postgres_address(settings),
     )

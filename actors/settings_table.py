@@ -135,7 +135,8 @@ class SupervisorSettings:
 
 @attrs.frozen
 class Settings:
-    """Everything that can be set; a group is a section of settings.ini, an attribute a key of it."""
+    """Everything that can be set; a group is a section of settings.ini, an attribute a key of it. Made from nothing it
+    has every key at its default; `data_dir` is the relative path `var` then."""
 
     app: AppSettings = attrs.field(factory=AppSettings)
     mqtt: MqttSettings = attrs.field(factory=MqttSettings)
@@ -145,11 +146,6 @@ class Settings:
     page: PageSettings = attrs.field(factory=PageSettings)
     tls: TlsSettings = attrs.field(factory=TlsSettings)
     supervisor: SupervisorSettings = attrs.field(factory=SupervisorSettings)
-
-    @classmethod
-    def default(cls) -> Settings:
-        """Every key at its default, no file; `data_dir` is the relative path `var`."""
-        return cls()
 
 
 GROUPS: dict[str, type[Any]] = {

@@ -137,7 +137,7 @@ class FakeHistory:
 
 def ws_settings(**ws: Any) -> Settings:
     """The defaults with some [ws] keys changed, on a free port."""
-    settings = Settings.default()
+    settings = Settings()
     return attrs.evolve(
         settings, ws=attrs.evolve(settings.ws, **{"port": 0, **ws}), app=attrs.evolve(settings.app, port=0)
     )

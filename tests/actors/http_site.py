@@ -153,7 +153,7 @@ class Answer:
 class Site:
     """The application with everything around it that a test may change."""
 
-    settings: Settings = attrs.field(factory=Settings.default)
+    settings: Settings = attrs.field(factory=Settings)
     access: FakeAccess = attrs.field(factory=FakeAccess)
     history: ScriptedHistory = attrs.field(factory=ScriptedHistory)
     metrics: Metrics = attrs.field(factory=Metrics)

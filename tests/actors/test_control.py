@@ -93,7 +93,7 @@ async def test_a_path_that_is_taken_is_said(tmp_path: Path) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    plain = Settings.default()
+    plain = Settings()
     return attrs.evolve(plain, app=attrs.evolve(plain.app, data_dir=tmp_path))
 
 

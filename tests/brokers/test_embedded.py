@@ -36,7 +36,7 @@ def test_a_race_day(tmp_path: Path, postgres_server: PostgresAddress) -> None:
     with station(tmp_path, postgres_server, broker=nobody) as at:
         at.program = ("-c", SUPERVISOR_WITHOUT_MOSQUITTO)
         at.keys["mqtt"] = {"broker_url": "embedded", "embedded_bind": f"127.0.0.1:{at.broker.port}"}
-        place = Place(tmp_path / "var", Settings.default())
+        place = Place(tmp_path / "var", Settings())
         with at.daemon() as running:  # before its first subscription nobody keeps messages for the daemon
             assert running.stop() == 0
         with Press(at.broker.port, "day", rate=RATE, protocol=MQTTProtocolVersion.MQTTv311) as trackers:

@@ -16,7 +16,7 @@ from actors.settings import Secret, Settings
 
 
 def with_data_dir(folder: Path, secret: str = "") -> Settings:
-    default = Settings.default()
+    default = Settings()
     return attrs.evolve(
         default,
         app=attrs.evolve(default.app, data_dir=folder),

@@ -38,7 +38,7 @@ def test_the_shipped_file_has_every_key_with_its_default_and_one_comment() -> No
 
 
 def test_the_shipped_file_is_what_default_gives() -> None:
-    shipped, default = load(SHIPPED, {}), Settings.default()
+    shipped, default = load(SHIPPED, {}), Settings()
     assert shipped.app.data_dir == SHIPPED.parent / "var"
     assert default.app.data_dir == Path("var")
     assert attrs.evolve(shipped, app=attrs.evolve(shipped.app, data_dir=Path("var"))) == default
@@ -79,7 +79,7 @@ def test_every_key_is_overridden_by_the_file_and_by_its_variable(files: Files, t
     }
     for section, rows in KEYS.items():
         for key in rows:
-            kind = type(value(Settings.default(), section, key))
+            kind = type(value(Settings(), section, key))
             by_file, by_variable = texts.get((section, key)) or others.get(
                 Path if key.endswith("_file") else kind, ("one", "two")
             )

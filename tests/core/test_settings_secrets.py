@@ -68,7 +68,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert not Secret()
     assert secret == Secret("hunter2") != Secret("other")
     assert len({secret, Secret("hunter2")}) == 1
-    mqtt = attrs.evolve(Settings.default().mqtt, password=secret)
+    mqtt = attrs.evolve(Settings().mqtt, password=secret)
     assert "hunter2" not in f"{secret} {secret!r} {mqtt} {attrs.asdict(mqtt)}"
     with pytest.raises(TypeError):
         secret.__reduce__()

@@ -22,7 +22,7 @@ from tests.servers import free_port
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """The defaults, but embedded_bind is free whatever runs on this machine, and all dashboards have descriptors."""
-    default = Settings.default()
+    default = Settings()
     return attrs.evolve(
         default,
         app=attrs.evolve(default.app, data_dir=tmp_path / "var"),

@@ -105,7 +105,7 @@ def postgres_folder(data_dir: Path) -> Path:
 @contextmanager
 def make_place(data_dir: Path) -> Iterator[Place]:
     """A place; everything that the servers made for it outside of it is removed."""
-    default = Settings.default()
+    default = Settings()
     settings = attrs.evolve(
         default,
         app=attrs.evolve(default.app, data_dir=data_dir),

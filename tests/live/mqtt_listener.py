@@ -25,7 +25,7 @@ WITHIN_S = 30.0
 
 def settings_for(port: int) -> Settings:
     """The defaults with this broker."""
-    settings = Settings.default()
+    settings = Settings()
     return attrs.evolve(settings, mqtt=attrs.evolve(settings.mqtt, broker_url=f"mqtt://127.0.0.1:{port}"))
 
 

@@ -36,7 +36,6 @@ async def test_all_of_them_keep_their_data_over_a_restart(place: Place) -> None:
     async with embedded(place) as where:
         assert place.servers() == ALL
         assert where == addresses(place.settings)
-        assert where.broker_kind == "mosquitto"
         assert at.sql(where.postgres, "SELECT current_database(), current_setting('fsync')") == [("tracking", "on")]
         at.sql(where.postgres, "CREATE TABLE kept AS SELECT 'P001' AS id")
         assert "+OK" in await at.redis(where.redis, ("SET", "kept", "P002"))
@@ -119,7 +118,6 @@ async def test_only_what_settings_ask_for_is_started(place: Place) -> None:
     async with embedded(place.only("redis")) as where:
         assert place.servers() == ["valkey"]
         assert where.broker == BrokerAddress("127.0.0.1", 1883)
-        assert where.broker_kind == "external"
         assert where.postgres.host == "127.0.0.1"
 
 
@@ -233,7 +231,7 @@ async def test_commands_say_when_the_daemon_does_not_run_any_more(place: Place) 
 
 
 def test_external_servers_are_taken_from_settings() -> None:
-    default = Settings.default()
+    default = Settings()
     settings = attrs.evolve(
         default,
         mqtt=attrs.evolve(default.mqtt, broker_url="mqtts://b.example", username="u", password=Secret("p")),
@@ -242,7 +240,6 @@ def test_external_servers_are_taken_from_settings() -> None:
     )
     where = addresses(settings)
     assert where.broker == BrokerAddress("b.example", 8883, True, "u", Secret("p"))
-    assert where.broker_kind == "external"
     assert where.redis == RedisAddress("r", 1, "ru", Secret("rp"), 2, True)
     assert where.postgres == PostgresAddress("p", 3, "postgres", Secret("pp"), "tracking", "require")
     plain = attrs.evolve(settings, mqtt=attrs.evolve(default.mqtt, broker_url="mqtt://[::1]:1884"))

@@ -26,7 +26,7 @@ import attrs, trio
 from actors.data_dir import open_data_dir
 from actors.embedded import EmbeddedServers
 from actors.settings import Settings
-default = Settings.default()
+default = Settings()
 app = attrs.evolve(default.app, data_dir=Path(sys.argv[1]))
 mqtt = attrs.evolve(default.mqtt, embedded_bind=sys.argv[2])
 settings = attrs.evolve(default, app=app, mqtt=mqtt)

@@ -174,11 +174,11 @@ async def test_the_command_says_what_it_cannot_mend(
 ) -> None:
     await database.run(PEER + "alter table tracking_positions alter latitude type real")
     pg = attrs.evolve(
-        Settings.default().postgres,
+        Settings().postgres,
         host=database.address.host, port=database.address.port, password=database.address.password,
         database=database.address.database,
     )  # fmt: skip
-    settings = attrs.evolve(Settings.default(), postgres=pg)
+    settings = attrs.evolve(Settings(), postgres=pg)
     for _ in range(2):
         code = await trio.to_thread.run_sync(migrate.run, Namespace(dry_run=dry_run), settings)
         told = capsys.readouterr()

@@ -221,7 +221,7 @@ def test_ctrl_c_ends_it_with_1(port: int, tmp_path: Path, capsys: pytest.Capture
 )
 def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        code: object = run(Settings.default(), *words)
+        code: object = run(Settings(), *words)
     except SystemExit as ended:
         code = ended.code
     assert code == 2
@@ -231,18 +231,18 @@ def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFix
 def test_a_file_that_names_nobody_or_is_of_no_kind_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "Morning Run.gpx"
     path.write_bytes(GPX.encode("latin-1"))
-    assert run(Settings.default(), path) == 2
+    assert run(Settings(), path) == 2
     said = capsys.readouterr().err
     assert said.startswith("replay: 'Morning Run', the file's name, is not a participant or race id: 1 to 50 letters")
     assert said.endswith("give --participant and --race\n")
     path.write_bytes(b"\x0e\x20.FIT")
     path = path.rename(tmp_path / "run.fit")
-    assert run(Settings.default(), path) == 2
+    assert run(Settings(), path) == 2
     assert "its content is none that is known" in capsys.readouterr().err
 
 
 def test_nothing_to_publish_is_1(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(Settings.default(), recording, "--race", "C", "--participant", "P1") == 1
+    assert run(Settings(), recording, "--race", "C", "--participant", "P1") == 1
     assert "holds no fixes of race C, participant P1: of JSON lines --race and" in capsys.readouterr().err
     for name, content, said in [
         ("empty.jsonl", "", "holds no fixes\n"),
@@ -255,11 +255,11 @@ def test_nothing_to_publish_is_1(recording: Path, tmp_path: Path, capsys: pytest
         ("bad.gpx", "<gpx><trkpt lat='1' lon='2'><time>x</time></trkpt></gpx>", "nothing of it can be published"),
     ]:
         (tmp_path / name).write_text(content)
-        assert run(Settings.default(), tmp_path / name) == 1
+        assert run(Settings(), tmp_path / name) == 1
         assert f"{name}: {said}" in capsys.readouterr().err
     (tmp_path / "broken.gpx").write_text(f"<gpx>\n{'<trkpt/>' * 3}\n</trk></gpx>")
     with pytest.raises(UnreadableRecording, match=r"broken.gpx: not valid GPX: line 3: mismatched tag"):
-        run(Settings.default(), tmp_path / "broken.gpx")
+        run(Settings(), tmp_path / "broken.gpx")
 
 
 def test_no_broker_is_a_failure(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,13 +189,13 @@ def test_the_schedule_goes_round() -> None:
 )
 def test_wrong_usage_is_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(Settings.default(), *words)
+        run(Settings(), *words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
 
 def test_keeping_without_receipts_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(Settings.default(), "--keep-until-receipt") == 2
+    assert run(Settings(), "--keep-until-receipt") == 2
     assert "needs [mqtt] receipt_topic" in capsys.readouterr().err
 
 

@@ -198,7 +198,7 @@ def check_stream(viewer: Viewer) -> dict[tuple[str, str], str]:
 async def race_day(seed: int, minutes: float, spooling: bool = True) -> str:
     """So much of it, then everything heals, and all has to agree. A digest of what happened."""
     rng = random.Random(seed)
-    defaults = Settings.default()
+    defaults = Settings()
     patient = attrs.evolve(defaults.supervisor, max_restarts=1000)
     settings = attrs.evolve(defaults, supervisor=patient)
     async with running_daemon(settings, spooling=spooling) as world:

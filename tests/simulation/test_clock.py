@@ -135,7 +135,7 @@ async def test_back_while_participants_are_stale(autojump_clock: MockClock) -> N
 async def test_what_was_history_only_under_a_wrong_clock_stays_so(autojump_clock: MockClock) -> None:
     """A race that was retired reads history: it shows what dashboards saw before."""
     wall = Wall()
-    settings = Settings.default()
+    settings = Settings()
     async with running_daemon(settings, clock=wall) as world:
         world.publish("A")
         await settle(world, 1)

@@ -212,7 +212,7 @@ async def test_it_does_not_come_back_from_redis_with_the_next_run_of_the_daemon(
 
 async def test_a_refused_position_in_redis_is_corrected_though_its_race_has_retired(autojump_clock: MockClock) -> None:
     """The race comes back without it, because Redis does not answer then; later Redis would bring it back."""
-    settings = Settings.default()
+    settings = Settings()
     settings = attrs.evolve(settings, app=attrs.evolve(settings.app, race_idle_ms=2000))
     async with running_daemon(settings) as world:
         world.store.refuse = refuse_the_north

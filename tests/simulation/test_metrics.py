@@ -12,7 +12,7 @@ from tests.simulation.world import running_daemon
 
 
 async def test_the_oldest_unacknowledged_message_ages_until_it_is_durable(autojump_clock: MockClock) -> None:
-    settings = Settings.default()
+    settings = Settings()
     settings = attrs.evolve(settings, postgres=attrs.evolve(settings.postgres, spool_after_s=3600))
     async with running_daemon(settings) as world:
         assert world.count("oldest_unacked_seconds") == 0

@@ -53,7 +53,7 @@ async def test_the_embedded_servers_end_last(autojump_clock: MockClock, starts: 
         task_status.started()
         await trio.sleep_forever()
 
-    daemon = FragileDaemon(Settings.default(), now_ms, lambda _told: outside, lambda _daemon: [("edge", edge)], servers)
+    daemon = FragileDaemon(Settings(), now_ms, lambda _told: outside, lambda _daemon: [("edge", edge)], servers)
     if starts:
         async with trio.open_nursery() as nursery:
             await nursery.start(daemon.run)

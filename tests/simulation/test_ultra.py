@@ -64,7 +64,7 @@ def told_stale(viewer: Viewer) -> set[str]:
 
 @pytest.mark.usefixtures("at_full_speed")
 async def test_thirty_hours(autojump_clock: MockClock) -> None:
-    defaults = Settings.default()
+    defaults = Settings()
     settings = attrs.evolve(defaults, app=attrs.evolve(defaults.app, stale_data_threshold_ms=600_000))
     rng = random.Random(SEED)
     async with running_daemon(settings) as world:

@@ -139,7 +139,7 @@ async def running_daemon(
     broker, history, cache = FakeBroker(), FakeHistory(store), FakeCache()
     link, spool = broker.make_link(), FakeSpool()
     outside = Outside(link, store, history, cache, spool if spooling else None)
-    daemon = FragileDaemon(settings or Settings.default(), clock, lambda _addresses: outside, lambda _daemon: [])
+    daemon = FragileDaemon(settings or Settings(), clock, lambda _addresses: outside, lambda _daemon: [])
     world = World(daemon, broker, store, history, cache, link, spool)
 
     async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
