@@ -55,7 +55,6 @@ class _Parts:
     """What became of its fixes so far."""
 
     committed: int = 0
-    duplicate: int = 0
     refused: dict[bytes, tuple[Fix, str]] = attrs.field(factory=dict)  # id -> the fix, and why
     left: set[bytes] = attrs.field(factory=set)
     partitions: Partitions | None = None
@@ -98,7 +97,7 @@ class Committer:
         if left or parts.refused:
             taken = [fix for fix in fixes if fix.id not in parts.refused and fix.id not in parts.left]
         self.told(taken, rejections)
-        return Committed(Tally(parts.committed, parts.duplicate, codes), left, parts.partitions)
+        return Committed(Tally(parts.committed, len(taken) - parts.committed, codes), left, parts.partitions)
 
     async def _store(self, fixes: Sequence[Fix], begun: int) -> _Parts:
         """What is refused is tried twice: the set-up may have been mended after the first of them was refused."""
@@ -120,9 +119,9 @@ class Committer:
 
     async def _try(self, fixes: Sequence[Fix], found: _Parts) -> str:
         """Halves a batch with a refused row until the row is found; why the last one was refused. One that was sent
-        again while it waited is in the batch several times, and refused once."""
+        again while it waited is in the batch several times, and tried once: so all of them have the same fate."""
         reason = ""
-        parts: list[Sequence[Fix]] = [fixes]
+        parts: list[Sequence[Fix]] = [list({fix.id: fix for fix in fixes}.values())]
         while parts:
             part = parts.pop()
             try:
@@ -142,7 +141,6 @@ class Committer:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
             found.committed += new
-            found.duplicate += len(part) - new
             self.accepted += len(part)
         return reason
 

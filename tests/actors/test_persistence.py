@@ -286,3 +286,28 @@ async def test_a_crash_between_commit_and_settle_repeats_the_batch(autojump_cloc
             await trio.sleep(1)
         assert sorted(w.settled) == [(1, 0), (1, 1)]
         assert len(w.store.rows) == 2
+
+
+async def test_a_fix_that_is_twice_in_a_batch_is_counted_twice_also_where_its_partition_goes_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    """The batch is halved, for a row that is refused in it."""
+    async with world() as w, running(w):
+        await trio.sleep(1)
+        bad = make_fix("P2")
+
+        def refuse(fix: Fix) -> bool:
+            if w.store.rows:  # the first half is in
+                w.store.missing = frozenset(("P1",))
+            return fix.id == bad.id
+
+        w.store.refuse = refuse
+        w.put(0, make_fix("P1"), make_fix("P3"), make_fix("P1"), bad)
+        await trio.sleep(2)
+        counted = {name: w.count(f"fixes_{name}_total") for name in ("committed", "duplicate")}
+        assert (
+            sum(counted.values())
+            + w.count("fixes_rejected_total", code="poison")
+            + sum(but for _, but in w.settled_but)
+            == 4
+        ), counted
