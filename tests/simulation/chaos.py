@@ -9,7 +9,7 @@ import hashlib
 import logging
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from unittest import mock
 
@@ -33,6 +33,9 @@ PEOPLE = 5
 PEOPLE_IDS = tuple(f"P{number}" for number in range(PEOPLE))
 SLOW_S = (0.0, 0.01, 2.0)
 AWAY_S = (0.0, 0.0, 3.0, 40.0)
+
+REFUSED_EACH = 199
+"""PostgreSQL refuses one of as many fixes, where it is to refuse some: too few to be taken for a wrong set-up."""
 
 Sent = tuple[str, str, int]
 """Participant, race, timestamp in ms."""
@@ -58,6 +61,7 @@ class Trackers:
     """What was published, by message number."""
 
     world: World
+    refusing: bool  # what `refused` says
     fixes: dict[int, Sent] = attrs.field(factory=dict)
     rubbish: set[int] = attrs.field(factory=set)
     _looked_at: int = 0  # acknowledgements
@@ -88,7 +92,7 @@ class Trackers:
         self._looked_at += len(new)
         rows: list[Fix | Rejection] = [*world.spool.waiting.values(), *world.store.rejected.values()]
         durable = keys(world.store.rows.values()) | keys(row for row in rows if isinstance(row, Fix))
-        assert {self.fixes[number] for number in new if number in self.fixes} <= durable
+        assert self._taken({self.fixes[number] for number in new if number in self.fixes}) <= durable
         rejected = {row.payload for row in rows if isinstance(row, Rejection)}
         assert len(self.rubbish & set(world.broker.acknowledged)) <= len(rejected)
 
@@ -97,14 +101,25 @@ class Trackers:
         world = self.world
         assert world.broker.queue == {}
         assert sorted(world.broker.acknowledged) == list(range(1, world.broker.published + 1))
-        assert keys(world.store.rows.values()) == set(self.fixes.values())
-        assert len(world.store.rows) == len(set(self.fixes.values()))
-        assert {row.payload for row in world.store.rejected.values()} == {
+        sent = set(self.fixes.values())
+        taken = self._taken(sent)
+        assert keys(world.store.rows.values()) == taken
+        assert len(world.store.rows) == len(taken)
+        rejected = list(world.store.rejected.values())
+        assert sum(row.code == "poison" for row in rejected) == len(sent) - len(taken)
+        assert {row.payload for row in rejected if row.code != "poison"} == {
             b"rubbish %d" % number for number in range(1, len(self.rubbish) + 1)
         }
         assert world.spool.rows == world.count("fixes_spooled") == 0
         assert world.count("fixes_in_flight") == 0
         world.check_conservation()
+
+    def _taken(self, sent: set[Sent]) -> set[Sent]:
+        return {fix for fix in sent if not (self.refusing and refused(fix[2]))}
+
+
+def refused(timestamp_ms: int) -> bool:
+    return timestamp_ms % REFUSED_EACH == 0
 
 
 def keys(fixes: Iterable[Fix]) -> set[Sent]:
@@ -181,10 +196,12 @@ def heal(world: World) -> None:
 
 
 def check_stream(viewer: Viewer) -> dict[tuple[str, str], str]:
-    """Nobody ever goes back. Returns where everybody ended."""
+    """Nobody ever goes back, but by a resync. Returns where everybody ended."""
     live: dict[tuple[str, str], str] = {}
     for entry in viewer.events:
         data = entry["data"]
+        if "resync" in data:
+            live.clear()
         for position in data.get("positions", [data] if entry["event"] == "position_update" else []):
             key = (position["raceId"], position["participantId"])
             if entry["event"] == "race_snapshot":
@@ -195,7 +212,14 @@ def check_stream(viewer: Viewer) -> dict[tuple[str, str], str]:
     return live
 
 
-async def race_day(seed: int, minutes: float, spooling: bool = True) -> str:
+async def catch_up(world: World, viewers: Sequence[Viewer]) -> None:
+    while True:
+        await trio.sleep(0.5)
+        for viewer in viewers:
+            viewer.catch_up(world.daemon.races)
+
+
+async def race_day(seed: int, minutes: float, spooling: bool = True, refusing: bool = False) -> str:
     """So much of it, then everything heals, and all has to agree. A digest of what happened."""
     rng = random.Random(seed)
     defaults = Settings()
@@ -203,18 +227,25 @@ async def race_day(seed: int, minutes: float, spooling: bool = True) -> str:
     settings = attrs.evolve(defaults, supervisor=patient)
     async with running_daemon(settings, spooling=spooling) as world:
         viewers = [world.watch(race) for race in RACES]
-        trackers = Trackers(world)
+        trackers = Trackers(world, refusing)
+        if refusing:
+            world.store.refuse = lambda fix: refused(fix.timestamp_ms)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trackers.run, random.Random(rng.random()))
             nursery.start_soon(crashes, world, random.Random(rng.random()))
             nursery.start_soon(troubles, world, trackers, random.Random(rng.random()))
+            if refusing:
+                nursery.start_soon(catch_up, world, viewers)
             await trio.sleep(minutes * 60)
             nursery.cancel_scope.cancel()
         heal(world)
-        await trio.sleep(60)
-        for race in RACES:
-            trackers.publish("last", race, now_ms())
-        await trio.sleep(60)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catch_up, world, viewers)
+            await trio.sleep(60)
+            for race in RACES:
+                trackers.publish("last", race, now_ms() + refused(now_ms()))
+            await trio.sleep(60)
+            nursery.cancel_scope.cancel()
 
         trackers.check_end()
         rows = world.store.rows.values()

@@ -1,6 +1,6 @@
-"""Seeds of the random simulations: 200 in every run, thousands with `-m soak`, one with `--seed N`.
+"""Seeds of the random simulations: 230 in every run, thousands with `-m soak`, one with `--seed N`.
 
-In two files, as each file is the work of one of the processes that share the tests.
+In several files, as each file is the work of one of the processes that share the tests.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import pytest
 
 from tests.simulation.chaos import repeatable
 
-SEEDS = {"test_faults": range(100), "test_faults_without_spool": range(1000, 1100)}
+SEEDS = {
+    "test_faults": range(100),
+    "test_faults_without_spool": range(1000, 1100),
+    "test_faults_refused": range(2000, 2030),
+}
 SOAK_FACTOR = 15
 TRACED = 10
-"""Of a hundred seeds, whose lines count for coverage."""
+"""Of a file's seeds, whose lines count for coverage."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
