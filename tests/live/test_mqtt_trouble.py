@@ -152,6 +152,7 @@ GARBAGE = [
 GARBAGE_5 = [
     packet(PUBLISH, b"\x00\x01t\x00\x01\xff\xff\xff\xff\x01", flags=2),
     packet(PUBLISH, b"\x00\x01t\x00\x01\x7f", flags=2),
+    packet(PUBLISH, b"\x00\x01t\x00\x01\x80", flags=2),
     packet(SUBACK, b"\x00\x01\x00"),
     packet(DISCONNECT, b"\x77"),
 ]
