@@ -41,6 +41,7 @@ def main(argv: Sequence[str], serve: Serve) -> int:
     if not is_daemon(argv):  # which hands over when it has ended
         hand_over()
     prepare()
+    to_stderr()  # a daemon sets up its log itself, when it has its settings
     args = build().parse_args(argv, argparse.Namespace(serve=serve))
     try:
         settings = load(args.settings, os.environ)

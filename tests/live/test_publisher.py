@@ -15,7 +15,7 @@ from actors.drivers import publisher_connection
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.publisher import Publisher, PublishFailed, addresses_of, open_publisher
 from actors.settings import MqttSettings, Secret
-from tests.actors.scripted_broker import scripted_broker
+from tests.actors.scripted_broker import PUBLISH, SUBSCRIBE, scripted_broker
 from tests.live.mqtt_desk import SETTINGS, Desk, Mosquitto, mosquitto, running
 from tests.servers import free_port
 

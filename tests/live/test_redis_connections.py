@@ -21,7 +21,7 @@ from actors.settings import Secret
 from tests.live.redis_desk import LAST, Raw
 from tests.live.stores import PASSWORD
 from tests.making import make_fix
-from tests.servers import start_redis
+from tests.servers import free_port, start_redis
 
 pytestmark = pytest.mark.live
 
@@ -171,7 +171,7 @@ async def test_a_replica_is_named_with_its_primary(redis_process: tuple[RedisAdd
 
 async def test_a_cluster_is_named(tmp_path: Path) -> None:
     """Without any slot; and with half of them, where a script may reach some keys and not others."""
-    with start_redis(tmp_path, extra=["--cluster-enabled", "yes"]) as server:
+    with start_redis(tmp_path, extra=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]) as server:
         store = RedisStore(RedisAddress(port=server.port), "node-1", 600)
         for command in ("CLUSTER ADDSLOTSRANGE 0 8191", "CONFIG SET cluster-require-full-coverage no"):
             with pytest.raises(
