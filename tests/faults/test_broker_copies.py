@@ -32,7 +32,7 @@ async def place(tmp_path: Path, database: Database, redis_process: tuple[RedisAd
     async with scripted_broker(protocol=4) as broker:
         broker.accept(session_present=True)
         sections = external(broker.port, redis_process[0], database.address, port := free_port())
-        sections["mqtt"] |= {"protocol": "3.1.1", "keepalive_s": 2, "receive_maximum": 65_535}
+        sections["mqtt"] |= {"protocol": "3.1.1", "receive_maximum": 65_535}
         sections["postgres"] |= {"spool": "no", "queue_rows": 2 * MESSAGES}
         async with alive(write_settings(tmp_path, sections), port) as running:
             yield Place(broker, database, running)
