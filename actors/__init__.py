@@ -215,6 +215,7 @@ dashboard: static files, no build step.
   dashboard/connection.js          one WebSocket that comes back by itself
   dashboard/cover.js               which edges of the map lie behind something
   dashboard/filter.js              which participants are shown
+  dashboard/gaps.js                holes in the trails that are drawn, filled from history
   dashboard/gestures.js            fingers, mouse, wheel and keys on the map
   dashboard/ground.js              graticule and scale bar
   dashboard/history.js             pages of history, one at a time

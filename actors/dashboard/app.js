@@ -4,6 +4,7 @@ import { serverNow, setServerTime } from "./clock.js";
 import { Connection } from "./connection.js";
 import { watchCover } from "./cover.js";
 import { Filter } from "./filter.js";
+import { Gaps } from "./gaps.js";
 import { recent } from "./history.js";
 import { List } from "./list.js";
 import { MapView } from "./map.js";
@@ -21,6 +22,7 @@ const RACES_EVERY_MS = 10000; // also the sign of life that is asked for
 const FIRST_RACE_EVERY_MS = 1000; // while there is none: a demo's first race appears at once
 const SUBSCRIBE_AGAIN_MS = 5000;
 const NOTICE_MS = 8000;
+const GAPS_EVERY_MS = 1000; // a look whether holes in trails may be asked for
 const REFRESH_MS = 250; // of everything that is text; the map is drawn with each change
 const TRAIL_MS = 600000; // of history behind each participant at first, less when there are many
 const TRAIL_LONGEST_MS = 12 * 3600000; // when hardly any fix came in that time:
@@ -75,6 +77,7 @@ const replay = new Replay(connection, {
     element("replay-open").focus();
   },
 });
+const gaps = new Gaps(connection);
 const picker = new Picker(element("race"), select);
 
 function opened() {
@@ -146,7 +149,7 @@ async function loadTrails(of) {
   const wanted = { span, longest: TRAIL_LONGEST_MS, least: TRAIL_FIXES * size, pagesMost: TRAIL_PAGES };
   try {
     const positions = await recent(connection, { raceId: of.id }, of.newest, wanted);
-    for (const [id, trail] of of.trails(positions)) of.entries.get(id)?.trail.precede(trail);
+    of.fill(positions, of.entries.values());
     map.redraw();
   } catch {
     // No history now: trails grow from here.
@@ -262,6 +265,10 @@ setInterval(() => {
   refresh();
 }, REFRESH_MS);
 setInterval(() => { if (!document.hidden) map.keepInView(); }, 1000);
+setInterval(async () => {
+  if (!known || replay.race || document.hidden) return;
+  if (await gaps.fill(race, map.trailed, performance.now())) map.redraw();
+}, GAPS_EVERY_MS);
 setInterval(() => connection.send("list_races", {}), RACES_EVERY_MS);
 setInterval(() => { if (!race && !document.hidden) connection.send("list_races", {}); }, FIRST_RACE_EVERY_MS);
 

@@ -7,12 +7,17 @@ const EARLIEST = Date.UTC(2000); // the server is asked for nothing before
 const WIDER = 4; // times: from one look into the past to the next
 
 let last = Promise.resolve();
+let due = 0; // pages that are asked for or wait for their turn
+
+// Whoever can wait asks only now.
+export const isIdle = () => due === 0;
 
 // {positions, times, nextCursor}: `times` (Unix ms) are those of all positions, `positions` only those that may be true.
 // Rejects when the connection is lost or the server says no.
 export function historyPage(connection, query) {
   const page = last.then(() => connection.request("get_history", { limit: PAGE_LIMIT, ...query }));
-  last = page.catch(() => undefined);
+  due += 1;
+  last = page.catch(() => undefined).then(() => { due -= 1; });
   return page.then(({ positions, nextCursor }) => ({
     positions: positions.filter(mayBeLive),
     times: positions.map(({ timestamp }) => Date.parse(timestamp)),

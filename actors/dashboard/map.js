@@ -137,6 +137,11 @@ export class MapView {
     if (bounds && !(this.#fitted && this.camera.holds(bounds))) this.fit();
   }
 
+  // Whose trails are drawn.
+  get trailed() {
+    return this.#markers.inView.length <= TRAILS_MOST ? this.#markers.inView : [];
+  }
+
   get #chosenEntry() {
     return this.race?.entries.get(this.chosen);
   }
@@ -207,10 +212,8 @@ export class MapView {
     drawGraticule(context, camera, palette);
     this.#tiles.draw(context, camera, palette.dark);
     again = this.#markers.place(camera, this.#shown(), now) || again;
-    if (this.#markers.inView.length <= TRAILS_MOST) {
-      const width = camera.unit * (this.#markers.inView.length < TRAILS_THIN ? 2.5 : 1.5);
-      drawTrails(context, camera, this.#markers.inView, palette.statuses, { width, alpha: 0.5 });
-    }
+    const width = camera.unit * (this.trailed.length < TRAILS_THIN ? 2.5 : 1.5);
+    drawTrails(context, camera, this.trailed, palette.statuses, { width, alpha: 0.5 });
     if (chosen?.track) {
       drawTrails(context, camera, [chosen], palette.statuses.map(() => palette.accent), { width: 3.5 * camera.unit, alpha: 0.9 });
     }

@@ -16,10 +16,9 @@ export class Pace {
     this.#usual = -1;
   }
 
-  // `older` is the pace before this one.
-  precede(older) {
-    this.#intervals = [...older.#intervals, ...this.#intervals].slice(-LAST);
-    this.#usual = -1;
+  // One interval says nothing: it may be a silence.
+  get isKnown() {
+    return this.#intervals.length > 1;
   }
 
   // Milliseconds; 0 while nobody knows.

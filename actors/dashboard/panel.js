@@ -103,13 +103,7 @@ export class Panel {
     if (this.entry !== entry || !entry.track) return;
     this.#note = note;
     if (positions.length) {
-      const { times, xs, ys } = entry.track;
-      const track = (entry.track = new Trail(TRACK_MOST));
-      const points = positions.map((each) => [Date.parse(each.timestamp), ...race.place(each.latitude, each.longitude)]);
-      const end = points.at(-1)[0]; // history is complete up to its end; what is newer came live
-      times.forEach((time, i) => { if (time < since) track.add(time, xs[i], ys[i]); });
-      points.forEach((point) => track.add(...point));
-      times.forEach((time, i) => { if (time > end) track.add(time, xs[i], ys[i]); });
+      entry.track = entry.track.filled(race.ways(positions).get(entry.id), since);
       entry.delays = delaysOf(positions);
     }
     this.draw();

@@ -71,14 +71,23 @@ export class Race {
     return [near(x, this.#reference), y];
   }
 
-  // History positions, oldest first, as trails: participant id -> Trail.
-  trails(positions, most) {
+  // History positions, oldest first: participant id -> [[Unix ms, x, y], ...].
+  ways(positions) {
     const found = new Map();
     for (const { participantId, latitude, longitude, timestamp } of positions) {
-      if (!found.has(participantId)) found.set(participantId, new Trail(most));
-      found.get(participantId).add(Date.parse(timestamp), ...this.place(latitude, longitude));
+      if (!found.has(participantId)) found.set(participantId, []);
+      found.get(participantId).push([Date.parse(timestamp), ...this.place(latitude, longitude)]);
     }
     return found;
+  }
+
+  // Puts them into the trails of these entries. A resync may have gone back meanwhile: what is later did not happen.
+  fill(positions, entries) {
+    const ways = this.ways(positions);
+    for (const entry of entries) {
+      const points = (ways.get(entry.id) ?? []).filter(([time]) => time <= entry.time);
+      if (points.length) entry.trail = entry.trail.filled(points);
+    }
   }
 
   // Unix ms of the newest fix, 0 when there is none.

@@ -40,16 +40,15 @@ export class Trail {
     if (first >= 0) this.#remove(first, this.to - first);
   }
 
-  // Older points (a Trail), before those that are here.
-  precede(older) {
-    const start = this.to ? this.times[0] : Infinity;
-    const end = older.times.findIndex((time) => time >= start);
-    const use = (list) => (end < 0 ? list : list.slice(0, end));
-    this.times = [...use(older.times), ...this.times];
-    this.xs = [...use(older.xs), ...this.xs];
-    this.ys = [...use(older.ys), ...this.ys];
-    this.to = this.times.length;
-    this.pace.precede(older.pace);
+  // A trail of this one and of what history has since then: [time, x, y], oldest first, which is complete up to its end;
+  // what is newer came live.
+  filled(points, since = points[0][0]) {
+    const trail = new Trail(this.#most);
+    const end = points.at(-1)[0];
+    this.times.forEach((time, i) => { if (time < since) trail.add(time, this.xs[i], this.ys[i]); });
+    points.forEach((point) => trail.add(...point));
+    this.times.forEach((time, i) => { if (time > end) trail.add(time, this.xs[i], this.ys[i]); });
+    return trail;
   }
 
   // From here on counts what is at most so many ms old, or is among the last `least` points.
@@ -58,12 +57,18 @@ export class Trail {
     this.from = Math.max(0, Math.min(this.times.findIndex((time) => time >= since), this.to - least));
   }
 
-  // Index of the first point that is elsewhere after a silence, -1 when there is none.
-  get hole() {
+  // Indices of the points that are elsewhere after a silence.
+  get holes() {
+    const found = [];
     for (let i = this.from + 1; i < this.to; i += 1) {
-      if (this.times[i] - this.times[i - 1] > this.pace.late && !this.#isNear(i, i - 1)) return i;
+      if (this.times[i] - this.times[i - 1] > this.pace.late && !this.#isNear(i, i - 1)) found.push(i);
     }
-    return -1;
+    return found;
+  }
+
+  // The first of them, -1 when there is none.
+  get hole() {
+    return this.holes[0] ?? -1;
   }
 
   get metres() {

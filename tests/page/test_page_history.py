@@ -212,6 +212,69 @@ def test_a_hole_in_the_track_is_filled_when_the_rest_arrives(at: Station, runnin
         tab.until(f"parseFloat(document.getElementById('panel-track').textContent) > {before} + 5")
 
 
+def test_a_hole_in_a_trail_is_filled_when_the_rest_arrives(at: Station, running: Running, visit: Visit) -> None:
+    """Nobody's panel is open; the newest fix comes first. One is known long enough for a pace, one by a single fix."""
+    race, start = "R-trail", now_ms() - 120_000
+
+    def zigzag(participant: str, first: int, last: int) -> list[dict[str, Any]]:
+        west = {"known": 8.25, "new": 8.257}[participant]
+        return [
+            fix(race, participant, start + n * 1000, latitude=47.5 + n / 10_000, longitude=west + abs(n % 8 - 4) / 1000)
+            for n in range(first, last)
+        ]
+
+    corners = [fix(race, f"C{n}", start, latitude=47.499 + n * 0.013, longitude=8.25 + n * 0.01) for n in range(2)]
+    at.send(corners, zigzag("known", 0, 20), zigzag("new", 0, 1))
+    until(lambda: len(at.rows(race)) == 23)
+    with visit(race) as tab:
+        shows(tab, ["C0", "C1", "known", "new"])
+        for participant, first in (("known", 20), ("new", 1)):
+            least = tab.run(WAY_ON_THE_MAP) + 200
+            at.send(zigzag(participant, 100, 101))
+            settled = "(pixels > {0} && globalThis.before === pixels) || (globalThis.before = pixels, false)"
+            tab.until(f"{WAY_ON_THE_MAP}.then((pixels) => {settled.format(least)})", f"more than {least} pixels")
+            before = tab.run(WAY_ON_THE_MAP)
+            at.send(random.Random(1).sample(zigzag(participant, first, 100), 100 - first))
+            tab.until(f"{WAY_ON_THE_MAP}.then((pixels) => pixels > {before} + 1000)", f"from {before} pixels")
+
+
+def test_a_gap_that_history_knows_nothing_of_is_asked_for_twice(visit: Visit) -> None:
+    with visit("R-none-yet") as tab:
+        wait_for_text(tab, "#empty", "Nobody has been seen")
+        asked = tab.run("""(async () => {
+          const { Gaps } = await import("/static/gaps.js");
+          const { Race } = await import("/static/race.js");
+          const race = new Race("R");
+          const at = (participantId, second) => {
+            const timestamp = new Date(second * 1000).toISOString();
+            return { participantId, latitude: second / 1000, longitude: 0, timestamp, receivedAt: timestamp };
+          };
+          const gappy = [1, 2, 3, 4, 60, 61];
+          race.replace(["A", "B"].flatMap((id) => gappy.map((second) => at(id, second))));
+          const asked = [];
+          const answers = [];
+          const gaps = new Gaps({ request: (_, { participantId = "both", from, to }) => {
+            asked.push([participantId, Date.parse(from) / 1000, Date.parse(to) / 1000]);
+            return new Promise((done) => { answers.push((...positions) => done({ positions, nextCursor: null })); });
+          } });
+          const look = (second) => gaps.fill(race, [...race.entries.values()], second * 1000);
+          const answered = async (second, ...positions) => {
+            const done = look(second);
+            await new Promise((next) => { setTimeout(next); });
+            if (answers.length) await look(second + 20); // the first one is not answered yet
+            answers.pop()?.(...positions);
+            await done;
+            asked.push(second);
+          };
+          await answered(0, ...gappy.slice(0, 4).map((second) => at("A", second)), at("B", 4), at("B", 30));
+          for (const second of [10, 25, 40, 100, 1000, 2000]) await answered(second);
+          return [asked, race.entries.get("B").trail.times.map((ms) => ms / 1000)];
+        })()""")
+    # What is new is looked for at once, what was not there again after a while, and nothing every second.
+    both, a, b = ([who, 4, 60] for who in ("both", "A", "B"))
+    assert asked == [[both, 0, 10, b, 25, a, 40, b, 100, 1000, 2000], [1, 2, 3, 4, 30, 60, 61]]
+
+
 def kilometres(tab: Tab) -> float:
     return float(text(tab, "#panel-track").partition(" ")[0])
 
