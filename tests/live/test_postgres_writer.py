@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
+from pathlib import Path
 
 import attrs
 import msgspec
@@ -174,7 +175,7 @@ async def test_a_connection_lost_while_it_was_idle_is_made_anew_and_nobody_notic
         pid = await writers_pid(database)
         await database.run(f"select pg_terminate_backend({pid})")
         with trio.fail_after(30):
-            while await database.rows(f"select pid::text from pg_stat_activity where pid = {pid}"):
+            while Path("/proc", str(pid)).exists():  # it leaves pg_stat_activity before its connection is closed
                 await trio.sleep(0.01)
         assert await writer.store([make_fix(at_s=number)]) == 1
 
