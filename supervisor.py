@@ -32,32 +32,36 @@ from actors.committing import Committer
 from actors.control import ControlSocket
 from actors.core.address import in_url
 from actors.core.batch import Batcher
-from actors.core.decode import Rules
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.judge import Rules
+from actors.core.parcel import PersistenceMessage
 from actors.core.receipt import receipts
+from actors.core.rejection import Rejection
 from actors.core.restart import Budget
 from actors.core.standing import Standing
+from actors.core.timestamps import Clock
 from actors.data_dir import DataDir, open_data_dir
 from actors.drivers.process import end_leftovers
-from actors.embedded import EmbeddedServers, addresses, uses_embedded
+from actors.embedded import EmbeddedServers
+from actors.embedded_addresses import addresses, uses_embedded
 from actors.health import Health
 from actors.http_api import build_app
 from actors.listener import Listener
 from actors.live_state import LiveMailbox, LiveStateActor
-from actors.messages import PersistenceMessage, ReaderMessage, StopTaking, Tell
 from actors.metrics import Metrics
 from actors.outside import Outside, open_outside
 from actors.persistence import Desk, Persistence
 from actors.ports import tls_context
-from actors.race import Clock, Race
+from actors.race import Race
 from actors.race_cell import RaceCell
 from actors.races import Races
 from actors.reader import Reader
 from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk
+from actors.reader_messages import ReaderMessage, StopTaking, Tell
 from actors.restore import Restorer
 from actors.rows import Rows
-from actors.serving import collect_seldom, live
+from actors.serving import collect_seldom, live, wall_clock_ms
 from actors.settings import Settings
 from actors.spooling import Spooling
 from actors.status import tree_status
@@ -107,7 +111,8 @@ class Daemon:
                 await self._drain()
 
     def _table(self) -> list[ChildSpec]:
-        """The tree, in start order, with the mailboxes between its actors. What bounds them: see messages.py."""
+        """The tree, in start order, with the mailboxes between its actors. None can be full, sending never blocks: the
+        reader stops reading the broker at `[postgres] queue_rows` fixes or 64 MiB in flight, which bounds them all."""
         cfg, metrics, health = self.settings, self.metrics, self.health
         to_persistence, parcels = trio.open_memory_channel[PersistenceMessage](math.inf)
         rows = Rows(to_persistence)
@@ -215,11 +220,6 @@ class Daemon:
         else:
             self.tree.stop(1)
             log.error("drain cut short, the broker keeps the rest", messages_left=ledger.messages_unacked)
-
-
-def wall_clock_ms() -> int:
-    """Unix ms."""
-    return time.time_ns() // 1_000_000
 
 
 def serve(settings: Settings, beside: Callable[[], Awaitable[None]] | None = None) -> int:

@@ -18,6 +18,7 @@ Actors, and what they share:
   data_dir.py                      the folder of this node: its lock, its sockets, private files
   drain.py                         out of the spool: its rows to PostgreSQL, the oldest first
   embedded.py                      ACTOR: PostgreSQL, Valkey and a broker as child processes
+  embedded_addresses.py            where the servers are, embedded or not
   errors.py                        the exception tree, rejection codes, WebSocket close codes
   handshake.py                     who may open a WebSocket: the request head, judged before any library sees it
   health.py                        which components can be used right now
@@ -32,7 +33,6 @@ Actors, and what they share:
   listener.py                      ACTOR: the ports; a request becomes a dashboard, an answer of HTTP, or a refusal
   live_state.py                    ACTOR: the newest position of every participant, into Redis
   log.py                           one line an event to stderr, for a person or a machine
-  messages.py                      every message that crosses a mailbox
   metrics.py                       everything that is counted
   outside.py                       every driver once; a simulation brings its own
   persistence.py                   ACTOR: parcels in, committed rows out, and word that they are settled
@@ -41,10 +41,12 @@ Actors, and what they share:
   race_alarm.py                    when a race has to look up by itself
   race_cell.py                     what a race is made of between crashes
   race_mailbox.py                  the messages for one race, in order
+  race_messages.py                 what a race is told
   races.py                         ACTOR: the directory of races; starts and retires them
   reader.py                        ACTOR: takes messages from the broker, acknowledges what is durable
   reader_broker.py                 what the reader knows of the broker: up or down, its session, too quiet
   reader_desk.py                   what outlives a crash of the reader
+  reader_messages.py               what the reader is told
   restore.py                       what a race knows when it starts
   rows.py                          what races and the reader hand to persistence
   serving.py                       one life of the daemon in this process: signals, a guest beside it
@@ -77,10 +79,10 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/head.py                     the head of an HTTP request
   core/http_query.py               paths and query strings -> values, or what is wrong
   core/identity.py                 ids that are functions of what they name
+  core/ids.py                      ids of participants and races: which are valid, and their one form
   core/judge.py                    topic and payload -> fixes and rejections: the careful way, which rule is broken
   core/kept.py                     what a tracker keeps until its receipt
   core/ledger.py                   what is taken and not acknowledged; which acknowledgements may go out now
-  core/live_value.py               a live position as Redis holds it, read back
   core/mqtt_attempts.py            which node of the broker is tried next, and when
   core/mqtt_deliveries.py          messages of one connection on their way to the reader, PUBACKs on the way back
   core/mqtt_end.py                 why a connection to the broker ended, and what follows from it
@@ -89,7 +91,9 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/mqtt_version.py             MQTT 5, or 3.1.1 where the broker does not have it
   core/once.py                     a log line at most once a second, with a count of the rest
   core/outbox.py                   frames for one dashboard: bounded; overflow -> resync
+  core/parcel.py                   what is settled as a whole, and word that it is
   core/partitions.py               fixes without a partition: what is settled without them, what an operator is told
+  core/position.py                 a position as JSON, written and read back
   core/printable.py                texts of strangers for a person's eyes
   core/problem.py                  what an HTTP client is told when something is wrong
   core/quarantine.py               which part of a piece of work crashes whoever does it
@@ -97,7 +101,7 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
   core/query_fields.py             what clients ask of history, and the sentences where they may not
   core/rate.py                     how many requests a dashboard may make
   core/receipt.py                  what a tracker is told after the commit
-  core/rejected.py                 which race a rejected payload speaks of
+  core/rejection.py                what is kept of a payload that broke a rule, or of a fix that nobody can take
   core/requests.py                 one text frame of a dashboard -> a request, or an error
   core/restart.py                  crash times -> wait this long, or the budget is spent
   core/settings_ini.py             the text of a settings file -> sections, and faults of form
@@ -129,6 +133,7 @@ drivers: the only place with threads and client libraries.
   drivers/mqtt.py                  a link to the broker that stays: the trio side
   drivers/mqtt_connection.py       one connection to the broker, CONNECT to its end
   drivers/mqtt_drops.py            the question to mosquitto what it throws away
+  drivers/mqtt_events.py           what the link to the broker tells the reader
   drivers/mqtt_orders.py           what the trio side wants of the thread
   drivers/mqtt_paho.py             paho, with what was found wanting changed
   drivers/mqtt_rival.py            does another client use our client_id?

@@ -11,11 +11,10 @@ import attrs
 import structlog
 import trio
 
-from actors.core.decode import poison
-from actors.core.fix import Fix, Rejection
-from actors.core.partitions import Partitions
-from actors.errors import NoPartition, RejectionCode, RowRefused, StoreMisconfigured
-from actors.messages import Tally
+from actors.core.fix import Fix
+from actors.core.parcel import Tally
+from actors.core.rejection import Rejection, poison
+from actors.errors import NoPartition, Partitions, RejectionCode, RowRefused, StoreMisconfigured
 from actors.metrics import Metrics
 
 log = structlog.get_logger("persistence")

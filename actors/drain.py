@@ -8,9 +8,9 @@ import attrs
 import structlog
 
 from actors.committing import Committer
+from actors.core.parcel import Tally
 from actors.errors import StoreUnavailable
 from actors.health import SPOOL_IDLE
-from actors.messages import Tally
 from actors.spool_account import SpoolAccount
 from actors.unplaced import Unplaced
 

@@ -7,18 +7,15 @@ of the daemon the next start ends what was left. Stops within STOP_S for each se
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import attrs
 import structlog
 import trio
 
-from actors.core.broker_url import broker_addresses
 from actors.data_dir import DataDir
 from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey, postgres_home, process
-from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
+from actors.embedded_addresses import Addresses, addresses
 from actors.errors import CacheUnavailable, NotStarted, StoreMisconfigured, StoreUnavailable
 from actors.settings import Settings
 
@@ -31,65 +28,6 @@ STOP_S = 10.0
 PROBE_S = 0.1
 AGAIN_S = (0.25, 10.0)
 """Half of the first, and the longest wait before a server that ended is started again."""
-
-
-@attrs.frozen
-class Addresses:
-    """Where everything is, embedded or not."""
-
-    broker: BrokerAddress
-    redis: RedisAddress
-    postgres: PostgresAddress
-
-
-def addresses(settings: Settings) -> Addresses:
-    """From settings and, for embedded servers, data_dir. Raises NotStarted when these were never set up."""
-    return Addresses(
-        broker_address(settings),
-        redis_address(settings),
-        postgres_address(settings),
-    )
-
-
-def uses_embedded(settings: Settings) -> bool:
-    """Whether any server is to be started by the daemon."""
-    return "embedded" in (settings.mqtt.broker_url, settings.redis.host, settings.postgres.host)
-
-
-def broker_address(settings: Settings) -> BrokerAddress:
-    """The broker's, as the daemon and the publishing commands reach it."""
-    mqtt = settings.mqtt
-    if mqtt.broker_url == "embedded":
-        return embedded_broker.address(mqtt)
-    first, *others = broker_addresses(mqtt.broker_url)
-    return BrokerAddress(first.host, first.port, first.tls, mqtt.username, mqtt.password, tuple(others))
-
-
-def redis_address(settings: Settings) -> RedisAddress:
-    """Redis', from settings or data_dir. Raises NotStarted when it is embedded and does not run."""
-    redis = settings.redis
-    if redis.host == "embedded":
-        where = embedded_valkey.address(settings.app.data_dir.absolute(), redis)
-        _must_run("Valkey", Path(where.socket_path), settings)
-        return where
-    return RedisAddress(redis.host, redis.port, redis.username, redis.password, redis.db, redis.tls)
-
-
-def postgres_address(settings: Settings) -> PostgresAddress:
-    """PostgreSQL's, from settings or data_dir. Raises NotStarted when it is embedded and does not run."""
-    pg = settings.postgres
-    if pg.host == "embedded":
-        at = embedded_postgres.address(settings.app.data_dir.absolute(), pg)
-        _must_run("PostgreSQL", Path(at.host) / f".s.PGSQL.{at.port}", settings)
-        return at
-    return PostgresAddress(pg.host, pg.port, pg.username, pg.password, pg.database, pg.sslmode)
-
-
-def _must_run(name: str, socket: Path, settings: Settings) -> None:
-    if not os.access(socket, os.W_OK):
-        raise NotStarted(
-            f"the embedded {name} of {settings.app.data_dir} is not running, or runs for another user: start the daemon"
-        )
 
 
 async def _never(_plan: process.Plan) -> None:

@@ -33,10 +33,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from actors.core.partitions import Partitions
+import attrs
 
 
 class RejectionCode(StrEnum):
@@ -91,6 +89,14 @@ class StoreUnavailable(Unavailable):
 
 class StoreMisconfigured(TrackingError):
     """PostgreSQL answers, but its set-up is wrong (42xxx, 28xxx, encoding): alarm and wait, never reject a fix."""
+
+
+@attrs.frozen
+class Partitions:
+    """Those of tracking_positions at one moment. Others: a row that had none may have one now."""
+
+    by: str  # such as "RANGE (id)"
+    takes: str  # what ids they take, as SQL
 
 
 class NoPartition(StoreMisconfigured):

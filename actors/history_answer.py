@@ -5,15 +5,13 @@ Raises Unavailable, StoreMisconfigured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from actors.access import Grant
-from actors.core import wire
 from actors.core.cursor import encode_cursor
+from actors.core.position import position_json, quoted
 from actors.core.queries import History, HistoryQuery
-from actors.core.requests import GetHistory, ListRaces
 from actors.core.timestamps import format_ms
 
 
@@ -34,11 +32,10 @@ async def one_page(history: History, query: HistoryQuery) -> bytes:
     """`{"positions", "nextCursor"}`, oldest first. In history `stale` is always false."""
     page = await history.history(query)
     cursor = None if page.next is None else encode_cursor(page.next)
-    return wire.history_data((wire.position_json(fix, stale=False) for fix in page.fixes), cursor)
+    return history_data((position_json(fix, stale=False) for fix in page.fixes), cursor)
 
 
-async def answer(request: ListRaces | GetHistory, history: History, grant: Grant) -> bytes:
-    """The event for a dashboard; that the grant allows the race was checked."""
-    if isinstance(request, ListRaces):
-        return wire.reply("races", await list_races(history, grant.races), request.request_id)
-    return wire.reply("history", await one_page(history, request.query), request.request_id)
+def history_data(positions: Iterable[bytes], next_cursor: str | None) -> bytes:
+    """`data` of `history`: positions oldest first; `next_cursor` None when nothing is left."""
+    cursor = b"null" if next_cursor is None else quoted(next_cursor)
+    return b'{"positions":[%b],"nextCursor":%b}' % (b",".join(positions), cursor)

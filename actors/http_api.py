@@ -18,10 +18,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from actors.access import BadToken, Grant, find_token
-from actors.core import wire
 from actors.core.export import FORMATS, formatter
 from actors.core.fix import Fix
 from actors.core.http_query import Parameters, optional_name, parameters, race_in_path, typed
+from actors.core.position import quoted
 from actors.core.problem import Problem, bad_request, unauthorized, unavailable
 from actors.core.queries import History, HistoryQuery, StoredRejection
 from actors.core.query_fields import history_query, limit
@@ -141,7 +141,7 @@ class Api:
         race_id, _ = self._enter_race(request)
         positions = b",".join(await self._races_live.positions(race_id))
         server_time = format_ms(self._clock()).encode()
-        race = wire.quoted(race_id)
+        race = quoted(race_id)
         return _json(b'{"raceId":%b,"positions":[%b],"serverTime":"%b"}' % (race, positions, server_time))
 
     async def history_page(self, request: Request) -> Response:

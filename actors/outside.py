@@ -15,7 +15,7 @@ from actors.drivers.mqtt import MqttLink
 from actors.drivers.postgres import PostgresWriter
 from actors.drivers.redis import RedisStore
 from actors.drivers.spool import Spool as SpoolOnDisk
-from actors.embedded import Addresses
+from actors.embedded_addresses import Addresses
 from actors.live_state import Cache
 from actors.reader import Link
 from actors.restore import NewestInCache, NewestInHistory

@@ -19,10 +19,10 @@ import trio
 
 from actors.committing import Committed, Committer
 from actors.core.batch import Batcher, first_of
+from actors.core.parcel import Parcel, ParcelId, PersistenceMessage, Settled
 from actors.core.partitions import set_apart
 from actors.errors import RowRefused, StoreMisconfigured, StoreUnavailable
 from actors.health import Health
-from actors.messages import Parcel, ParcelId, PersistenceMessage, Settled
 from actors.spooling import Spooling
 
 log = structlog.get_logger("persistence")

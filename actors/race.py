@@ -10,27 +10,23 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol, TypeAlias, assert_never
+from collections.abc import Collection, Sequence
+from typing import Protocol, assert_never
 
 import attrs
 import structlog
 import trio
 
 from actors.core import wire
-from actors.core.decode import poison
 from actors.core.fix import Fix
-from actors.messages import (
-    FixesArrived,
-    Parcel,
-    PositionsFound,
-    RaceMessage,
-    Subscribe,
-    Unsubscribe,
-)
+from actors.core.parcel import Parcel
+from actors.core.position import position_json
+from actors.core.rejection import poison
+from actors.core.timestamps import Clock
 from actors.metrics import Metrics
 from actors.race_alarm import RaceAlarm
 from actors.race_cell import RaceCell, snapshot_frame
+from actors.race_messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
 from actors.restore import Found
 from actors.rows import Rows
 
@@ -38,9 +34,6 @@ log = structlog.get_logger("race")
 
 RESTORE_RETRY_S = 5.0
 """While PostgreSQL is away: how often a race that started without it asks again for older positions."""
-
-Clock: TypeAlias = Callable[[], int]
-"""The wall clock in Unix ms."""
 
 
 class Restore(Protocol):
@@ -180,7 +173,7 @@ class Race:
             fixes = _fixes_of(held)
             for i in cell.quarantine.one_by_one(range(len(fixes))):
                 for change in cell.standing.changes([fixes[i]], self.clock()):
-                    wire.position_json(change.fix, change.stale)
+                    position_json(change.fix, change.stale)
         self.handle(held)
         cell.message_done()
 

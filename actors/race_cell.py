@@ -10,11 +10,12 @@ import structlog
 from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
+from actors.core.position import position_json
 from actors.core.quarantine import Quarantine
 from actors.core.standing import Standing
 from actors.core.window import Window
-from actors.messages import RaceMessage, Subscribe
 from actors.race_mailbox import Mailbox
+from actors.race_messages import RaceMessage, Subscribe
 
 log = structlog.get_logger("race")
 
@@ -44,7 +45,7 @@ class RaceCell:
         known = self.encoded.get(fix.participant_id)
         if known is not None and known[0] is fix and known[1] == stale:
             return known[2]
-        position = wire.position_json(fix, stale)
+        position = position_json(fix, stale)
         self.encoded[fix.participant_id] = (fix, stale, position)
         return position
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import outcome
 import trio
 
-from actors.messages import RaceMessage
+from actors.race_messages import RaceMessage
 
 
 class Mailbox:

@@ -17,21 +17,18 @@ import structlog
 import trio
 
 from actors.core import wire
-from actors.core.fix import Fix
+from actors.core.fix import Fix, newest_of
 from actors.core.outbox import Outbox
+from actors.core.parcel import Parcel
+from actors.core.position import position_json
 from actors.core.restart import Budget
-from actors.core.standing import Standing, newest_of
+from actors.core.standing import Standing
+from actors.core.timestamps import Clock
 from actors.errors import ErrorCode
-from actors.messages import (
-    FixesArrived,
-    Parcel,
-    RaceMessage,
-    Subscribe,
-    Unsubscribe,
-)
 from actors.metrics import Metrics
-from actors.race import Clock, LiveState, Race, Restore
+from actors.race import LiveState, Race, Restore
 from actors.race_cell import RaceCell, joined_positions
+from actors.race_messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.rows import Rows
 from actors.supervision import Child, ChildSpec, Restart, State, keep_running
 
@@ -159,7 +156,7 @@ class Races:
         found = await self.restore(race_id, cell.refused if cell is not None else ())
         standing = self.make_standing()
         standing.accept(standing.changes(found.fixes, self.clock()))
-        return [wire.position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
+        return [position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
 
     def all_live(self) -> list[Fix]:
         """Every live position in memory: for a Redis that was emptied."""

@@ -18,24 +18,19 @@ import attrs
 import structlog
 import trio
 
-from actors.core.decode import Rules, decode, poison_message
-from actors.core.fix import Fix, Rejection
+from actors.core.decode import decode
+from actors.core.fix import Fix
+from actors.core.judge import Rules
 from actors.core.once import OncePerSecond
+from actors.core.parcel import Parcel, Settled
+from actors.core.rejection import Rejection, poison_message
+from actors.core.timestamps import Clock
+from actors.drivers.mqtt_events import BrokerEvent, CopiesDropped, MessagesArrived
 from actors.health import Health
-from actors.messages import (
-    BrokerEvent,
-    CopiesDropped,
-    MessagesArrived,
-    Parcel,
-    ReaderMessage,
-    Settled,
-    StopTaking,
-    Tell,
-)
 from actors.metrics import Metrics
-from actors.race import Clock
 from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk, parcels
+from actors.reader_messages import ReaderMessage, StopTaking, Tell
 from actors.rows import Rows
 
 log = structlog.get_logger("reader")

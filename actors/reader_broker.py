@@ -13,8 +13,7 @@ import structlog
 
 from actors.core.once import OncePerSecond
 from actors.core.silence import Silence
-from actors.health import Health
-from actors.messages import (
+from actors.drivers.mqtt_events import (
     BrokerDropped,
     Connected,
     Disconnected,
@@ -23,6 +22,7 @@ from actors.messages import (
     SubscriptionRefused,
     TakenOver,
 )
+from actors.health import Health
 from actors.metrics import Metrics
 from actors.reader_desk import ReaderDesk
 

@@ -9,10 +9,12 @@ from typing import TypeAlias
 import attrs
 
 from actors.core.broker_drops import BrokerDrops
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
 from actors.core.ledger import Ledger
+from actors.core.parcel import Parcel, ParcelId
 from actors.core.quarantine import Quarantine
-from actors.messages import MessagesArrived, Parcel, ParcelId
+from actors.core.rejection import Rejection
+from actors.drivers.mqtt_events import MessagesArrived
 
 Shown: TypeAlias = Mapping[str, Sequence[Parcel]]
 """The parcels with fixes of one entry of the ledger, by race."""

@@ -9,9 +9,8 @@ from typing import Protocol
 import attrs
 import trio
 
-from actors.core.decode import poison
-from actors.core.fix import Fix
-from actors.core.standing import newest_of
+from actors.core.fix import Fix, newest_of
+from actors.core.rejection import poison
 from actors.errors import CacheUnavailable, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 
 RESTORE_S = 3.0

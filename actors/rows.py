@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from actors.messages import Parcel, PersistenceMessage
+from actors.core.parcel import Parcel, PersistenceMessage
 
 
 @attrs.define(eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -25,6 +26,11 @@ def collect_seldom() -> None:
     """For this process from now on: what is imported by now is never looked at."""
     gc.freeze()
     gc.set_threshold(COLLECT_AT)
+
+
+def wall_clock_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000
 
 
 async def live(

@@ -9,11 +9,12 @@ import attrs
 import structlog
 import trio
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.parcel import Tally
+from actors.core.rejection import Rejection
 from actors.core.spooled import SpooledBatch
 from actors.errors import SpoolUnavailable
 from actors.health import SPOOL_IDLE, Health
-from actors.messages import Tally
 from actors.metrics import Metrics
 
 log = structlog.get_logger("spool")

@@ -14,11 +14,12 @@ import trio
 
 from actors.committing import Committer
 from actors.core.breaker import Breaker
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.parcel import Tally
+from actors.core.rejection import Rejection
 from actors.drain import Drain
 from actors.errors import SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 from actors.health import SPOOL_IDLE, Health
-from actors.messages import Tally
 from actors.metrics import Metrics
 from actors.spool_account import Spool, SpoolAccount
 from actors.unplaced import Unplaced

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol, assert_never
 
 import attrs
@@ -34,7 +34,7 @@ from actors.core.requests import (
 )
 from actors.drivers.websocket import Closed
 from actors.errors import ErrorCode, StoreMisconfigured, Unavailable
-from actors.history_answer import answer
+from actors.history_answer import list_races, one_page
 from actors.metrics import Metrics
 from actors.settings import WsSettings
 
@@ -226,13 +226,11 @@ class Subscriber:
                     outbox.forget(race_id)
                     self.races.unsubscribe(race_id, outbox)
                 outbox.reply(wire.text_frame(wire.reply("race_unsubscribed", {"raceId": race_id}, request.request_id)))
-            case ListRaces() | GetHistory():
-                if isinstance(request, GetHistory) and not self._may_see(request.query.race_id, request.request_id):
-                    return
-                try:
-                    outbox.reply(wire.text_frame(await answer(request, self.history, self.grant)))
-                except (Unavailable, StoreMisconfigured):
-                    self._reply_error(ErrorCode.UNAVAILABLE, "history cannot be read right now", request.request_id)
+            case ListRaces():
+                await self._reply_from_history("races", list_races(self.history, self.grant.races), request.request_id)
+            case GetHistory(query=query):
+                if self._may_see(query.race_id, request.request_id):
+                    await self._reply_from_history("history", one_page(self.history, query), request.request_id)
             case _:
                 assert_never(request)
 
@@ -254,6 +252,12 @@ class Subscriber:
             outbox.refuse(race_id, wire.text_frame(event))
         if not outbox.subscribed(race_id):
             self.races.unsubscribe(race_id, outbox)
+
+    async def _reply_from_history(self, event: str, data: Awaitable[bytes], request_id: wire.RequestId) -> None:
+        try:
+            self.outbox.reply(wire.text_frame(wire.reply(event, await data, request_id)))
+        except (Unavailable, StoreMisconfigured):
+            self._reply_error(ErrorCode.UNAVAILABLE, "history cannot be read right now", request_id)
 
     def _may_see(self, race_id: str, request_id: wire.RequestId) -> bool:
         if self.grant.allows(race_id):

@@ -11,7 +11,8 @@ import trio
 from actors.committing import Committed
 from actors.core.fix import Fix
 from actors.core.once import OncePerSecond
-from actors.core.partitions import Partitions, months, no_partition, to_log
+from actors.core.partitions import months, no_partition, to_log
+from actors.errors import Partitions
 from actors.health import Health
 from actors.metrics import Metrics
 

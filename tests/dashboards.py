@@ -22,6 +22,7 @@ from actors.access import Access
 from actors.core import wire
 from actors.core.fix import Fix
 from actors.core.outbox import Outbox
+from actors.core.position import position_json
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.drivers.websocket import Guard
 from actors.health import Health
@@ -81,7 +82,7 @@ class FakeRaces:
 
     def change(self, race_id: str, participant_id: str = "P001", padding: int = 0) -> None:
         """A changed position to every dashboard of the race."""
-        event = wire.update_event(wire.position_json(make_fix(participant_id, race_id), stale=False))
+        event = wire.update_event(position_json(make_fix(participant_id, race_id), stale=False))
         frame = wire.text_frame(event + b" " * padding)
         for outbox in self.outboxes.get(race_id, {}):
             outbox.update(race_id, frame)

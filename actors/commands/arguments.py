@@ -9,7 +9,7 @@ from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from actors.core.file_name import as_text
-from actors.core.judge import ID_RULE, normal_id
+from actors.core.ids import ID_RULE, normal_id
 from actors.core.timestamps import HOUR_MS, MINUTE_MS
 
 MAX_SHIFT_MS = 100 * 366 * 24 * HOUR_MS

@@ -18,7 +18,7 @@ from actors.core.export import FORMATS
 from actors.core.queries import History, HistoryQuery
 from actors.core.timestamps import parse_ms
 from actors.drivers.history import PostgresHistory
-from actors.embedded import postgres_address
+from actors.embedded_addresses import postgres_address
 from actors.settings import Settings
 
 

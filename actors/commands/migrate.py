@@ -11,7 +11,7 @@ from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
-from actors.embedded import postgres_address
+from actors.embedded_addresses import postgres_address
 from actors.errors import StoreMisconfigured
 from actors.settings import Settings
 

@@ -18,7 +18,7 @@ from actors.core.printable import printable
 from actors.core.queries import StoredRejection
 from actors.core.timestamps import format_ms
 from actors.drivers.history import PostgresHistory
-from actors.embedded import postgres_address
+from actors.embedded_addresses import postgres_address
 from actors.errors import RejectionCode
 from actors.settings import Settings
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from actors.messages import Parcel
+from actors.core.parcel import Parcel
 
 IDLE_S = 0.012
 """No new parcel for this long: commit what is there."""

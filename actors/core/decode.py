@@ -7,16 +7,14 @@ rules and what to tell the operator. An array goes the careful way as a whole wh
 
 from __future__ import annotations
 
-import attrs
 import msgspec
 
-from actors.core.fix import E7, STATUSES, Fix, Rejection
+from actors.core.fix import STATUS_INDEX, STATUSES, Fix, to_e7
 from actors.core.identity import fix_id
-from actors.core.judge import MAX_AHEAD_MS, STATUS_INDEX, Rules, is_usual, judge, normal_id, rejection, to_e7
-from actors.core.timestamps import format_ms, parse_ms
-from actors.errors import RejectionCode
-
-__all__ = ["Rules", "decode", "payload_of", "poison", "poison_message"]
+from actors.core.ids import is_usual, normal_id
+from actors.core.judge import MAX_AHEAD_MS, Rules, judge
+from actors.core.rejection import Rejection
+from actors.core.timestamps import parse_ms
 
 
 class _Sent(msgspec.Struct, gc=False):
@@ -31,7 +29,6 @@ class _Sent(msgspec.Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Sent | list[_Sent])
-_encoder = msgspec.json.Encoder()
 
 
 def decode(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> tuple[list[Fix], list[Rejection]]:
@@ -101,34 +98,3 @@ def _checked(sent: _Sent, topic: bytes, arrived_ms: int, rules: Rules) -> Fix | 
         fix_id(race_id, participant_id, timestamp_ms, lat_e7, lon_e7, status),
         sent.timestamp,
     )
-
-
-def payload_of(fix: Fix) -> bytes:
-    """The fix as trackers send it: what `export` writes and `decode` takes back as the same fix."""
-    return _encoder.encode(
-        {
-            "participant_id": fix.participant_id,
-            "race_id": fix.race_id,
-            # An int divided by 1e7 is the double nearest to it, so it prints with at most 7 decimals.
-            "latitude": fix.lat_e7 / E7,
-            "longitude": fix.lon_e7 / E7,
-            "timestamp": format_ms(fix.timestamp_ms),
-            "status": STATUSES[fix.status],
-        }
-    )
-
-
-def poison(fix: Fix, topic: str, detail: str = "this fix could not be processed") -> Rejection:
-    """For a fix that crashes us, or that PostgreSQL alone refuses. `topic` is empty where it is no longer known."""
-    row = rejection(topic.encode(), payload_of(fix), fix.arrived_ms, RejectionCode.POISON, detail)
-    return attrs.evolve(
-        row,
-        participant_id=fix.participant_id,
-        race_id=fix.race_id,
-        sent_timestamp=fix.sent_timestamp or format_ms(fix.timestamp_ms),
-    )
-
-
-def poison_message(topic: bytes, payload: bytes, arrived_ms: int) -> Rejection:
-    """For a message that crashes us before it has become fixes, by a bug of ours."""
-    return rejection(topic, payload, arrived_ms, RejectionCode.POISON, "this message could not be processed")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import attrs
+from collections.abc import Iterable
+
 import msgspec
 
 STATUSES = ("moving", "stopped", "finished", "disqualified")
@@ -36,16 +37,19 @@ class Fix(msgspec.Struct, frozen=True, gc=False):
         return (self.timestamp_ms, self.status, self.id)
 
 
-@attrs.frozen
-class Rejection:
-    """One payload, or one element of an array, that broke a rule; becomes a row of `tracking_rejections`."""
+STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 
-    id: bytes  # 16 bytes: a hash of topic, payload, element index and code
-    received_ms: int  # Unix ms
-    topic: str  # bytes that are not UTF-8 are written as backslash escapes
-    payload: bytes  # the message or the element, first 4,096 bytes
-    code: str  # a RejectionCode
-    detail: str  # for a person: what was wrong, at most 200 characters
-    participant_id: str | None = None  # where they could be read: for receipts
-    race_id: str | None = None
-    sent_timestamp: str | None = None
+
+def to_e7(degrees: float) -> int:
+    """Degrees · 10^7, half away from zero: `int(abs(x) * 1e7 + 0.5)` with the sign kept. PostgreSQL gets that value."""
+    return int(degrees * 1e7 + 0.5) if degrees >= 0 else -int(0.5 - degrees * 1e7)
+
+
+def newest_of(fixes: Iterable[Fix]) -> list[Fix]:
+    """The greatest fix of each participant (of one race)."""
+    best: dict[str, Fix] = {}
+    for fix in fixes:
+        live = best.get(fix.participant_id)
+        if live is None or fix.rank > live.rank:
+            best[fix.participant_id] = fix
+    return list(best.values())

@@ -14,31 +14,21 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from functools import lru_cache
 
 import attrs
 import msgspec
 
-from actors.core.fix import STATUSES, Fix, Rejection
-from actors.core.identity import fix_id, rejection_id
+from actors.core.fix import STATUS_INDEX, STATUSES, Fix, to_e7
+from actors.core.identity import fix_id
+from actors.core.ids import ID_RULE, MAX_ID, normal_id
+from actors.core.rejection import Rejection, rejection
 from actors.core.timestamps import DAY_MS, parse_ms
 from actors.errors import RejectionCode as Code
 
 MAX_AHEAD_MS = DAY_MS
-MAX_ID = 50  # code points, after NFC
-ID_RULE = f"1 to {MAX_ID} letters, marks, digits, . _ - @, the first a letter or digit"
 MAX_SENT_TIMESTAMP = 64  # characters of a timestamp that are given back in a receipt
-KEPT_BYTES = 4096  # of a rejected payload
-MAX_DETAIL = 200  # characters
 SHOWN = 80  # characters of a value in a rejection's detail
 
-STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
-
-# A character of NFC decomposes into at most 4 (U+1F82), so what is longer than this cannot shrink to MAX_ID.
-_MAX_RAW_ID = 4 * MAX_ID
-_MARKS_ALLOWED = "._-@"
-is_usual = re.compile(f"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_ID - 1}}}").fullmatch
-"""Whether an id needs no closer look, and is NFC. 0.3 µs: looking into a cache of 60,000 participants takes longer."""
 
 _whole = msgspec.json.Decoder(msgspec.Raw)
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
@@ -79,33 +69,6 @@ def _pattern(topic_filter: str) -> re.Pattern[bytes]:
     parts = [b"([^/]*)" if level == "+" else re.escape(level.encode()) for level in levels]
     guard = rb"(?!\$)" if levels[0] == "+" else b""
     return re.compile(guard + b"/".join(parts) + rest, re.DOTALL)
-
-
-@lru_cache(maxsize=32_768)  # keys of at most _MAX_RAW_ID characters: under 40 MB at the very worst
-def _normal_id(text: str) -> str | None:
-    if is_usual(text):
-        return text
-    normal = unicodedata.normalize("NFC", text)
-    if not 1 <= len(normal) <= MAX_ID:
-        return None
-    first = unicodedata.category(normal[0])
-    if first[0] != "L" and first != "Nd":
-        return None
-    for character in normal:
-        category = unicodedata.category(character)
-        if category[0] not in "LM" and category != "Nd" and character not in _MARKS_ALLOWED:
-            return None
-    return normal
-
-
-def normal_id(text: str) -> str | None:
-    """The id in NFC; None when it breaks the rule for participant_id and race_id."""
-    return _normal_id(text) if len(text) <= _MAX_RAW_ID else None
-
-
-def to_e7(degrees: float) -> int:
-    """Degrees · 10^7, half away from zero: `int(abs(x) * 1e7 + 0.5)` with the sign kept. PostgreSQL gets that value."""
-    return int(degrees * 1e7 + 0.5) if degrees >= 0 else -int(0.5 - degrees * 1e7)
 
 
 class _Broken(Exception):
@@ -247,27 +210,6 @@ def _quoted(text: str) -> str:
     if len(text) <= SHOWN and len(shown) <= SHOWN + 2:
         return shown
     return f"{shown[: SHOWN + 1]}...{shown[-1]}"
-
-
-def rejection(
-    topic: bytes,
-    payload: bytes,
-    arrived_ms: int,
-    code: Code,
-    detail: str,
-    index: int = 0,
-    element: bytes | None = None,
-) -> Rejection:
-    """A row of `tracking_rejections`. `payload`: the whole message; `element`: the part of it that is to blame."""
-    return Rejection(
-        id=rejection_id(topic, payload, index, code),
-        received_ms=arrived_ms,
-        # PostgreSQL's text cannot hold NUL.
-        topic=topic.decode(errors="backslashreplace").replace("\0", "\\x00"),
-        payload=(payload if element is None else element)[:KEPT_BYTES],
-        code=code.value,
-        detail=detail[:MAX_DETAIL],
-    )
 
 
 def _named(row: Rejection, members: dict[str, msgspec.Raw]) -> Rejection:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from actors.messages import ParcelId
+from actors.core.parcel import ParcelId
 
 
 @attrs.define

@@ -11,7 +11,7 @@ import attrs
 
 from actors.core import broker_drops
 from actors.core.mqtt_split import AT_QOS_2, MAX_PACKET_ID, Arrivals
-from actors.messages import BrokerDropped, CopiesDropped, MessagesArrived
+from actors.drivers.mqtt_events import BrokerDropped, CopiesDropped, MessagesArrived
 
 EVENT_MESSAGES = 1000
 EVENT_BYTES = 512 * 1024

@@ -10,18 +10,10 @@ import attrs
 import msgspec
 
 from actors.core.fix import Fix
+from actors.core.parcel import Parcel, ParcelId
 from actors.core.timestamps import format_ms
-from actors.messages import Parcel, ParcelId
 
 MOST_MONTHS = 3  # named in one line
-
-
-@attrs.frozen
-class Partitions:
-    """Those of tracking_positions at one moment. Others: a row that had none may have one now."""
-
-    by: str  # such as "RANGE (id)"
-    takes: str  # what ids they take, as SQL
 
 
 @attrs.frozen

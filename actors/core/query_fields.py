@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from actors.core.cursor import decode_cursor
-from actors.core.judge import ID_RULE, normal_id
+from actors.core.ids import ID_RULE, normal_id
 from actors.core.problem import bad_request
 from actors.core.queries import HistoryQuery
 from actors.core.timestamps import parse_ms

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from actors.core.fix import Fix, Rejection
-from actors.core.judge import normal_id
+from actors.core.fix import Fix
+from actors.core.ids import normal_id
+from actors.core.rejection import Rejection
 
 _encoder = msgspec.json.Encoder()
 
@@ -40,11 +41,6 @@ def receipts(template: str, fixes: Iterable[Fix], rejections: Iterable[Rejection
         )
         for (participant_id, race_id), (timestamps, rejected) in told.items()
     ]
-
-
-def receipt_filter(template: str) -> str:
-    """The topic filter that every receipt matches."""
-    return "/".join("+" if "{" in level else level for level in template.split("/"))
 
 
 def _valid(value: str | None) -> str | None:

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import attrs
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 
 FixRow: TypeAlias = tuple[int, bytes, str, str, int, int, int, int, int, str]
 """(key, id and form, race_id, participant_id, lat_e7, lon_e7, timestamp_ms, status, arrived_ms, sent_timestamp)"""

@@ -108,13 +108,3 @@ class Standing:
 
     def _due_ms(self, fix: Fix) -> int:
         return fix.timestamp_ms + self.stale_after_ms + 1
-
-
-def newest_of(fixes: Iterable[Fix]) -> list[Fix]:
-    """The greatest fix of each participant (of one race)."""
-    best: dict[str, Fix] = {}
-    for fix in fixes:
-        live = best.get(fix.participant_id)
-        if live is None or fix.rank > live.rank:
-            best[fix.participant_id] = fix
-    return list(best.values())

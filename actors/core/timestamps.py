@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from typing import TypeAlias
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -97,3 +99,7 @@ def text_of(ms: int, sent: str) -> str:
 @lru_cache(maxsize=4096)
 def _second_text(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."
+
+
+Clock: TypeAlias = Callable[[], int]
+"""The wall clock in Unix ms."""

@@ -66,3 +66,8 @@ def _text_fault(topic: str) -> str:
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in topic):
         return "holds a control character"
     return ""
+
+
+def receipt_filter(template: str) -> str:
+    """The topic filter that every receipt matches."""
+    return "/".join("+" if "{" in level else level for level in template.split("/"))

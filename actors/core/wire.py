@@ -5,57 +5,18 @@ A position is one struct through the encoder; what is built around positions is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from actors.core.fix import E7, STATUSES, Fix
-from actors.core.timestamps import format_ms, text_of
+from actors.core.position import quoted
+from actors.core.timestamps import format_ms
 
 RequestId = str | int | None
 
 _encoder = msgspec.json.Encoder()
 _FIN_TEXT = b"\x81"  # RFC 6455 section 5.2: FIN set, opcode 1
-
-
-def quoted(value: str) -> bytes:
-    """A JSON string literal, quotes included."""
-    return _encoder.encode(value)
-
-
-class _Position(msgspec.Struct, gc=False, rename="camel"):
-    """The object's members, in their order; UNSET ones do not appear."""
-
-    participant_id: str
-    race_id: str
-    latitude: float
-    longitude: float
-    timestamp: str
-    received_at: str
-    status: str
-    stale: bool | msgspec.UnsetType
-
-
-def position_json(fix: Fix, stale: bool | None) -> bytes:
-    """One position as a JSON object. `stale` None leaves the key out (Redis)."""
-    return _encoder.encode(
-        _Position(
-            fix.participant_id,
-            fix.race_id,
-            # An int divided by 1e7 is the double nearest to it, so it prints with at most 7 decimals.
-            fix.lat_e7 / E7,
-            fix.lon_e7 / E7,
-            text_of(fix.timestamp_ms, fix.sent_timestamp),
-            _arrival_text(fix.arrived_ms),
-            STATUSES[fix.status],
-            msgspec.UNSET if stale is None else stale,
-        )
-    )
-
-
-_arrival_text = lru_cache(maxsize=1024)(format_ms)  # fixes that came together have the same
 
 
 def update_event(position: bytes) -> bytes:
@@ -91,12 +52,6 @@ def stale_event(race_id: str, participant_id: str, last_timestamp_ms: int) -> by
         quoted(participant_id),
         format_ms(last_timestamp_ms).encode(),
     )
-
-
-def history_data(positions: Iterable[bytes], next_cursor: str | None) -> bytes:
-    """`data` of `history`: positions oldest first; `next_cursor` None when nothing is left."""
-    cursor = b"null" if next_cursor is None else quoted(next_cursor)
-    return b'{"positions":[%b],"nextCursor":%b}' % (b",".join(positions), cursor)
 
 
 def reply(event: str, data: Any, request_id: RequestId = None) -> bytes:  # noqa: ANN401 whatever msgspec can encode

@@ -12,10 +12,8 @@ import trio
 from psycopg.pq.abc import PGresult
 
 from actors.core.cursor import EARLIEST_US, LATEST_US
-from actors.core.fix import STATUSES, Fix
-from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
-from actors.core.rejected import mentions_race
-from actors.core.standing import newest_of
+from actors.core.fix import STATUSES, Fix, newest_of
+from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
 from actors.drivers import history_sql as sql
 from actors.drivers import pgbinary
 from actors.drivers.addresses import PostgresAddress

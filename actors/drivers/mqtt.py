@@ -16,13 +16,13 @@ import trio
 from actors.core.mqtt_attempts import Attempts
 from actors.core.mqtt_version import Version
 from actors.drivers.addresses import BrokerAddress as BrokerAddress
+from actors.drivers.mqtt_events import BrokerEvent, ReceiptsDropped
 from actors.drivers.mqtt_orders import MAX_PUBLISHES, Orders
 from actors.drivers.mqtt_rival import Rival
 from actors.drivers.mqtt_socket import tls_context
 from actors.drivers.mqtt_thread import BrokerThread
 from actors.drivers.mqtt_topics import RememberedTopics
 from actors.errors import NotStarted
-from actors.messages import BrokerEvent, ReceiptsDropped
 from actors.settings import MqttSettings
 
 

@@ -22,10 +22,10 @@ from actors.core.mqtt_deliveries import EVENT_BYTES, EVENT_MESSAGES, Deliveries
 from actors.core.mqtt_end import Ending, How
 from actors.core.mqtt_outgoing import WINDOW, Outgoing
 from actors.core.mqtt_split import Arrivals, Splitter
+from actors.drivers.mqtt_events import BrokerEvent, Connected
 from actors.drivers.mqtt_paho import PAHO_ERRORS, Notes, PahoClient
 from actors.drivers.mqtt_socket import READ_BYTES, BufferedSocket, Wait
 from actors.drivers.mqtt_topics import Subscriptions
-from actors.messages import BrokerEvent, Connected
 from actors.settings import MqttSettings, Secret
 
 log = structlog.get_logger("mqtt")

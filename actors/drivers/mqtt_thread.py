@@ -28,11 +28,11 @@ from actors.core.mqtt_version import Heard, Version
 from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt_connection import Connection
 from actors.drivers.mqtt_drops import DropsQuestion
+from actors.drivers.mqtt_events import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
 from actors.drivers.mqtt_orders import Orders
 from actors.drivers.mqtt_rival import TIMES, Rival
 from actors.drivers.mqtt_socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
 from actors.drivers.mqtt_topics import RememberedTopics, Subscriptions
-from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
 from actors.settings import MqttSettings
 
 log = structlog.get_logger("mqtt")

@@ -15,8 +15,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.data_dir import write_private
 from actors.drivers.mqtt_drops import ASK_AFTER_S, DropsQuestion
+from actors.drivers.mqtt_events import Subscribed, SubscriptionRefused
 from actors.drivers.mqtt_paho import PahoClient
-from actors.messages import Subscribed, SubscriptionRefused
 
 log = structlog.get_logger("mqtt")
 

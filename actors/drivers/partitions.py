@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.core.partitions import Partitions
 from actors.drivers import pgbinary
 from actors.drivers.libpq import Connection
 from actors.drivers.table_check import texts
-from actors.errors import NoPartition, StoreMisconfigured
+from actors.errors import NoPartition, Partitions, StoreMisconfigured
 
 # `id` is the only column that they can be made by: its unique index has to have all such columns. A default partition
 # that is alone has no constraint. The condition is to be put after `where`, with a column `id` before.

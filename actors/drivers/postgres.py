@@ -13,14 +13,14 @@ import attrs
 import structlog
 import trio
 
-from actors.core.fix import STATUSES, Fix, Rejection
-from actors.core.partitions import Partitions
+from actors.core.fix import STATUSES, Fix
+from actors.core.rejection import Rejection
 from actors.drivers import migration, partitions, pgbinary
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect, within
 from actors.drivers.standby import check_standby
 from actors.drivers.table_check import check_session, check_table
-from actors.errors import NoPartition, RowRefused, StoreMisconfigured
+from actors.errors import NoPartition, Partitions, RowRefused, StoreMisconfigured
 
 log = structlog.get_logger("postgres")
 

@@ -19,8 +19,8 @@ import trio
 from actors.core.address import Address, from_here
 from actors.core.broker_url import broker_addresses
 from actors.core.mqtt_version import Version
-from actors.core.receipt import receipt_filter
 from actors.core.settings_values import bind_address
+from actors.core.topic_filter import receipt_filter
 from actors.drivers.bell import Bell
 from actors.drivers.mqtt_socket import tls_context
 from actors.drivers.publisher_connection import Broker, Connection, Ear, Ended

@@ -21,9 +21,8 @@ from redis.client import Pipeline
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
-from actors.core import wire
 from actors.core.fix import Fix
-from actors.core.live_value import read_position
+from actors.core.position import position_json, read_position
 from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis_errors import FromReplica, explain, is_from_replica
 from actors.drivers.redis_script import WRITE, WRITE_SHA
@@ -228,7 +227,7 @@ def _packed(changes: Sequence[Fix]) -> bytes:
             fix.race_id,
             fix.participant_id,
             f"{fix.timestamp_ms:015d}{fix.status}{fix.id.hex()}",
-            wire.position_json(fix, stale=None).decode(),
+            position_json(fix, stale=None).decode(),
         )
     return _pack(items)
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 import structlog
 import trio
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.core.spooled import SpooledBatch
 from actors.drivers.spool_file import SpoolFile
 

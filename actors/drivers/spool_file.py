@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.core.spooled import SpooledBatch, fix_of, fix_row, rejection_of, rejection_row, runs
 from actors.drivers import spool_sql as sql
 from actors.drivers.spool_errors import troubles

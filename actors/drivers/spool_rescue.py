@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.core.spooled import fix_of, rejection_of
 from actors.drivers import spool_sql as sql
 from actors.drivers.spool_open import log_of, size_of

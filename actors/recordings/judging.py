@@ -9,8 +9,9 @@ from datetime import tzinfo
 import attrs
 import msgspec
 
-from actors.core.decode import Rules, decode
+from actors.core.decode import decode
 from actors.core.fix import Fix
+from actors.core.judge import Rules
 from actors.core.timestamps import DAY_MS, LATEST_MS, format_ms
 from actors.errors import RejectionCode
 from actors.recordings.points import LeftOut, Point, Reason

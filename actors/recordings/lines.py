@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 import msgspec
 
-from actors.core.decode import Rules, decode
-from actors.core.fix import Fix, Rejection
+from actors.core.decode import decode
+from actors.core.fix import Fix
+from actors.core.judge import Rules
+from actors.core.rejection import Rejection
 from actors.core.timestamps import DAY_MS, EARLIEST_MS, format_ms
 from actors.errors import RejectionCode
 from actors.recordings.points import Recorded, Tally

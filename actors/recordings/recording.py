@@ -10,10 +10,10 @@ from pathlib import Path
 
 import attrs
 
-from actors.core.decode import payload_of
 from actors.core.file_name import as_text
 from actors.core.fix import Fix
-from actors.core.judge import ID_RULE, normal_id
+from actors.core.ids import ID_RULE, normal_id
+from actors.core.rejection import payload_of
 from actors.core.timestamps import LATEST_MS
 from actors.recordings import gpx
 from actors.recordings.judging import Judge

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived, Subscribed
+from actors.drivers.mqtt_events import BrokerEvent, Connected, Disconnected, MessagesArrived, Subscribed
 
 
 @attrs.define(eq=False)

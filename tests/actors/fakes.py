@@ -10,13 +10,12 @@ from typing import Any
 import attrs
 import trio
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix, newest_of
 from actors.core.outbox import Outbox
-from actors.core.partitions import Partitions
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
+from actors.core.rejection import Rejection
 from actors.core.spooled import SpooledBatch
-from actors.core.standing import newest_of
-from actors.errors import CacheUnavailable, NoPartition, RowRefused, StoreUnavailable
+from actors.errors import CacheUnavailable, NoPartition, Partitions, RowRefused, StoreUnavailable
 from actors.subscriber import Races
 
 

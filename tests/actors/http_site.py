@@ -16,8 +16,8 @@ from starlette.types import Message
 
 from actors.access import BadToken, Grant
 from actors.core.fix import Fix
+from actors.core.position import position_json
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
-from actors.core.wire import position_json
 from actors.health import Health
 from actors.http_api import build_app
 from actors.metrics import Metrics

@@ -11,9 +11,10 @@ import trio
 
 from actors.committing import Committer
 from actors.core.batch import Batcher
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.parcel import Parcel, ParcelId, PersistenceMessage, Settled
+from actors.core.rejection import Rejection
 from actors.health import Health
-from actors.messages import Parcel, ParcelId, PersistenceMessage, Settled
 from actors.metrics import Metrics
 from actors.persistence import Desk, Persistence
 from actors.spooling import Spooling

@@ -10,10 +10,10 @@ import attrs
 import trio
 
 from actors.core.fix import Fix
+from actors.core.parcel import Parcel, PersistenceMessage
 from actors.core.restart import Budget
 from actors.core.standing import Standing
 from actors.live_state import LiveMailbox
-from actors.messages import Parcel, PersistenceMessage
 from actors.metrics import Metrics
 from actors.race import Race
 from actors.race_cell import RaceCell

@@ -10,14 +10,15 @@ import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.core.decode import Rules
+from actors.core.judge import Rules
+from actors.core.parcel import Parcel, PersistenceMessage, Settled
 from actors.core.timestamps import format_ms
 from actors.health import Health
-from actors.messages import Parcel, PersistenceMessage, ReaderMessage, Settled
 from actors.metrics import Metrics
 from actors.reader import Reader
 from actors.reader_broker import BrokerState
 from actors.reader_desk import ReaderDesk
+from actors.reader_messages import ReaderMessage
 from actors.rows import Rows
 from tests.actors.fake_broker import FakeBroker, FakeLink
 from tests.making import BASE_MS

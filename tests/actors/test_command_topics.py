@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from actors.commands.publisher import Topics
-from actors.core.decode import Rules, decode, payload_of
+from actors.core.decode import decode
+from actors.core.judge import Rules
+from actors.core.rejection import payload_of
 from actors.settings import MqttSettings
 from tests.making import BASE_MS, make_fix
 

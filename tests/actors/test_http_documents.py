@@ -19,7 +19,7 @@ from actors.core import problem, query_fields
 from actors.core.cursor import LENGTH, decode_cursor, encode_cursor
 from actors.core.export import FORMATS
 from actors.core.fix import STATUSES
-from actors.core.judge import MAX_ID, normal_id
+from actors.core.ids import MAX_ID, normal_id
 from actors.core.problem import Problem
 from actors.core.timestamps import LONGEST, format_ms, parse_ms
 from actors.errors import RejectionCode

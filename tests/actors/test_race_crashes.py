@@ -11,8 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.core.fix import Fix
 from actors.core.standing import Change, Standing
 from actors.core.timestamps import format_ms
-from actors.messages import Subscribe
 from actors.race_cell import RaceCell, snapshot_frame
+from actors.race_messages import Subscribe
 from actors.races import DOWN_LIMIT_MESSAGES
 from actors.supervision import State
 from tests.actors.race_world import STALE_MS, world

@@ -9,8 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.messages import FixesArrived, Parcel
+from actors.core.parcel import Parcel
 from actors.race_mailbox import Mailbox
+from actors.race_messages import FixesArrived
 
 numbers = count(1)
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.core.decode import poison
 from actors.core.fix import Fix
+from actors.core.rejection import poison
 from actors.core.standing import Change, Standing
 from actors.restore import RESTORE_S
 from actors.supervision import State

@@ -6,8 +6,10 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import actors.reader
-from actors.core.decode import Rules, decode
-from actors.core.fix import Fix, Rejection
+from actors.core.decode import decode
+from actors.core.fix import Fix
+from actors.core.judge import Rules
+from actors.core.rejection import Rejection
 from tests.actors.reader_world import payload, running, world
 
 

@@ -6,7 +6,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.messages import BrokerEvent, Connected, Disconnected, ReceiptsDropped, Subscribed, SubscriptionRefused
+from actors.drivers.mqtt_events import (
+    BrokerEvent,
+    Connected,
+    Disconnected,
+    ReceiptsDropped,
+    Subscribed,
+    SubscriptionRefused,
+)
 from actors.reader_broker import QUIET_S
 from tests.actors.reader_world import World, payload, running, world
 

@@ -8,16 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.messages import (
+from actors.core.parcel import Parcel
+from actors.drivers.mqtt_events import (
     BrokerDropped,
     CopiesDropped,
     Disconnected,
     MessagesArrived,
-    Parcel,
-    StopTaking,
     SubscriptionRefused,
     TakenOver,
 )
+from actors.reader_messages import StopTaking
 from tests.actors.reader_world import Routed, payload, running, world
 
 

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from actors.commands.replay import most_ahead_ms, survey
-from actors.core.decode import Rules, decode
+from actors.core.decode import decode
+from actors.core.judge import Rules
 from actors.core.timestamps import DAY_MS, HOUR_MS, LATEST_MS
 from actors.recordings.lines import _lines
 from actors.recordings.points import Recorded, Tally, UnreadableRecording, WrongUse

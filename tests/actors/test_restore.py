@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.core.decode import poison
 from actors.core.fix import Fix
+from actors.core.rejection import poison
 from actors.errors import SpoolUnavailable, StoreUnavailable
 from actors.restore import RESTORE_S, Found, Restorer
 from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore

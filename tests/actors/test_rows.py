@@ -7,7 +7,7 @@ import math
 import pytest
 import trio
 
-from actors.messages import Parcel, PersistenceMessage
+from actors.core.parcel import Parcel, PersistenceMessage
 from actors.rows import Rows
 
 PARCELS = [Parcel((1, part), "R1", ()) for part in range(4)]

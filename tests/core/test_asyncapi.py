@@ -16,9 +16,11 @@ from actors.core import requests, wire
 from actors.core.cursor import encode_cursor
 from actors.core.fix import STATUSES
 from actors.core.head import SUBPROTOCOL
+from actors.core.position import position_json
 from actors.core.rate import FLOOD_S
 from actors.core.requests import BadRequest, parse_request
 from actors.errors import ErrorCode
+from actors.history_answer import history_data
 from actors.http_documents import asyncapi
 from actors.settings import WsSettings
 from tests.described import check_frame, resolved, validator
@@ -31,18 +33,18 @@ REQUESTS = [resolved(DOCUMENT, message)["name"] for operation in DOCUMENT["opera
             if operation["action"] == "receive" for message in operation["messages"]]  # fmt: skip
 SPECS = Path(__file__).parents[2] / "node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
 
-POSITION = wire.position_json(make_fix(), stale=False)
+POSITION = position_json(make_fix(), stale=False)
 FRAMES = [
     wire.update_event(POSITION),
-    wire.update_event(wire.position_json(make_fix("Zoë", lat=90, lon=-180, status=3), stale=True)),
+    wire.update_event(position_json(make_fix("Zoë", lat=90, lon=-180, status=3), stale=True)),
     wire.batch_event("R1", [POSITION, POSITION]),
     wire.snapshot_event("R1", b"", BASE_MS),
     wire.snapshot_event("R1", POSITION, BASE_MS, "x" * 64, resync=True),
     wire.stale_event("R1", "P1", BASE_MS),
     wire.reply("race_unsubscribed", {"raceId": "R1"}, 7),
     wire.reply("races", {"races": [{"raceId": "R1", "participants": 2, "lastTimestamp": "2025-07-01T08:15:30.000Z"}]}),
-    wire.reply("history", wire.history_data([POSITION], encode_cursor((BASE_MS * 1000, bytes(16)))), -1),
-    wire.reply("history", wire.history_data([], None)),
+    wire.reply("history", history_data([POSITION], encode_cursor((BASE_MS * 1000, bytes(16)))), -1),
+    wire.reply("history", history_data([], None)),
     *(wire.error_event(code, "why", "id") for code in ErrorCode),
 ]
 
@@ -68,7 +70,7 @@ def test_every_message_is_one_of_these() -> None:
     assert sent | set(REQUESTS) == set(MESSAGES) == set(CHANNEL["messages"])
     source = "".join(path.read_text() for path in (Path(__file__).parents[2] / "actors").rglob("*.py"))
     events = (
-        set(re.findall(r'"event":"(\w+)"', source)) | set(re.findall(r'wire\.reply\(\s*"(\w+)"', source)) | {"error"}
+        set(re.findall(r'"event":"(\w+)"', source)) | set(re.findall(r'reply\w*\(\s*"(\w+)"', source)) | {"error"}
     )
     assert events == sent, "an event that is sent somewhere, and not here"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from actors.core.batch import COMPANY_S, IDLE_S, PATIENT_IDLE_S, TRY_EVERY, Batcher
-from actors.core.fix import Rejection
-from actors.messages import Parcel
+from actors.core.parcel import Parcel
+from actors.core.rejection import Rejection
 from tests.making import make_fix
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from actors.core.course import CENTRE, FASTEST_MPS, METRES_PER_DEGREE, SWITCHED_OFF_S, Course, Sighting
 from actors.core.fix import DISQUALIFIED, FINISHED, MOVING, STOPPED
-from actors.core.judge import normal_id
+from actors.core.ids import normal_id
 
 DURATION_S = 3600.0
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.decode import Rules, decode, payload_of, poison, poison_message, quick
-from actors.core.fix import STATUSES, Fix
+from actors.core.decode import decode, quick
+from actors.core.fix import STATUSES, Fix, to_e7
 from actors.core.identity import fix_id, rejection_id
-from actors.core.judge import judge, to_e7
+from actors.core.judge import Rules, judge
+from actors.core.rejection import payload_of, poison, poison_message
 
 NOW_MS = 1_751_357_731_500
 TOPIC = b"tracking/P001/position"

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from actors.core.decode import Rules, decode, quick
-from actors.core.judge import judge
+from actors.core.decode import decode, quick
+from actors.core.judge import Rules, judge
 from actors.errors import RejectionCode
 from tests.core.test_decode import EXAMPLE, NOW_MS, RULES, TOPIC
 

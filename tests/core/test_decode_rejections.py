@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from actors.core.decode import Rules, decode
-from actors.core.fix import Rejection
+from actors.core.decode import decode
 from actors.core.identity import rejection_id
+from actors.core.judge import Rules
+from actors.core.rejection import Rejection
 from tests.core.test_decode import EXAMPLE, NOW_MS, RULES, TOPIC, encoded
 
 E = encoded()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from actors.core.mqtt_deliveries import DROPS_TOPIC, EVENT_BYTES, EVENT_MESSAGES, Deliveries
 from actors.core.mqtt_split import AT_QOS_2, Arrivals
-from actors.messages import BrokerDropped, CopiesDropped, MessagesArrived
+from actors.drivers.mqtt_events import BrokerDropped, CopiesDropped, MessagesArrived
 
 
 def arrived(*messages: tuple[int, bytes]) -> Deliveries:

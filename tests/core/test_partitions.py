@@ -7,10 +7,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.parcel import Parcel, ParcelId
 from actors.core.partitions import months, no_partition, set_apart, to_log
+from actors.core.rejection import Rejection
 from actors.core.timestamps import DAY_MS, parse_ms
-from actors.messages import Parcel, ParcelId
 from tests.making import BASE_MS, make_fix
 
 FIXES = [make_fix(at_s=number) for number in range(6)]

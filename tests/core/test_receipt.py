@@ -7,8 +7,10 @@ import json
 import attrs
 import msgspec
 
-from actors.core.fix import Fix, Rejection
-from actors.core.receipt import receipt_filter, receipts
+from actors.core.fix import Fix
+from actors.core.receipt import receipts
+from actors.core.rejection import Rejection
+from actors.core.topic_filter import receipt_filter
 from tests.making import make_fix
 
 TEMPLATE = "tracking/{participant_id}/receipt/{race_id}"

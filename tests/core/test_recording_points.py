@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.decode import Rules, decode, payload_of
+from actors.core.decode import decode
 from actors.core.fix import Fix
+from actors.core.judge import Rules
+from actors.core.rejection import payload_of
 from actors.core.timestamps import DAY_MS, LATEST_MS
 from actors.errors import RejectionCode
 from actors.recordings.judging import Judge

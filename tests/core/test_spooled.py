@@ -7,7 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.core.spooled import fix_of, fix_row, rejection_of, rejection_row, runs
 
 numbers = st.integers(-(2**63), 2**63 - 1)

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.fix import FINISHED, MOVING, STOPPED, Fix
-from actors.core.standing import Standing, newest_of
+from actors.core.fix import FINISHED, MOVING, STOPPED, Fix, newest_of
+from actors.core.standing import Standing
 from tests.making import BASE_MS, make_fix
 
 STALE_MS = 30_000

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.core.cursor import EARLIEST_US, LATEST_US, decode_cursor, encode_cursor
-from actors.core.rejected import mentions_race
+from actors.core.queries import mentions_race
 
 
 @given(st.integers(EARLIEST_US, LATEST_US), st.binary(min_size=16, max_size=16))

@@ -14,6 +14,8 @@ from wsproto.events import TextMessage
 
 from actors.core import wire
 from actors.core.fix import STATUSES, Fix
+from actors.core.position import position_json, quoted
+from actors.history_answer import history_data
 
 ARRIVED_MS = 1_751_357_730_512
 
@@ -29,7 +31,7 @@ def fix(
 
 
 def test_the_position_of_the_contract() -> None:
-    assert json.loads(wire.position_json(fix(), stale=False)) == {
+    assert json.loads(position_json(fix(), stale=False)) == {
         "participantId": "P001",
         "raceId": "R2025-07",
         "latitude": -7.9456,
@@ -42,7 +44,7 @@ def test_the_position_of_the_contract() -> None:
 
 
 def test_keys_come_in_the_order_of_the_contract() -> None:
-    assert list(json.loads(wire.position_json(fix(), stale=True))) == [
+    assert list(json.loads(position_json(fix(), stale=True))) == [
         "participantId",
         "raceId",
         "latitude",
@@ -55,7 +57,7 @@ def test_keys_come_in_the_order_of_the_contract() -> None:
 
 
 def test_a_position_for_redis_has_no_stale() -> None:
-    position = json.loads(wire.position_json(fix(), stale=None))
+    position = json.loads(position_json(fix(), stale=None))
     assert list(position)[-1] == "status"
 
 
@@ -72,7 +74,7 @@ def test_every_fix_survives_the_way_through_json(
     race_id: str, participant_id: str, lat_e7: int, lon_e7: int, status: int, stale: bool | None
 ) -> None:
     sent = fix(race_id, participant_id, status, lat_e7=lat_e7, lon_e7=lon_e7)
-    position = json.loads(wire.position_json(sent, stale))
+    position = json.loads(position_json(sent, stale))
     assert (position["raceId"], position["participantId"]) == (race_id, participant_id)
     assert round(position["latitude"] * 1e7) == lat_e7
     assert round(position["longitude"] * 1e7) == lon_e7
@@ -81,7 +83,7 @@ def test_every_fix_survives_the_way_through_json(
 
 
 def test_events_wrap_positions_without_encoding_them_again() -> None:
-    one, two = wire.position_json(fix(), stale=False), wire.position_json(fix(participant_id="P2"), stale=False)
+    one, two = position_json(fix(), stale=False), position_json(fix(participant_id="P2"), stale=False)
     assert json.loads(wire.update_event(one)) == {"event": "position_update", "data": json.loads(one)}
     assert json.loads(wire.batch_event('R"1', [one, two])) == {
         "event": "batch_position_update",
@@ -90,7 +92,7 @@ def test_events_wrap_positions_without_encoding_them_again() -> None:
 
 
 def test_a_snapshot_answers_a_request() -> None:
-    one = wire.position_json(fix(), stale=False)
+    one = position_json(fix(), stale=False)
     frame = wire.snapshot_event("R1", one + b"," + one, ARRIVED_MS, request_id="a")
     assert json.loads(frame) == {
         "event": "race_snapshot",
@@ -128,12 +130,12 @@ def test_request_ids_come_back_as_they_were(request_id: str | int) -> None:
 
 
 def test_history_data() -> None:
-    one = wire.position_json(fix(), stale=False)
-    assert json.loads(wire.history_data(iter([one, one]), "c")) == {
+    one = position_json(fix(), stale=False)
+    assert json.loads(history_data(iter([one, one]), "c")) == {
         "positions": [json.loads(one)] * 2,
         "nextCursor": "c",
     }
-    assert json.loads(wire.reply("history", wire.history_data([], None), "x")) == {
+    assert json.loads(wire.reply("history", history_data([], None), "x")) == {
         "event": "history",
         "data": {"positions": [], "nextCursor": None},
         "id": "x",
@@ -152,5 +154,5 @@ def test_frames_are_read_by_a_client(length: int) -> None:
 @settings(deadline=None)  # machines are busy
 @given(st.text())
 def test_quoted_is_json(text: str) -> None:
-    assert json.loads(wire.quoted(text)) == text
-    assert msgspec.json.decode(wire.quoted(text)) == text
+    assert json.loads(quoted(text)) == text
+    assert msgspec.json.decode(quoted(text)) == text

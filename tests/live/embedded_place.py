@@ -17,7 +17,8 @@ import trio
 from actors.core.address import Secret
 from actors.data_dir import digest, open_data_dir
 from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
-from actors.embedded import Addresses, EmbeddedServers
+from actors.embedded import EmbeddedServers
+from actors.embedded_addresses import Addresses
 from actors.settings import Settings
 from tests.servers import free_port
 

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from actors.drivers.mqtt import BrokerAddress, MqttLink
-from actors.messages import BrokerEvent, Connected, Disconnected, MessagesArrived
+from actors.drivers.mqtt_events import BrokerEvent, Connected, Disconnected, MessagesArrived
 from actors.settings import MqttSettings
 from tests.servers import free_port
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import trio
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.drivers.spool import Spool
 from actors.errors import SpoolFull, SpoolUnavailable
 from tests.making import BASE_MS, make_fix

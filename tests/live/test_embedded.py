@@ -17,7 +17,8 @@ import trio
 from actors.core.address import Secret
 from actors.data_dir import DataDir
 from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
-from actors.embedded import EmbeddedServers, addresses, broker_address, postgres_address, redis_address
+from actors.embedded import EmbeddedServers
+from actors.embedded_addresses import addresses, broker_address, postgres_address, redis_address
 from actors.errors import NotStarted
 from actors.settings import Settings
 from tests.live import embedded_place as at

@@ -17,9 +17,9 @@ import trio
 
 from actors.drivers import embedded_broker, embedded_nats
 from actors.drivers.mqtt import MqttLink
+from actors.drivers.mqtt_events import SubscriptionRefused
 from actors.drivers.process import Plan
 from actors.errors import NotStarted
-from actors.messages import SubscriptionRefused
 from actors.outside import open_outside
 from actors.settings import MqttSettings
 from tests.faults.small_disk import small_disk

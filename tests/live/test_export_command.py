@@ -20,7 +20,7 @@ import trio
 
 from actors.commands import parser
 from actors.commands.export_files import whole_file
-from actors.core.fix import Rejection
+from actors.core.rejection import Rejection
 from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect

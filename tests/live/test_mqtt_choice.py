@@ -15,7 +15,7 @@ from attrs import evolve
 from actors.core.address import Address
 from actors.drivers import mqtt_connection, mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
-from actors.messages import Connected, Disconnected, Subscribed, TakenOver
+from actors.drivers.mqtt_events import Connected, Disconnected, Subscribed, TakenOver
 from actors.settings import Secret
 from tests.actors.scripted_broker import CONNECT, BrokerSide, ScriptedBroker, scripted_broker
 from tests.live.mqtt_desk import SETTINGS, Desk, running

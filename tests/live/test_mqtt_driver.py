@@ -9,7 +9,7 @@ import trio
 from attrs import evolve
 
 from actors.drivers.mqtt import MqttLink
-from actors.messages import Connected, Disconnected, MessagesArrived
+from actors.drivers.mqtt_events import Connected, Disconnected, MessagesArrived
 from actors.settings import Secret
 from tests.live.mqtt_desk import SETTINGS, mosquitto, running
 from tests.servers import free_port

@@ -12,7 +12,7 @@ from actors.core.broker_drops import TOPIC
 from actors.drivers import mqtt_topics
 from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt import MqttLink
-from actors.messages import BrokerDropped, Disconnected, MessagesArrived, SubscriptionRefused
+from actors.drivers.mqtt_events import BrokerDropped, Disconnected, MessagesArrived, SubscriptionRefused
 from tests.actors.scripted_broker import BrokerSide, scripted_broker
 from tests.live.mqtt_desk import SETTINGS, mosquitto, running
 

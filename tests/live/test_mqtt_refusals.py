@@ -16,8 +16,15 @@ from attrs import evolve
 from actors.core import mqtt_outgoing
 from actors.drivers import mqtt_connection, mqtt_thread, mqtt_topics
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_events import (
+    Connected,
+    Disconnected,
+    ReceiptsDropped,
+    Subscribed,
+    SubscriptionRefused,
+    TakenOver,
+)
 from actors.drivers.mqtt_topics import RememberedTopics
-from actors.messages import Connected, Disconnected, ReceiptsDropped, Subscribed, SubscriptionRefused, TakenOver
 from tests.actors.scripted_broker import PUBLISH, SUBSCRIBE, BrokerSide, Packet, ScriptedBroker, scripted_broker
 from tests.dashboards import reset_on_close
 from tests.live.mqtt_desk import SETTINGS, Desk, running

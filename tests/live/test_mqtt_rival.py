@@ -14,9 +14,9 @@ from attrs import evolve
 from actors.core.address import Address
 from actors.drivers import mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_events import Disconnected, Subscribed, TakenOver
 from actors.drivers.mqtt_rival import Rival
 from actors.drivers.mqtt_socket import BufferedSocket
-from actors.messages import Disconnected, Subscribed, TakenOver
 from tests.actors.scripted_broker import PUBLISH, BrokerSide, ScriptedBroker, packet, scripted_broker
 from tests.dashboards import reset_on_close
 from tests.live.mqtt_desk import SETTINGS, Desk, running

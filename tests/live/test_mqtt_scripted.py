@@ -11,8 +11,8 @@ from attrs import evolve
 
 from actors.drivers import mqtt_connection
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_events import Connected, CopiesDropped, Disconnected, MessagesArrived, SubscriptionRefused
 from actors.drivers.mqtt_orders import MAX_PUBLISHES
-from actors.messages import Connected, CopiesDropped, Disconnected, MessagesArrived, SubscriptionRefused
 from actors.settings import MqttSettings
 from tests.actors.scripted_broker import (
     CONNACK,

@@ -13,9 +13,9 @@ import trio
 
 from actors.core.mqtt_split import Arrivals
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_events import Disconnected, MessagesArrived
 from actors.drivers.mqtt_paho import PahoClient
 from actors.drivers.mqtt_socket import READ_BYTES, WRITE_BYTES, BufferedSocket, dial
-from actors.messages import Disconnected, MessagesArrived
 from actors.settings import Secret
 from tests.actors.scripted_broker import CONNACK, packet, scripted_broker
 from tests.live.mqtt_desk import SETTINGS, running

@@ -14,8 +14,8 @@ from attrs import evolve
 
 from actors.drivers import mqtt_connection, mqtt_socket, mqtt_thread
 from actors.drivers.mqtt import BrokerAddress, MqttLink
+from actors.drivers.mqtt_events import Connected, Disconnected, SubscriptionRefused, TakenOver
 from actors.errors import NotStarted
-from actors.messages import Connected, Disconnected, SubscriptionRefused, TakenOver
 from actors.settings import MqttSettings
 from tests.actors.scripted_broker import (
     CONNACK,

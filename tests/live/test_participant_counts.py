@@ -8,8 +8,8 @@ import attrs
 import pytest
 import trio
 
-from actors.core.fix import Rejection
 from actors.core.queries import HistoryQuery, RaceSummary
+from actors.core.rejection import Rejection
 from actors.drivers import migration
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.history import PostgresHistory

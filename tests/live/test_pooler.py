@@ -11,8 +11,8 @@ import psycopg
 import pytest
 import trio
 
-from actors.core.decode import poison
 from actors.core.queries import HistoryQuery
+from actors.core.rejection import poison
 from actors.drivers import history as history_driver
 from actors.drivers import migration
 from actors.drivers.history import PostgresHistory

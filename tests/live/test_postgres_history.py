@@ -9,9 +9,9 @@ import attrs
 import pytest
 import trio
 
-from actors.core.decode import poison
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary
+from actors.core.rejection import Rejection, poison
 from actors.drivers import history_sql, migration
 from actors.drivers.history import CONNECTIONS, PostgresHistory
 from actors.drivers.postgres import PostgresWriter

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 import trio
 
-from actors.core.fix import Rejection
+from actors.core.rejection import Rejection
 from actors.drivers import libpq
 from actors.drivers.addresses import PostgresAddress
 from actors.drivers.postgres import PostgresWriter

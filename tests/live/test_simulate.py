@@ -20,7 +20,8 @@ from actors.commands.demo import GOES_ON_MS, start_of_race
 from actors.commands.parser import main
 from actors.commands.publisher import Topics
 from actors.commands.simulate import Keeper, Race, running
-from actors.core.decode import Rules, decode
+from actors.core.decode import decode
+from actors.core.judge import Rules
 from actors.core.kept import Kept
 from actors.core.timestamps import parse_ms
 from actors.settings import Settings

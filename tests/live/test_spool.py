@@ -13,7 +13,8 @@ import msgspec
 import pytest
 import trio
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.drivers import spool as spool_driver
 from actors.drivers import spool_file
 from actors.drivers.spool import Spool

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.drivers import spool_file
 from actors.drivers.spool import Spool
 from actors.drivers.spool_rescue import rescue

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from actors.core import wire
+from actors.core.position import position_json
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary
 from actors.errors import StoreMisconfigured, StoreUnavailable
 from tests.dashboards import NOW_MS, closed_code, make_fix, make_token, running_site, ws_settings
@@ -29,7 +29,7 @@ POSITION = {
 
 async def test_snapshot_then_stream_then_nothing() -> None:
     async with running_site() as site, site.dashboard() as dashboard:
-        site.races.positions = wire.position_json(make_fix(), stale=False)
+        site.races.positions = position_json(make_fix(), stale=False)
         snapshot = await dashboard.ask("subscribe_race", {"raceId": "R1"}, id="s")
         assert snapshot == {
             "event": "race_snapshot",

@@ -19,10 +19,11 @@ import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock
 
-from actors.core.fix import Fix, Rejection
+from actors.core.fix import Fix
+from actors.core.rejection import Rejection
 from actors.core.timestamps import format_ms
+from actors.drivers.mqtt_events import Disconnected
 from actors.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
-from actors.messages import Disconnected
 from actors.settings import Settings
 from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
 from tests.simulation.world import World, now_ms, running_daemon

@@ -10,9 +10,9 @@ from typing import Any, cast
 import attrs
 import trio
 
-from actors.core.timestamps import format_ms
+from actors.core.timestamps import Clock, format_ms
 from actors.outside import Outside
-from actors.race import Clock, Race
+from actors.race import Race
 from actors.race_cell import RaceCell
 from actors.settings import Settings
 from actors.supervision import ChildSpec, Start
