@@ -64,7 +64,7 @@ Actors, and what they share:
 
 core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
-  core/address.py                  where a server listens, and the password for it
+  core/address.py                  where servers listen, and how to log in; hosts and origins
   core/batch.py                    parcels -> batches, by size, time or idleness
   core/breaker.py                  whether PostgreSQL is away, and when the spool takes over
   core/broker_drops.py             what mosquitto says it has thrown away
@@ -119,7 +119,6 @@ core: PURE. No async, no clock, no I/O, no logging; time is an argument.
 
 drivers: the only place with threads and client libraries.
 
-  drivers/addresses.py             where the servers listen, and how to log in
   drivers/bell.py                  wakes a thread that waits for a socket
   drivers/embedded_broker.py       mosquitto where it is installed, else NATS
   drivers/embedded_nats.py         an own NATS server as a broker

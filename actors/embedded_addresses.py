@@ -7,9 +7,9 @@ from pathlib import Path
 
 import attrs
 
+from actors.core.address import BrokerAddress, PostgresAddress, RedisAddress
 from actors.core.broker_url import broker_addresses
 from actors.drivers import embedded_broker, embedded_postgres, embedded_valkey
-from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.errors import NotStarted
 from actors.settings import Settings
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.settings import Secret
 from tests.servers import RUN_BY, Server, free_port, running
 

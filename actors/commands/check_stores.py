@@ -12,8 +12,8 @@ from redis.retry import Retry
 
 from actors.commands import check_servers
 from actors.commands.check_servers import Finding
+from actors.core.address import PostgresAddress
 from actors.drivers import migration
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect
 from actors.drivers.standby import missing_standby
 from actors.drivers.table_check import OLDEST, check_table, texts

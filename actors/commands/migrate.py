@@ -7,8 +7,8 @@ import sys
 
 import trio
 
+from actors.core.address import PostgresAddress
 from actors.drivers import migration
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
 from actors.embedded_addresses import postgres_address

@@ -11,11 +11,10 @@ import signal
 import socket
 from pathlib import Path
 
-from actors.core.address import from_here
+from actors.core.address import BrokerAddress, from_here
 from actors.core.settings_values import bind_address
 from actors.data_dir import write_private
 from actors.drivers import embedded_nats
-from actors.drivers.addresses import BrokerAddress
 from actors.drivers.process import Plan
 from actors.errors import NotStarted
 from actors.settings import MqttSettings

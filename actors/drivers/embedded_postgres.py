@@ -19,9 +19,9 @@ import attrs
 import structlog
 import trio
 
+from actors.core.address import PostgresAddress
 from actors.data_dir import write_private
 from actors.drivers import postgres_home
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.postgres_home import PORT, Home
 from actors.drivers.postgres_home import find_binaries as find_binaries

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trio
 
+from actors.core.address import RedisAddress
 from actors.data_dir import socket_path, write_private
-from actors.drivers.addresses import RedisAddress
 from actors.drivers.process import Plan
 from actors.errors import CacheUnavailable, NotStarted
 from actors.settings import RedisSettings, Secret

@@ -11,12 +11,12 @@ import structlog
 import trio
 from psycopg.pq.abc import PGresult
 
+from actors.core.address import PostgresAddress
 from actors.core.cursor import EARLIEST_US, LATEST_US
 from actors.core.fix import STATUSES, Fix, newest_of
 from actors.core.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
 from actors.drivers import history_sql as sql
 from actors.drivers import pgbinary
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect, within
 from actors.errors import StoreUnavailable
 

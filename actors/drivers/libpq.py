@@ -20,7 +20,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import Buffer, PGconn, PGresult
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.drivers.sqlstate import connect_error, lost_error, standby_was_not_waited_for, statement_error
 from actors.errors import StoreMisconfigured, StoreUnavailable
 

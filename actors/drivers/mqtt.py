@@ -13,9 +13,9 @@ from pathlib import Path
 
 import trio
 
+from actors.core.address import BrokerAddress as BrokerAddress
 from actors.core.mqtt_attempts import Attempts
 from actors.core.mqtt_version import Version
-from actors.drivers.addresses import BrokerAddress as BrokerAddress
 from actors.drivers.mqtt_events import BrokerEvent, ReceiptsDropped
 from actors.drivers.mqtt_orders import MAX_PUBLISHES, Orders
 from actors.drivers.mqtt_rival import Rival

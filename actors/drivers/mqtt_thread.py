@@ -21,11 +21,11 @@ import structlog
 import trio
 
 from actors.core.address import Address as Node
+from actors.core.address import BrokerAddress
 from actors.core.mqtt_attempts import Attempts
 from actors.core.mqtt_end import Ending, How
 from actors.core.mqtt_outgoing import Outgoing
 from actors.core.mqtt_version import Heard, Version
-from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt_connection import Connection
 from actors.drivers.mqtt_drops import DropsQuestion
 from actors.drivers.mqtt_events import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver

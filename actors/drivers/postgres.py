@@ -13,10 +13,10 @@ import attrs
 import structlog
 import trio
 
+from actors.core.address import PostgresAddress
 from actors.core.fix import STATUSES, Fix
 from actors.core.rejection import Rejection
 from actors.drivers import migration, partitions, pgbinary
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import Connection, connect, within
 from actors.drivers.standby import check_standby
 from actors.drivers.table_check import check_session, check_table

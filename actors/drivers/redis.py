@@ -21,9 +21,9 @@ from redis.client import Pipeline
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from actors.core.address import RedisAddress
 from actors.core.fix import Fix
 from actors.core.position import position_json, read_position
-from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis_errors import FromReplica, explain, is_from_replica
 from actors.drivers.redis_script import WRITE, WRITE_SHA
 from actors.errors import CacheUnavailable

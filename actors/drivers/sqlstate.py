@@ -8,7 +8,7 @@ from __future__ import annotations
 from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.errors import NoPartition, RowRefused, StoreMisconfigured, StoreUnavailable
 
 # 08 connection, 40 rollback, 53 resources, 58 and XX the machine, 57 shutdown or cancel, 55 in use or locked,

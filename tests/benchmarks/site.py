@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import psycopg
 
-from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.core.address import PostgresAddress, RedisAddress
 from actors.settings import Secret
 from tests.live.station import conninfo
 from tests.servers import Server, start_mosquitto, start_postgres, start_redis

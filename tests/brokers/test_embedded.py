@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.settings import Settings
 from tests.brokers.pipeline import WITHIN_S, is_reading, until_more
 from tests.faults.checker import check

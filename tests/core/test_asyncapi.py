@@ -69,9 +69,7 @@ def test_every_message_is_one_of_these() -> None:
     sent = {json.loads(frame)["event"] for frame in FRAMES}
     assert sent | set(REQUESTS) == set(MESSAGES) == set(CHANNEL["messages"])
     source = "".join(path.read_text() for path in (Path(__file__).parents[2] / "actors").rglob("*.py"))
-    events = (
-        set(re.findall(r'"event":"(\w+)"', source)) | set(re.findall(r'reply\w*\(\s*"(\w+)"', source)) | {"error"}
-    )
+    events = set(re.findall(r'"event":"(\w+)"', source)) | set(re.findall(r'reply\w*\(\s*"(\w+)"', source)) | {"error"}
     assert events == sent, "an event that is sent somewhere, and not here"
 
 

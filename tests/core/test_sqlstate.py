@@ -8,7 +8,7 @@ import attrs
 import pytest
 from psycopg.pq.abc import PGconn
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.drivers.sqlstate import connect_error, lost_error
 from actors.errors import StoreMisconfigured, StoreUnavailable
 from actors.settings import Secret

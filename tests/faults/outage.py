@@ -12,7 +12,7 @@ import attrs
 import psycopg
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.settings import Secret
 from tests.faults.checker import Seen, check
 from tests.faults.press import Press

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from tests.actors.scripted_broker import BrokerSide, scripted_broker
 from tests.faults.test_broker_scripted import TOPIC, Place, ready, subscribed
 from tests.faults.test_broker_session import alive

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.expected import fix
 from tests.live.station import conserved, station, until
 

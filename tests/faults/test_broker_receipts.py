@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.daemon import SUPERVISOR
 from tests.live.station import WITHIN_S, Running, Station, conserved, station, until
 from tests.servers import Server

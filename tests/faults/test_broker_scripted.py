@@ -15,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from tests.actors.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
 from tests.faults.test_broker_session import alive
 from tests.live.daemon import DaemonProcess, external, write_settings

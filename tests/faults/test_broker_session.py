@@ -13,7 +13,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.core.address import PostgresAddress, RedisAddress
 from tests.actors.scripted_broker import scripted_broker
 from tests.faults.checker import check
 from tests.faults.press import Press

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.proxy import How
 from tests.faults.site import Site, running_site

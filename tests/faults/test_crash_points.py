@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.faults.site import Site, running_site
 from tests.live.expected import fix, row
 from tests.live.station import conserved, until

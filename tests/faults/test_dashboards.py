@@ -13,7 +13,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.faults.crowd import Change, RaceDay, Viewer, changes, snapshot
 from tests.live.expected import fix, now_ms
 from tests.live.hostile_frames import PING, frame

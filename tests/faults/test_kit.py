@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.faults.checker import Seen, View, check, judge
 from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy, proxy_to

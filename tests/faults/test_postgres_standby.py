@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.settings import Secret
 from tests.live.expected import fix, fix_id
 from tests.live.station import Running, Station, conserved, station, until

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.live.daemon import SUPERVISOR

@@ -14,7 +14,7 @@ import pytest
 
 from actors.commands import check, check_servers
 from actors.commands.check_servers import Finding
-from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.core.address import PostgresAddress, RedisAddress
 from actors.settings import Settings
 from tests.servers import free_port
 

@@ -15,7 +15,7 @@ import attrs
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.core.address import PostgresAddress, RedisAddress
 from tests.described import check_frame
 
 ROOT = Path(__file__).resolve().parents[2]

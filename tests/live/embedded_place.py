@@ -14,9 +14,8 @@ import attrs
 import psycopg
 import trio
 
-from actors.core.address import Secret
+from actors.core.address import BrokerAddress, PostgresAddress, RedisAddress, Secret
 from actors.data_dir import digest, open_data_dir
-from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.embedded import EmbeddedServers
 from actors.embedded_addresses import Addresses
 from actors.settings import Settings

@@ -16,7 +16,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.core.address import PostgresAddress, RedisAddress
 from actors.drivers.libpq import connect
 from tests.live.daemon import START_S, SUPERVISOR, external, write_settings
 from tests.live.outsider import SECRET, Place

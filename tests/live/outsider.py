@@ -24,7 +24,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.described import check_frame, check_http
 from tests.servers import Server
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from actors.drivers.redis import CLIENT_NAME, RedisStore
 
 LAST = "race:R1:participant:P001:last"

@@ -27,7 +27,7 @@ from paho.mqtt import publish
 from psycopg.conninfo import make_conninfo
 from redis import Redis
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.commands import run_commands, run_here
 from tests.live.daemon import SUPERVISOR, write_settings
 from tests.servers import Server, free_port, start_mosquitto, start_redis

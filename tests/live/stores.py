@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import PostgresAddress, RedisAddress
+from actors.core.address import PostgresAddress, RedisAddress
 from actors.drivers.libpq import Connection, connect
 from actors.drivers.postgres import PostgresWriter
 from actors.drivers.table_check import texts

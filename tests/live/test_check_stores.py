@@ -12,8 +12,8 @@ import pytest
 import redis
 import trio
 
+from actors.core.address import PostgresAddress, RedisAddress
 from actors.drivers import migration
-from actors.drivers.addresses import PostgresAddress, RedisAddress
 from actors.settings import Secret, Settings
 from tests.live.check_settings import about, levels, scripted, until_closed, with_postgres, with_redis
 from tests.live.check_settings import impatient as impatient

@@ -19,7 +19,7 @@ import gpxpy
 import jwt
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.commands import run_here
 from tests.live.daemon import SUPERVISOR
 from tests.live.expected import e7, fix, now_ms, row, unix_ms, utc

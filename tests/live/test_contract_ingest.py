@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.bad_input import ACCEPTED, BAD, LONG, text
 from tests.live.expected import fix, fix_id, now_ms, row, unix_ms, utc
 from tests.live.station import Running, Station, conserved, station, until

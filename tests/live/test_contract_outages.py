@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.expected import fix, now_ms
 from tests.live.live_state import cached, seen, snapshot
 from tests.live.station import Running, Station, conninfo, conserved, station, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.commands import run_here
 from tests.live.daemon import SUPERVISOR
 from tests.live.expected import fix, now_ms

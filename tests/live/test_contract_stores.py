@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.contract_schema import INDEXES, check_schema
 from tests.live.expected import STATUSES, fix, fix_id, now_ms, row, unix_ms, utc
 from tests.live.live_state import cached, last, seen, snapshot

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.expected import fix, now_ms
 from tests.live.live_state import cached, snapshot
 from tests.live.station import conserved, station, until

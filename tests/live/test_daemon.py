@@ -14,7 +14,7 @@ import pytest
 import redis
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from actors.drivers.libpq import connect
 from actors.drivers.redis import RedisStore
 from tests.live.daemon import (

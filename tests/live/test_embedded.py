@@ -14,9 +14,8 @@ import psycopg
 import pytest
 import trio
 
-from actors.core.address import Secret
+from actors.core.address import BrokerAddress, PostgresAddress, RedisAddress, Secret
 from actors.data_dir import DataDir
-from actors.drivers.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.embedded import EmbeddedServers
 from actors.embedded_addresses import addresses, broker_address, postgres_address, redis_address
 from actors.errors import NotStarted

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.core.address import RedisAddress
 from actors.drivers import embedded_valkey, process
-from actors.drivers.addresses import RedisAddress
 from actors.errors import CacheUnavailable, NotStarted
 from tests.live import embedded_place as at
 from tests.live.embedded_place import WITHOUT_MOSQUITTO, Place, embedded, make_place, reachable_folder, until

@@ -20,9 +20,9 @@ import trio
 
 from actors.commands import parser
 from actors.commands.export_files import whole_file
+from actors.core.address import PostgresAddress
 from actors.core.rejection import Rejection
 from actors.drivers import migration
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.postgres import PostgresWriter
 from supervisor import serve

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from actors.commands import migrate
+from actors.core.address import PostgresAddress
 from actors.drivers import migration
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.table_check import check_session, check_table
 from actors.errors import StoreMisconfigured, StoreUnavailable

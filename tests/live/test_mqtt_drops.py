@@ -8,9 +8,9 @@ import pytest
 import trio
 from attrs import evolve
 
+from actors.core.address import BrokerAddress
 from actors.core.broker_drops import TOPIC
 from actors.drivers import mqtt_topics
-from actors.drivers.addresses import BrokerAddress
 from actors.drivers.mqtt import MqttLink
 from actors.drivers.mqtt_events import BrokerDropped, Disconnected, MessagesArrived, SubscriptionRefused
 from tests.actors.scripted_broker import BrokerSide, scripted_broker

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from actors.drivers.mqtt import BrokerAddress, MqttLink
 from actors.drivers.redis import RedisStore
 from actors.drivers.spool import Spool

@@ -8,10 +8,10 @@ import attrs
 import pytest
 import trio
 
+from actors.core.address import PostgresAddress
 from actors.core.queries import HistoryQuery, RaceSummary
 from actors.core.rejection import Rejection
 from actors.drivers import migration
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.history import PostgresHistory
 from actors.drivers.libpq import Connection, connect
 from actors.drivers.postgres import PostgresWriter

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from actors.drivers.history import PostgresHistory
 from actors.drivers.libpq import connect
 from actors.drivers.postgres import PostgresWriter

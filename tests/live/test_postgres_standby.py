@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 import trio
 
+from actors.core.address import PostgresAddress
 from actors.core.rejection import Rejection
 from actors.drivers import libpq
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.postgres import PostgresWriter
 from actors.errors import StoreUnavailable
 from actors.settings import Secret

@@ -13,11 +13,11 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from actors.core.address import PostgresAddress
 from actors.core.fix import STATUSES, Fix
 from actors.core.identity import fix_id
 from actors.core.rejection import Rejection
 from actors.drivers import postgres
-from actors.drivers.addresses import PostgresAddress
 from actors.drivers.libpq import connect
 from actors.drivers.postgres import PostgresWriter
 from actors.errors import StoreUnavailable

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.expected import fix, now_ms
 from tests.live.live_state import cached, seen, snapshot
 from tests.live.readme import README, block

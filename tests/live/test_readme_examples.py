@@ -17,7 +17,7 @@ import attrs
 import pytest
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from tests.live.daemon import DaemonProcess, daemon, external, write_settings
 from tests.live.mqtt_desk import Mosquitto, mosquitto
 from tests.live.readme import RACE, block, payload, replaced

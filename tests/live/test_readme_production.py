@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import trio
 
-from actors.drivers.addresses import RedisAddress
+from actors.core.address import RedisAddress
 from actors.drivers.libpq import connect
 from actors.settings import Secret
 from tests.live.certificate import CERTIFICATE

@@ -13,8 +13,8 @@ import redis
 import trio
 import trio.testing
 
+from actors.core.address import RedisAddress
 from actors.drivers import redis as driver
-from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis import CONNECTIONS, PAUSE_FIRST_S, RedisStore, _client, _Line
 from actors.errors import CacheUnavailable
 from actors.settings import Secret

@@ -12,8 +12,8 @@ import redis
 import trio
 from structlog.testing import capture_logs
 
+from actors.core.address import RedisAddress
 from actors.core.fix import Fix
-from actors.drivers.addresses import RedisAddress
 from actors.drivers.redis import Queue, RedisStore, _Line
 from actors.errors import CacheUnavailable
 from tests.live.redis_desk import LAST, Raw

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.station import Running, Station, station, token
 from tests.live.stores import postgres_server as postgres_server
 from tests.page.browser import Browser, Tab, browser, chromium

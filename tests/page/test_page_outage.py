@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.expected import fix, now_ms
 from tests.live.station import Station, station, token, until
 from tests.page.browser import Browser

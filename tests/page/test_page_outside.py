@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from actors.drivers.addresses import PostgresAddress
+from actors.core.address import PostgresAddress
 from tests.live.expected import fix, now_ms
 from tests.live.station import WITHIN_S, Station, station, token, until
 from tests.page.browser import Browser
