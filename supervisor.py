@@ -25,48 +25,48 @@ import attrs
 import structlog
 import trio
 
-from actors import log as logging_setup
-from actors.access import load_access
+from actors.cache.live_state import LiveMailbox, LiveStateActor
 from actors.commands.early_stop import hand_over
-from actors.committing import Committer
-from actors.control import ControlSocket
-from actors.core.address import in_url
-from actors.core.batch import Batcher
+from actors.core.addresses import in_url
 from actors.core.fix import Fix
-from actors.core.judge import Rules
 from actors.core.parcel import PersistenceMessage
-from actors.core.receipt import receipts
 from actors.core.rejection import Rejection
-from actors.core.restart import Budget
-from actors.core.standing import Standing
 from actors.core.timestamps import Clock
+from actors.dashboards.listener import Listener
+from actors.dashboards.ports import tls_context
 from actors.data_dir import DataDir, open_data_dir
-from actors.drivers.process import end_leftovers
-from actors.embedded import EmbeddedServers
-from actors.embedded_addresses import addresses, uses_embedded
-from actors.health import Health
-from actors.http_api import build_app
-from actors.listener import Listener
-from actors.live_state import LiveMailbox, LiveStateActor
-from actors.metrics import Metrics
-from actors.outside import Outside, open_outside
-from actors.persistence import Desk, Persistence
-from actors.ports import tls_context
-from actors.race import Race
-from actors.race_cell import RaceCell
-from actors.races import Races
-from actors.reader import Reader
-from actors.reader_broker import BrokerState
-from actors.reader_desk import ReaderDesk
-from actors.reader_messages import ReaderMessage, StopTaking, Tell
-from actors.restore import Restorer
-from actors.rows import Rows
-from actors.serving import collect_seldom, live, wall_clock_ms
-from actors.settings import Settings
-from actors.spooling import Spooling
-from actors.status import tree_status
-from actors.supervision import ChildSpec, Restart, Start, State
-from actors.tree import Tree
+from actors.drivers import Outside, open_outside
+from actors.embedded.addresses import addresses, uses_embedded
+from actors.embedded.process import end_leftovers
+from actors.embedded.servers import EmbeddedServers
+from actors.history.batcher import Batcher
+from actors.history.committer import Committer
+from actors.history.mailbox import Rows
+from actors.history.persistence import Desk, Persistence
+from actors.history.spooling import Spooling
+from actors.http.access import load_access
+from actors.http.api import build_app
+from actors.ingest.broker_state import BrokerState
+from actors.ingest.judge import Rules
+from actors.ingest.messages import ReaderMessage, StopTaking, Tell
+from actors.ingest.reader import Reader
+from actors.ingest.reader_desk import ReaderDesk
+from actors.ingest.receipts import receipts
+from actors.races.directory import Races
+from actors.races.race import Race
+from actors.races.race_cell import RaceCell
+from actors.races.restore import Restorer
+from actors.races.standing import Standing
+from actors.settings.load import Settings
+from actors.supervision.child import ChildSpec, Restart, Start, State
+from actors.supervision.control import ControlSocket
+from actors.supervision.restart import Budget
+from actors.supervision.serving import collect_seldom, live, wall_clock_ms
+from actors.supervision.status import tree_status
+from actors.supervision.tree import Tree
+from actors.telemetry import log as logging_setup
+from actors.telemetry.health import Health
+from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("supervisor")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from actors.errors import NotStarted
+from actors.core.errors import NotStarted
 
 UNIX_PATH_BYTES = 107
 """sockaddr_un holds 108 with the closing NUL (unix(7))."""

@@ -12,6 +12,11 @@ import hypothesis
 import pytest
 import structlog
 
+from tests.kit.stores import database as database
+from tests.kit.stores import postgres_server as postgres_server
+from tests.kit.stores import redis_process as redis_process
+from tests.kit.stores import writer as writer
+
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("steady")

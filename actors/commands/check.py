@@ -12,13 +12,13 @@ from typing import Any
 from actors.commands import check_servers, check_stores
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
-from actors.core.address import Address, is_loopback
+from actors.core.addresses import Address, is_loopback
 from actors.core.broker_url import broker_addresses
-from actors.core.settings_values import bind_address
+from actors.core.errors import NotStarted
 from actors.data_dir import socket_path
-from actors.drivers import embedded_broker, embedded_nats, embedded_postgres, embedded_valkey
-from actors.errors import NotStarted
-from actors.settings import Settings
+from actors.embedded import broker, nats, postgres, valkey
+from actors.settings.load import Settings
+from actors.settings.values import bind_address
 
 OTHER_DESCRIPTORS = 200  # beside the dashboards: servers, spool, logs, libraries
 
@@ -49,11 +49,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     running = _running_daemon(settings)
     yield from _broker(settings, running)
     if settings.redis.host == "embedded":
-        yield from _embedded("redis", embedded_valkey.find_binary, running)
+        yield from _embedded("redis", valkey.find_binary, running)
     else:
         yield from check_stores.cache(settings.redis)
     if settings.postgres.host == "embedded":
-        yield from _embedded("postgres", embedded_postgres.find_binaries, running)
+        yield from _embedded("postgres", postgres.find_binaries, running)
     else:
         yield from check_stores.database(settings.postgres)
     yield from _exposure(settings)
@@ -76,8 +76,8 @@ def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Find
         nodes: tuple[Address, ...] = (bind_address(mqtt.embedded_bind),)
         for finding in _embedded("broker", lambda: _embedded_broker(settings), running):
             yield finding
-            if finding.level == "ok" and embedded_broker.kind() == "nats":
-                yield Finding("warning", "broker", embedded_nats.LIMITS)
+            if finding.level == "ok" and broker.kind() == "nats":
+                yield Finding("warning", "broker", nats.LIMITS)
     else:
         nodes = broker_addresses(mqtt.broker_url)
         yield from check_servers.broker(mqtt, nodes)
@@ -94,8 +94,8 @@ def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Find
 
 def _embedded_broker(settings: Settings) -> str:
     """Raises NotStarted."""
-    kind = embedded_broker.kind()
-    embedded_broker.check_port(settings.mqtt)
+    kind = broker.kind()
+    broker.check_port(settings.mqtt)
     return kind
 
 

@@ -19,13 +19,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from actors.core.address import Address
-from actors.core.broker_drops import TOPIC as DROPS_TOPIC
-from actors.core.broker_drops import total_in
-from actors.core.mqtt_end import UNSUPPORTED_VERSION
-from actors.core.mqtt_version import Heard, Version
-from actors.drivers.mqtt_socket import tls_context
-from actors.settings import MqttSettings
+from actors.core.addresses import Address
+from actors.mqtt.drop_counts import TOPIC as DROPS_TOPIC
+from actors.mqtt.drop_counts import total_in
+from actors.mqtt.end import UNSUPPORTED_VERSION
+from actors.mqtt.socket import tls_context
+from actors.mqtt.version import Heard, Version
+from actors.settings.load import MqttSettings
 
 CONNECT_S = 5
 ANSWER_S = 3

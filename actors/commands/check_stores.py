@@ -12,13 +12,13 @@ from redis.retry import Retry
 
 from actors.commands import check_servers
 from actors.commands.check_servers import Finding
-from actors.core.address import PostgresAddress
-from actors.drivers import migration
-from actors.drivers.libpq import Connection, connect
-from actors.drivers.standby import missing_standby
-from actors.drivers.table_check import OLDEST, check_table, texts
-from actors.errors import StoreMisconfigured, StoreUnavailable
-from actors.settings import PostgresSettings, RedisSettings
+from actors.core.addresses import PostgresAddress
+from actors.core.errors import StoreMisconfigured, StoreUnavailable
+from actors.history.postgres import migration
+from actors.history.postgres.libpq import Connection, connect
+from actors.history.postgres.standby import missing_standby
+from actors.history.postgres.table_check import OLDEST, check_table, texts
+from actors.settings.load import PostgresSettings, RedisSettings
 
 READ_ONLY = "is read-only (a standby?); name the primary"
 SHOWN = ("fsync", "full_page_writes", "synchronous_commit", "server_encoding", "transaction_read_only")

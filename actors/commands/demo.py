@@ -7,12 +7,12 @@ import contextlib
 import time
 from pathlib import Path
 
-from actors.access import load_access
 from actors.commands.run import Serve
 from actors.commands.simulate import participant_count, simulate, wall_ms
-from actors.core.address import in_url, is_loopback
+from actors.core.addresses import in_url, is_loopback
 from actors.data_dir import write_private
-from actors.settings import Settings
+from actors.http.access import load_access
+from actors.settings.load import Settings
 
 RACE = "Demo-Trail"
 PARTICIPANTS = 200

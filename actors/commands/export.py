@@ -14,12 +14,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from actors.commands.arguments import participant_id, race_id
 from actors.commands.export_files import FileEach, OneFile, made_folder, whole_file
-from actors.core.export import FORMATS
-from actors.core.queries import History, HistoryQuery
 from actors.core.timestamps import parse_ms
-from actors.drivers.history import PostgresHistory
-from actors.embedded_addresses import postgres_address
-from actors.settings import Settings
+from actors.embedded.addresses import postgres_address
+from actors.history.export import FORMATS
+from actors.history.postgres.reader import PostgresHistory
+from actors.history.queries import History, HistoryQuery
+from actors.settings.load import Settings
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

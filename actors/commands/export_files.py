@@ -8,10 +8,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from actors.core.export import formatter
+from actors.core.errors import TrackingError
 from actors.core.file_name import file_name, on_disk
 from actors.core.fix import Fix
-from actors.errors import TrackingError
+from actors.history.export import formatter
 
 
 class OutputFailed(TrackingError):

@@ -7,13 +7,13 @@ import sys
 
 import trio
 
-from actors.core.address import PostgresAddress
-from actors.drivers import migration
-from actors.drivers.libpq import connect
-from actors.drivers.table_check import check_session, check_table
-from actors.embedded_addresses import postgres_address
-from actors.errors import StoreMisconfigured
-from actors.settings import Settings
+from actors.core.addresses import PostgresAddress
+from actors.core.errors import StoreMisconfigured
+from actors.embedded.addresses import postgres_address
+from actors.history.postgres import migration
+from actors.history.postgres.libpq import connect
+from actors.history.postgres.table_check import check_session, check_table
+from actors.settings.load import Settings
 
 CONNECT_S = 5.0
 

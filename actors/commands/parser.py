@@ -16,9 +16,9 @@ from actors.commands import check, demo, export, migrate, rejections, replay, ru
 from actors.commands.early_stop import hand_over, is_daemon
 from actors.commands.run import Serve
 from actors.commands.terminal import prepare
-from actors.errors import SettingsError, TrackingError
-from actors.log import to_stderr
-from actors.settings import load
+from actors.core.errors import SettingsError, TrackingError
+from actors.settings.load import load
+from actors.telemetry.log import to_stderr
 
 DEFAULT_SETTINGS = Path(__file__).resolve().parent.parent.parent / "settings.ini"
 

@@ -13,8 +13,8 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from actors.drivers.publisher import Publisher, PublishFailed, open_publisher
-from actors.settings import MqttSettings, Settings
+from actors.mqtt.publisher import Publisher, PublishFailed, open_publisher
+from actors.settings.load import MqttSettings, Settings
 
 REFRESH_S = 0.1
 LAST_ACKNOWLEDGEMENTS_S = 5.0  # how long they are waited for after Ctrl-C

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from actors.commands.arguments import any_name
 from actors.commands.terminal import write_data
+from actors.core.errors import RejectionCode
 from actors.core.printable import printable
-from actors.core.queries import StoredRejection
 from actors.core.timestamps import format_ms
-from actors.drivers.history import PostgresHistory
-from actors.embedded_addresses import postgres_address
-from actors.errors import RejectionCode
-from actors.settings import Settings
+from actors.embedded.addresses import postgres_address
+from actors.history.postgres.reader import PostgresHistory
+from actors.history.queries import StoredRejection
+from actors.settings.load import Settings
 
 MOST = 10_000  # rows in one listing
 SHOWN = 200  # characters of a payload in the table

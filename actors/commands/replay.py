@@ -17,7 +17,7 @@ from actors.commands.publisher import Outlet, Produce, Topics, publish, say
 from actors.core.timestamps import DAY_MS, LATEST_MS
 from actors.recordings.points import LeftOut, Recorded, Tally, WrongUse
 from actors.recordings.recording import Recording
-from actors.settings import Settings
+from actors.settings.load import Settings
 
 LONG_S = 24 * 3600.0
 """A replay that will take longer says so first."""

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from actors.settings import Settings
+from actors.settings.load import Settings
 
 
 class Serve(Protocol):

@@ -13,13 +13,13 @@ import msgspec
 import trio
 
 from actors.commands.arguments import race_id
+from actors.commands.course import Course
+from actors.commands.kept import Kept
 from actors.commands.publisher import Outlet, Produce, Topics, publish, say
-from actors.core.course import Course
 from actors.core.fix import STATUSES
-from actors.core.kept import Kept
 from actors.core.timestamps import format_ms
-from actors.drivers.publisher import open_publisher
-from actors.settings import Settings
+from actors.mqtt.publisher import open_publisher
+from actors.settings.load import Settings
 
 MAX_PARTICIPANTS = 100_000
 MAX_RATE_HZ = 100.0

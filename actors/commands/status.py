@@ -15,7 +15,7 @@ from rich.text import Text
 
 from actors.commands.terminal import write_data
 from actors.data_dir import socket_path
-from actors.settings import Settings
+from actors.settings.load import Settings
 
 ANSWER_S = 5.0  # a daemon that is alive answers within milliseconds
 PIPE_WIDTH = 200  # columns when nobody watches: nothing is cut off

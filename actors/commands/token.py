@@ -6,9 +6,9 @@ import argparse
 import re
 import time
 
-from actors.access import load_access
 from actors.commands.arguments import race_id
-from actors.settings import Settings
+from actors.http.access import load_access
+from actors.settings.load import Settings
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_TTL_S = 3650 * UNIT_S["d"]

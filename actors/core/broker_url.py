@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from actors.core.address import DEFAULT_PORTS, Address, in_url, is_host
+from actors.core.addresses import DEFAULT_PORTS, Address, in_url, is_host
 
 
 def broker_address(text: str) -> Address:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import unicodedata
+from os import fsdecode, fsencode
 
 MAX_NAME_BYTES = 200  # of UTF-8: an id of 50 characters; `~`, its hash and `.geojson.part` stay below the usual 255
 _DEVICES = {
@@ -33,9 +33,9 @@ def file_name(text: str, taken: set[str]) -> str:
 def on_disk(name: str) -> str:
     """A name or path for `open`: where the locale's encoding lacks one of its characters, its bytes are UTF-8."""
     try:
-        os.fsencode(name)
+        fsencode(name)
     except UnicodeEncodeError:
-        return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+        return fsdecode(name.encode("utf-8", "surrogateescape"))
     return name
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 import msgspec
 
+from actors.core.errors import RejectionCode
 from actors.core.fix import E7, STATUSES, Fix
 from actors.core.identity import rejection_id
 from actors.core.timestamps import format_ms
-from actors.errors import RejectionCode
 
 KEPT_BYTES = 4096  # of a rejected payload
 MAX_DETAIL = 200  # characters

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from xml.parsers import expat
 
-from actors.core.export import GPX_CREATOR
+from actors.history.export import GPX_CREATOR
 from actors.recordings.points import CutOff, Point, UnreadableRecording
 from actors.recordings.xml_text import xml_text
 

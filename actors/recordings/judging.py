@@ -9,11 +9,11 @@ from datetime import tzinfo
 import attrs
 import msgspec
 
-from actors.core.decode import decode
+from actors.core.errors import RejectionCode
 from actors.core.fix import Fix
-from actors.core.judge import Rules
 from actors.core.timestamps import DAY_MS, LATEST_MS, format_ms
-from actors.errors import RejectionCode
+from actors.ingest.decode import decode
+from actors.ingest.judge import Rules
 from actors.recordings.points import LeftOut, Point, Reason
 from actors.recordings.times import time_ms
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 import msgspec
 
-from actors.core.decode import decode
+from actors.core.errors import RejectionCode
 from actors.core.fix import Fix
-from actors.core.judge import Rules
 from actors.core.rejection import Rejection
 from actors.core.timestamps import DAY_MS, EARLIEST_MS, format_ms
-from actors.errors import RejectionCode
+from actors.ingest.decode import decode
+from actors.ingest.judge import Rules
 from actors.recordings.points import Recorded, Tally
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw])

@@ -8,8 +8,8 @@ from enum import StrEnum
 import attrs
 import msgspec
 
+from actors.core.errors import RejectionCode, TrackingError
 from actors.core.timestamps import format_ms
-from actors.errors import RejectionCode, TrackingError
 
 
 class UnreadableRecording(TrackingError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from actors.core.errors import RejectionCode
 from actors.core.timestamps import DAY_MS, EARLIEST_MS, HOUR_MS, MINUTE_MS, parse_ms
-from actors.errors import RejectionCode
 from actors.recordings.points import LeftOut, Reason
 
 SET_MS = EARLIEST_MS + DAY_MS

@@ -17,7 +17,7 @@ from tests.benchmarks.report import Rows, add, say
 from tests.benchmarks.site import Site
 from tests.benchmarks.subject import Subject, daemon_place
 from tests.benchmarks.websocket import DIALECTS, WebSocket, connect
-from tests.live.daemon import ROOT, SUPERVISOR
+from tests.kit.daemon import ROOT, SUPERVISOR
 
 DATABASE = "history"
 BIG = "BIG"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.benchmarks.site import Site
 from tests.benchmarks.subject import START_S, STOP_S, Subject
-from tests.live.station import until
-from tests.servers import free_port
+from tests.kit.servers import free_port
+from tests.kit.station import until
 
 VARIANTS = {
     "peer socketio single": {"WS_MODE": "socketio", "STORE_MODE": "single"},

@@ -11,10 +11,10 @@ from typing import Any
 import attrs
 import psycopg
 
-from actors.core.address import PostgresAddress, RedisAddress
-from actors.settings import Secret
-from tests.live.station import conninfo
-from tests.servers import Server, start_mosquitto, start_postgres, start_redis
+from actors.core.addresses import PostgresAddress, RedisAddress
+from actors.settings.load import Secret
+from tests.kit.servers import Server, start_mosquitto, start_postgres, start_redis
+from tests.kit.station import conninfo
 
 POSTGRES = {
     "fsync": "on",

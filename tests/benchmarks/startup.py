@@ -12,9 +12,9 @@ from tests.benchmarks import report
 from tests.benchmarks.report import Rows, add
 from tests.benchmarks.site import start_site
 from tests.benchmarks.subject import Place, daemon_place, place
-from tests.live.daemon import SUPERVISOR
-from tests.live.embedded_place import make_place, reachable_folder
-from tests.servers import free_port
+from tests.embedded.embedded_place import make_place, reachable_folder
+from tests.kit.daemon import SUPERVISOR
+from tests.kit.servers import free_port
 
 COLUMNS = {"ready_s": "ready s", "cpu_s": "CPU s", "stop_s": "stopped s", "rss_mib": "MiB"}
 

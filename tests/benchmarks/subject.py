@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 
 from tests.benchmarks.site import Site
-from tests.live.daemon import SUPERVISOR, external, write_settings
-from tests.live.station import SECRET, Running, conserved
-from tests.servers import free_port
+from tests.kit.daemon import SUPERVISOR, external, write_settings
+from tests.kit.servers import free_port
+from tests.kit.station import SECRET, Running, conserved
 
 Sections = Mapping[str, Mapping[str, object]]
 START_S = 120.0

@@ -10,7 +10,7 @@ from tests.brokers.servers import DAEMON, TRACKER
 from tests.faults.checker import Seen, check
 from tests.faults.outage import Own
 from tests.faults.press import Press
-from tests.live.station import Running, until
+from tests.kit.station import Running, until
 
 FIXES = 2000
 RATE = 200.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import attrs
 
-from actors.drivers.embedded_nats import find_binary
-from tests.live.readme import README, block, replaced
-from tests.servers import Server, free_port, running
+from actors.embedded.nats import find_binary
+from tests.kit.readme import README, block, replaced
+from tests.kit.servers import Server, free_port, running
 
 DAEMON = ("tracking-backend", "a long password")
 TRACKER = ("P001", "the password of P001")

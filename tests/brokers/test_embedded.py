@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from actors.core.address import PostgresAddress
-from actors.settings import Settings
+from actors.core.addresses import PostgresAddress
+from actors.settings.load import Settings
 from tests.brokers.pipeline import WITHIN_S, is_reading, until_more
+from tests.embedded.embedded_place import SUPERVISOR_WITHOUT_MOSQUITTO, Place
 from tests.faults.checker import check
 from tests.faults.press import Press
-from tests.live.embedded_place import SUPERVISOR_WITHOUT_MOSQUITTO, Place
-from tests.live.station import station, until
-from tests.live.stores import postgres_server as postgres_server
-from tests.servers import Server, free_port
+from tests.kit.servers import Server, free_port
+from tests.kit.station import station, until
+from tests.kit.stores import postgres_server as postgres_server
 
 pytestmark = pytest.mark.live
 

@@ -1,4 +1,4 @@
-"""The tree that actors/errors.py draws is all there is."""
+"""The tree that actors/core/errors.py draws is all there is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib
 import re
 from pathlib import Path
 
-from actors import errors
+from actors.core import errors
 
-ACTORS = Path(errors.__file__).parent
+ACTORS = Path(errors.__file__).parents[1]
 
 
 def drawn() -> dict[str, tuple[str, str]]:
@@ -21,7 +21,7 @@ def drawn() -> dict[str, tuple[str, str]]:
         depth = len(indent) // 2
         line_up[depth:] = [name]
         if depth:
-            found[name] = (line_up[depth - 1].rpartition(".")[2], file or "errors.py")
+            found[name] = (line_up[depth - 1].rpartition(".")[2], file or "core/errors.py")
     return found
 
 

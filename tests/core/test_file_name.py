@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.core import file_name as file_names
 from actors.core.file_name import file_name, on_disk
 
 
@@ -52,8 +53,8 @@ def test_no_two_are_alike_and_none_is_dangerous(texts: list[str]) -> None:
 
 @pytest.mark.parametrize("locale", ["ascii", "latin-1", "utf-8"])
 def test_a_name_is_of_utf_8_where_the_locale_lacks_a_character(locale: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsencode", lambda name: name.encode(locale, "surrogateescape"))
-    monkeypatch.setattr(os, "fsdecode", lambda name: name.decode(locale, "surrogateescape"))
+    monkeypatch.setattr(file_names, "fsencode", lambda name: name.encode(locale, "surrogateescape"))
+    monkeypatch.setattr(file_names, "fsdecode", lambda name: name.decode(locale, "surrogateescape"))
     assert os.fsencode(on_disk("レース/Zoë")) == "レース/Zoë".encode()
     assert on_disk("P1.jsonl") == "P1.jsonl"
     assert os.fsencode(on_disk("Zoë")) == "Zoë".encode("utf-8" if locale == "ascii" else locale)

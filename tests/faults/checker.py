@@ -17,9 +17,9 @@ import psycopg
 
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
-from tests.live.expected import STATUSES, row, utc
-from tests.live.live_state import last
-from tests.live.station import WITHIN_S, Running, Station, conninfo, conserved
+from tests.kit.expected import STATUSES, row, utc
+from tests.kit.live_state import last
+from tests.kit.station import WITHIN_S, Running, Station, conninfo, conserved
 
 POLL_S = 0.1
 SHOW = 5

@@ -12,12 +12,12 @@ from typing import Any, Self
 import attrs
 import trio
 
-from tests.dashboards import reset_on_close
-from tests.live.expected import fix, now_ms, utc
-from tests.live.hostile import request
-from tests.live.hostile_frames import PONG, frame, text
-from tests.live.raw_socket import RawSocket
-from tests.live.station import Station, token
+from tests.dashboards.hostile import request
+from tests.dashboards.hostile_frames import PONG, frame, text
+from tests.kit.dashboards import reset_on_close
+from tests.kit.expected import fix, now_ms, utc
+from tests.kit.raw_socket import RawSocket
+from tests.kit.station import Station, token
 
 RETRY_S = 0.2
 

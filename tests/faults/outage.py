@@ -12,13 +12,13 @@ import attrs
 import psycopg
 import pytest
 
-from actors.core.address import PostgresAddress
-from actors.settings import Secret
+from actors.core.addresses import PostgresAddress
+from actors.settings.load import Secret
 from tests.faults.checker import Seen, check
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
-from tests.live.station import Running, StartBroker, Station, conninfo, conserved, station, until
-from tests.servers import Server, start_postgres
+from tests.kit.servers import Server, start_postgres
+from tests.kit.station import Running, StartBroker, Station, conninfo, conserved, station, until
 
 WRITERS = "from pg_stat_activity where application_name = 'race-tracking writer'"
 

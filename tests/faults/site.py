@@ -10,11 +10,11 @@ from pathlib import Path
 
 import attrs
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
-from tests.live.station import Running, Station, station, until
+from tests.kit.station import Running, Station, station, until
 
 KEYS: dict[str, dict[str, object]] = {
     "mqtt": {"keepalive_s": 2},

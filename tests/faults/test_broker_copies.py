@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import trio
 
-from actors.core.address import RedisAddress
-from tests.actors.scripted_broker import BrokerSide, scripted_broker
+from actors.core.addresses import RedisAddress
 from tests.faults.test_broker_scripted import TOPIC, Place, ready, subscribed
 from tests.faults.test_broker_session import alive
-from tests.live.daemon import external, write_settings
-from tests.live.stores import Database
-from tests.servers import free_port
+from tests.kit.daemon import external, write_settings
+from tests.kit.scripted_broker import BrokerSide, scripted_broker
+from tests.kit.servers import free_port
+from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live
 

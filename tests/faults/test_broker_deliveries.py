@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.spectator import Spectator
-from tests.live.expected import fix, now_ms, row
-from tests.live.station import conserved, station, until
+from tests.kit.expected import fix, now_ms, row
+from tests.kit.station import conserved, station, until
 
 pytestmark = pytest.mark.live
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.spectator import Spectator
-from tests.live.expected import now_ms
-from tests.live.station import Running, Station, station, until
+from tests.kit.expected import now_ms
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

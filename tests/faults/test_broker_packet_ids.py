@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
-from tests.live.expected import fix
-from tests.live.station import conserved, station, until
+from actors.core.addresses import PostgresAddress
+from tests.kit.expected import fix
+from tests.kit.station import conserved, station, until
 
 pytestmark = pytest.mark.live
 

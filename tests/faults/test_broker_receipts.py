@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
-from tests.live.daemon import SUPERVISOR
-from tests.live.station import WITHIN_S, Running, Station, conserved, station, until
-from tests.servers import Server
+from actors.core.addresses import PostgresAddress
+from tests.kit.daemon import SUPERVISOR
+from tests.kit.servers import Server
+from tests.kit.station import WITHIN_S, Running, Station, conserved, station, until
 
 pytestmark = pytest.mark.live
 

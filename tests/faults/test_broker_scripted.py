@@ -15,13 +15,13 @@ import attrs
 import pytest
 import trio
 
-from actors.core.address import RedisAddress
-from tests.actors.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
+from actors.core.addresses import RedisAddress
 from tests.faults.test_broker_session import alive
-from tests.live.daemon import DaemonProcess, external, write_settings
-from tests.live.expected import fix, fix_id, now_ms
-from tests.live.stores import Database
-from tests.servers import free_port
+from tests.kit.daemon import DaemonProcess, external, write_settings
+from tests.kit.expected import fix, fix_id, now_ms
+from tests.kit.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
+from tests.kit.servers import free_port
+from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live
 

@@ -13,16 +13,16 @@ import attrs
 import pytest
 import trio
 
-from actors.core.address import PostgresAddress, RedisAddress
-from tests.actors.scripted_broker import scripted_broker
+from actors.core.addresses import PostgresAddress, RedisAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
-from tests.live.daemon import SUPERVISOR, DaemonProcess, external, write_settings
-from tests.live.expected import fix, now_ms
-from tests.live.station import Running, conserved, station, until
-from tests.live.stores import Database
-from tests.servers import free_port
+from tests.kit.daemon import SUPERVISOR, DaemonProcess, external, write_settings
+from tests.kit.expected import fix, now_ms
+from tests.kit.scripted_broker import scripted_broker
+from tests.kit.servers import free_port
+from tests.kit.station import Running, conserved, station, until
+from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live
 RESTARTS = 5

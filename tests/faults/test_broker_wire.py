@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.proxy import How
 from tests.faults.site import Site, running_site
-from tests.live.station import until
+from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

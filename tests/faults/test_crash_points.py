@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.site import Site, running_site
-from tests.live.expected import fix, row
-from tests.live.station import conserved, until
+from tests.kit.expected import fix, row
+from tests.kit.station import conserved, until
 
 pytestmark = pytest.mark.live
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.site import Site, running_site
 from tests.faults.spectator import Spectator

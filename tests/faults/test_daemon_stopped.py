@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.spectator import Spectator
-from tests.live.station import station, until
+from tests.kit.station import station, until
 
 pytestmark = pytest.mark.live
 

@@ -13,11 +13,11 @@ import attrs
 import pytest
 import trio
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
+from tests.dashboards.hostile_frames import PING, frame
 from tests.faults.crowd import Change, RaceDay, Viewer, changes, snapshot
-from tests.live.expected import fix, now_ms
-from tests.live.hostile_frames import PING, frame
-from tests.live.station import Running, Station, conserved, station, until
+from tests.kit.expected import fix, now_ms
+from tests.kit.station import Running, Station, conserved, station, until
 
 pytestmark = pytest.mark.live
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import Seen, View, check, judge
 from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy, proxy_to
 from tests.faults.spectator import Spectator
-from tests.live.expected import fix, fix_id, row
-from tests.live.station import Station, station, until
+from tests.kit.expected import fix, fix_id, row
+from tests.kit.station import Station, station, until
 
 pytestmark = pytest.mark.live
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, race_day
-from tests.live.expected import fix, now_ms
-from tests.live.station import conninfo, until
+from tests.kit.expected import fix, now_ms
+from tests.kit.station import conninfo, until
 
 pytestmark = pytest.mark.live
 

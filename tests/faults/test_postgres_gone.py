@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from tests.faults.outage import Own, RaceDay, own_servers, race_day
-from tests.live.live_state import snapshot
-from tests.live.station import Running, conserved, until
+from tests.kit.live_state import snapshot
+from tests.kit.station import Running, conserved, until
 
 pytestmark = pytest.mark.live
 

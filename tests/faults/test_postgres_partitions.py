@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.outage import Own, RaceDay
-from tests.live.expected import fix, fix_id, now_ms
-from tests.live.station import conserved, until
+from tests.kit.expected import fix, fix_id, now_ms
+from tests.kit.station import conserved, until
 
 pytestmark = pytest.mark.live
 

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, RaceDay
-from tests.live.station import conninfo, until
-from tests.pooler import Pooler, needs_pgbouncer, start_pgbouncer
+from tests.kit.pooler import Pooler, needs_pgbouncer, start_pgbouncer
+from tests.kit.station import conninfo, until
 
 pytestmark = [pytest.mark.live, needs_pgbouncer]
 

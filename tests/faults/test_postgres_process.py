@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from tests.faults.outage import WRITERS, Own, RaceDay
-from tests.live.expected import fix, now_ms
-from tests.live.station import conninfo, conserved, until
+from tests.kit.expected import fix, now_ms
+from tests.kit.station import conninfo, conserved, until
 
 pytestmark = pytest.mark.live
 

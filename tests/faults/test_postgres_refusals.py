@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.outage import Own
-from tests.live.expected import fix, fix_id, now_ms
-from tests.live.station import conserved, until
+from tests.kit.expected import fix, fix_id, now_ms
+from tests.kit.station import conserved, until
 
 pytestmark = pytest.mark.live
 

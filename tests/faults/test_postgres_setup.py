@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, RaceDay, race_day
-from tests.live.station import conninfo, until
+from tests.kit.station import conninfo, until
 
 pytestmark = pytest.mark.live
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
-from actors.settings import Secret
-from tests.live.expected import fix, fix_id
-from tests.live.station import Running, Station, conserved, station, until
-from tests.standby import NAME, Pair, sql, start_pair
+from actors.core.addresses import PostgresAddress
+from actors.settings.load import Secret
+from tests.kit.expected import fix, fix_id
+from tests.kit.standby import NAME, Pair, sql, start_pair
+from tests.kit.station import Running, Station, conserved, station, until
 
 pytestmark = pytest.mark.live
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay, newest_sent
 from tests.faults.small_disk import small_disk
-from tests.live.station import conninfo, conserved, until
+from tests.kit.station import conninfo, conserved, until
 
 pytestmark = pytest.mark.live
 

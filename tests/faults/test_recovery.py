@@ -13,15 +13,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site, running_site
-from tests.live.expected import now_ms
-from tests.live.live_state import seen
-from tests.live.station import conninfo, until
-from tests.servers import Server, start_postgres
+from tests.kit.expected import now_ms
+from tests.kit.live_state import seen
+from tests.kit.servers import Server, start_postgres
+from tests.kit.station import conninfo, until
 
 pytestmark = pytest.mark.live
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 import attrs
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.outage import newest_sent
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
-from tests.live.expected import fix
-from tests.live.live_state import cached, seen, snapshot
-from tests.live.station import Station, station, until
-from tests.servers import free_port
+from tests.kit.expected import fix
+from tests.kit.live_state import cached, seen, snapshot
+from tests.kit.servers import free_port
+from tests.kit.station import Station, station, until
 
 pytestmark = pytest.mark.live
 

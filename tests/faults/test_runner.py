@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.nemesis import Nemesis
 from tests.faults.site import running_site
 from tests.faults.spectator import Spectator
-from tests.servers import start_postgres
+from tests.kit.servers import start_postgres
 
 pytestmark = pytest.mark.live
 

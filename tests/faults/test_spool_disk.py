@@ -12,8 +12,8 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay, race_day
 from tests.faults.small_disk import SmallDisk, small_disk
-from tests.live.live_state import snapshot
-from tests.live.station import conserved, until
+from tests.kit.live_state import snapshot
+from tests.kit.station import conserved, until
 
 pytestmark = pytest.mark.live
 

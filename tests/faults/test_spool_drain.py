@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.outage import Own, RaceDay
-from tests.live.expected import fix, fix_id, now_ms
-from tests.live.mqtt_listener import listening
-from tests.live.station import until
+from tests.kit.expected import fix, fix_id, now_ms
+from tests.kit.station import until
+from tests.mqtt.mqtt_listener import listening
 
 pytestmark = pytest.mark.live
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
 from tests.faults.spectator import Spectator
-from tests.live.expected import fix, now_ms
-from tests.live.live_state import snapshot
-from tests.live.station import Running, Station, station, until
+from tests.kit.expected import fix, now_ms
+from tests.kit.live_state import snapshot
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
-from tests.live.expected import fix, fix_id, now_ms
-from tests.live.station import Running, Station, station, until
+from tests.kit.expected import fix, fix_id, now_ms
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.core.address import PostgresAddress
+from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
-from tests.live.daemon import SUPERVISOR
-from tests.live.station import Running, Station, station, until
+from tests.kit.daemon import SUPERVISOR
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

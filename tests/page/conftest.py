@@ -10,9 +10,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from actors.core.address import PostgresAddress
-from tests.live.station import Running, Station, station, token
-from tests.live.stores import postgres_server as postgres_server
+from actors.core.addresses import PostgresAddress
+from tests.kit.station import Running, Station, station, token
 from tests.page.browser import Browser, Tab, browser, chromium
 
 STALE_MS = 60_000  # long enough for a page to be opened and looked at on a slow machine

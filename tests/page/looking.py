@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tests.live.expected import fix
+from tests.kit.expected import fix
 from tests.page.browser import Tab
 
 MOVING, FINISHED, ACCENT = "--moving", "--finished", "--accent"

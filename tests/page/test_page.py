@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.live.expected import fix, now_ms, utc
-from tests.live.station import Running, Station, until
+from tests.kit.expected import fix, now_ms, utc
+from tests.kit.station import Running, Station, until
 from tests.page.conftest import STALE_MS, Visit
 from tests.page.looking import (
     ACCENT,

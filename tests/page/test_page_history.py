@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.expected import fix, now_ms
-from tests.live.station import Running, Station, until
+from tests.kit.expected import fix, now_ms
+from tests.kit.station import Running, Station, until
 from tests.page.browser import Tab
 from tests.page.conftest import Visit
 from tests.page.looking import shows, text, wait_for_text

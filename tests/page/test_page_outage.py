@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.core.address import PostgresAddress
-from tests.live.expected import fix, now_ms
-from tests.live.station import Station, station, token, until
+from actors.core.addresses import PostgresAddress
+from tests.kit.expected import fix, now_ms
+from tests.kit.station import Station, station, token, until
 from tests.page.browser import Browser
 from tests.page.conftest import asked_only, console_is_quiet
 from tests.page.looking import shows, text, wait_for_text

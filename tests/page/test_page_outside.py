@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from actors.core.address import PostgresAddress
-from tests.live.expected import fix, now_ms
-from tests.live.station import WITHIN_S, Station, station, token, until
+from actors.core.addresses import PostgresAddress
+from tests.kit.expected import fix, now_ms
+from tests.kit.station import WITHIN_S, Station, station, token, until
 from tests.page.browser import Browser
 from tests.page.conftest import asked_only, console_is_quiet
 from tests.page.looking import colours, shows, text, wait_for_text

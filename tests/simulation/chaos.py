@@ -19,13 +19,13 @@ import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock
 
+from actors.core.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.core.timestamps import format_ms
-from actors.drivers.mqtt_events import Disconnected
-from actors.errors import SpoolFull, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
-from actors.settings import Settings
-from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
+from actors.mqtt.events import Disconnected
+from actors.settings.load import Settings
+from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
 from tests.simulation.world import World, now_ms, running_daemon
 
 MINUTES = 10.0

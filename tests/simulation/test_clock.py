@@ -7,9 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from actors.core.timestamps import format_ms
-from actors.settings import Settings
-from tests.actors.fakes import Viewer
-from tests.live.expected import unix_ms
+from actors.settings.load import Settings
+from tests.kit.expected import unix_ms
+from tests.kit.fakes import Viewer
 from tests.simulation.world import World, now_ms, running_daemon
 
 HOUR_MS = 3_600_000

@@ -9,10 +9,10 @@ import attrs
 import trio
 from trio.testing import MockClock
 
+from actors.core.errors import StoreUnavailable
 from actors.core.fix import Fix
-from actors.errors import StoreUnavailable
-from actors.settings import Settings
-from tests.actors.fakes import Viewer
+from actors.settings.load import Settings
+from tests.kit.fakes import Viewer
 from tests.simulation.world import World, now_ms, running_daemon
 
 

@@ -1,6 +1,6 @@
 """An actor that raises each time: its budget is spent, the daemon drains and ends with 1, and nothing is lost.
 
-One race that does so is parked alone: tests/actors/test_races.py.
+One race that does so is parked alone: tests/races/test_directory.py.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import sys
 import pytest
 from trio.testing import MockClock
 
-from tests.live.daemon import ROOT
+from tests.kit.daemon import ROOT
 from tests.simulation.chaos import MINUTES, race_day
 
 

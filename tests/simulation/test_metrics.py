@@ -6,8 +6,8 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from actors.errors import StoreUnavailable
-from actors.settings import Settings
+from actors.core.errors import StoreUnavailable
+from actors.settings.load import Settings
 from tests.simulation.world import running_daemon
 
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from trio.testing import MockClock
 
 from actors.core.fix import Fix
-from actors.core.standing import Change, Standing
-from actors.http_api import Probes
-from actors.status import tree_status
+from actors.http.api import Probes
+from actors.races.standing import Change, Standing
+from actors.supervision.status import tree_status
 from tests.simulation.world import World, running_daemon
 
 UNLUCKY_LATITUDE = 13.0

@@ -6,11 +6,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.errors import NotStarted
-from actors.outside import Outside
-from actors.settings import Settings
-from tests.actors.fake_broker import FakeBroker
-from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
+from actors.core.errors import NotStarted
+from actors.drivers import Outside
+from actors.settings.load import Settings
+from tests.kit.fake_broker import FakeBroker
+from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
 from tests.simulation.world import FragileDaemon, now_ms, running_daemon
 
 

@@ -15,9 +15,9 @@ import trio
 from trio.testing import MockClock
 
 from actors.core.timestamps import format_ms
-from actors.settings import Settings
-from tests.actors.fakes import Viewer
-from tests.making import BASE_MS
+from actors.settings.load import Settings
+from tests.kit.fakes import Viewer
+from tests.kit.making import BASE_MS
 from tests.simulation.world import World, now_ms, running_daemon
 
 HOURS = 30

@@ -11,15 +11,15 @@ import attrs
 import trio
 
 from actors.core.timestamps import Clock, format_ms
-from actors.outside import Outside
-from actors.race import Race
-from actors.race_cell import RaceCell
-from actors.settings import Settings
-from actors.supervision import ChildSpec, Start
+from actors.drivers import Outside
+from actors.races.race import Race
+from actors.races.race_cell import RaceCell
+from actors.settings.load import Settings
+from actors.supervision.child import ChildSpec, Start
 from supervisor import Daemon
-from tests.actors.fake_broker import FakeBroker, FakeLink
-from tests.actors.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
-from tests.making import BASE_MS
+from tests.kit.fake_broker import FakeBroker, FakeLink
+from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
+from tests.kit.making import BASE_MS
 
 
 def now_ms() -> int:

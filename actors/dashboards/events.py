@@ -1,0 +1,83 @@
+"""Positions and events of http/asyncapi.json as JSON bytes: encoded once per change, shared by every dashboard.
+
+A position is one struct through the encoder; what is built around positions is joined from ready-made bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from actors.core.position import quoted
+from actors.core.timestamps import format_ms
+
+RequestId = str | int | None
+
+_encoder = msgspec.json.Encoder()
+_FIN_TEXT = b"\x81"  # RFC 6455 section 5.2: FIN set, opcode 1
+
+
+def update_event(position: bytes) -> bytes:
+    """`position_update`: the only change of its window."""
+    return b'{"event":"position_update","data":%b}' % position
+
+
+def batch_event(race_id: str, positions: Sequence[bytes]) -> bytes:
+    """`batch_position_update`: two or more changes of one race, in order."""
+    return b'{"event":"batch_position_update","data":{"raceId":%b,"positions":[%b]}}' % (
+        quoted(race_id),
+        b",".join(positions),
+    )
+
+
+def snapshot_event(
+    race_id: str, positions: bytes, server_time_ms: int, request_id: RequestId = None, resync: bool = False
+) -> bytes:
+    """`race_snapshot`. `positions` are joined by commas already: the race keeps them so for all its dashboards."""
+    return b'{"event":"race_snapshot","data":{"raceId":%b,"positions":[%b],"serverTime":"%b"%b}%b}' % (
+        quoted(race_id),
+        positions,
+        format_ms(server_time_ms).encode(),
+        b',"resync":true' if resync else b"",
+        _id_member(request_id),
+    )
+
+
+def stale_event(race_id: str, participant_id: str, last_timestamp_ms: int) -> bytes:
+    """`participant_stale`: nothing newer came for stale_data_threshold_ms."""
+    return b'{"event":"participant_stale","data":{"raceId":%b,"participantId":%b,"lastTimestamp":"%b"}}' % (
+        quoted(race_id),
+        quoted(participant_id),
+        format_ms(last_timestamp_ms).encode(),
+    )
+
+
+def reply(event: str, data: Any, request_id: RequestId = None) -> bytes:  # noqa: ANN401 whatever msgspec can encode
+    """Any other reply. `data` is encoded here, or taken as it is where it is bytes (JSON already)."""
+    body = data if isinstance(data, bytes) else _encoder.encode(data)
+    return b'{"event":%b,"data":%b%b}' % (quoted(event), body, _id_member(request_id))
+
+
+def error_event(code: str, message: str, request_id: RequestId = None) -> bytes:
+    """`error`: the request failed, the connection stays."""
+    return reply("error", {"code": str(code), "message": message}, request_id)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One whole text frame from a server, so not masked (RFC 6455 sections 5.1 and 5.2)."""
+    return frame_head(len(payload)) + payload
+
+
+def frame_head(length: int) -> bytes:
+    """The 2, 4 or 10 bytes before a text payload of `length` bytes (RFC 6455 section 5.2)."""
+    if length < 126:
+        return _FIN_TEXT + bytes((length,))
+    if length < 65536:
+        return _FIN_TEXT + b"\x7e" + length.to_bytes(2, "big")
+    return _FIN_TEXT + b"\x7f" + length.to_bytes(8, "big")
+
+
+def _id_member(request_id: RequestId) -> bytes:
+    return b"" if request_id is None else b',"id":%b' % _encoder.encode(request_id)

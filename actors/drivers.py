@@ -1,0 +1,80 @@
+"""What stands outside the tree: the drivers that actors talk to. Real ones here; a simulation brings its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import trio
+
+from actors.cache.live_state import Cache
+from actors.cache.redis import RedisStore
+from actors.embedded.addresses import Addresses
+from actors.history.committer import Store
+from actors.history.postgres.reader import PostgresHistory
+from actors.history.postgres.writer import PostgresWriter
+from actors.history.queries import History
+from actors.history.spool.spool import Spool as SpoolOnDisk
+from actors.history.spool_account import Spool
+from actors.ingest.reader import Link
+from actors.mqtt.link import MqttLink
+from actors.races.restore import NewestInCache, NewestInHistory
+from actors.settings.load import Settings
+
+MIB = 1024 * 1024
+
+
+class Closable(Protocol):
+    """Closed by the tree, when nobody uses it any more."""
+
+    async def aclose(self) -> None:
+        """Takes a few seconds at most, also when cancelled."""
+        ...
+
+
+class Writer(Store, Closable, Protocol):
+    """The PostgreSQL writer."""
+
+
+class DiskSpool(Spool, Closable, Protocol):
+    """The spool on this node's disk."""
+
+
+class RaceHistory(History, NewestInHistory, Closable, Protocol):
+    """The PostgreSQL reader: asked by dashboards and HTTP, and when a race starts."""
+
+
+class LiveCache(Cache, NewestInCache, Closable, Protocol):
+    """The Redis driver: written by live state, read when a race starts."""
+
+
+@attrs.frozen
+class Outside:
+    """Every driver once. The reader ends the link itself."""
+
+    link: Link
+    store: Writer
+    history: RaceHistory
+    cache: LiveCache
+    spool: DiskSpool | None = None  # [postgres] spool = no
+
+    async def aclose(self) -> None:
+        """The stores say good-bye, and the spool's log goes into its file: then that file is all of it. To the end,
+        also when cancelled."""
+        stores: tuple[Closable, ...] = (self.history, self.store, self.cache)
+        with trio.CancelScope(shield=True):
+            for driver in (*stores, self.spool) if self.spool else stores:
+                await driver.aclose()
+
+
+def open_outside(settings: Settings, where: Addresses, folder: Path) -> Outside:
+    """The real ones, none of them connected yet. `folder`: data_dir."""
+    pg = settings.postgres
+    return Outside(
+        MqttLink(settings.mqtt, where.broker, folder),
+        PostgresWriter(where.postgres),
+        PostgresHistory(where.postgres, settings.app.max_clock_skew_ms),
+        RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id),
+        SpoolOnDisk(folder / "spool.sqlite", pg.spool_max_mb * MIB) if pg.spool else None,
+    )

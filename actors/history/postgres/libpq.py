@@ -1,0 +1,275 @@
+"""One connection to PostgreSQL on trio, straight on libpq (`psycopg.pq`).
+
+No thread, so a deadline is an ordinary cancel scope: whatever ends a call early (deadline, cancellation, crash) closes
+the connection, because nobody knows how far the server got. That unblocks from a stopped server too, where server-side
+timeouts and TCP keepalive did not fire. Protocol: https://www.postgresql.org/docs/current/libpq-async.html
+
+Behind a pooler a session is anybody's: nothing of ours may stay in it, and what others left there must not count. So
+nothing is set for a session; each transaction sets all that matters for itself, in the same round trip.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import psycopg
+import trio
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import Buffer, PGconn, PGresult
+
+from actors.core.addresses import PostgresAddress
+from actors.core.errors import StoreMisconfigured, StoreUnavailable
+from actors.history.postgres.sqlstate import connect_error, lost_error, standby_was_not_waited_for, statement_error
+
+SERVER_SIDE_S = 9.5
+"""A little under the deadlines of our calls: a statement that waits for a lock then ends on the server too, and the
+connection stays."""
+BEGIN = (
+    # Whatever the default is: who waited for a lock must see what was committed meanwhile.
+    "begin isolation level read committed",
+    "set local search_path to default",
+    "set local role to default",
+    "set local synchronous_commit to default",
+    # Compiling just in time costs 100 ms where the planner overrates a query that takes 10.
+    "set local jit = off",
+    f"set local statement_timeout = {int(SERVER_SIDE_S * 1000)}",
+    "set local lock_timeout = 0",
+)
+BEGIN_SINCE_17 = "set local transaction_timeout = 0"
+FRAME_S = 10.0  # for a BEGIN, and for a COMMIT
+
+GOOD = (
+    pq.ExecStatus.COMMAND_OK,
+    pq.ExecStatus.TUPLES_OK,
+    pq.ExecStatus.EMPTY_QUERY,
+    pq.ExecStatus.PIPELINE_SYNC,
+)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Deadline in seconds around calls of this module; raises StoreUnavailable when it passes."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None
+
+
+class Connection:
+    """One session, used by one task at a time. Made by `connect`, which says what is raised."""
+
+    def __init__(self, pgconn: PGconn) -> None:
+        self._pgconn = pgconn
+        self._open = True
+        self._cut_short = False  # what was committed may be on this server alone
+        pgconn.notice_handler = self._noticed
+        self._begin = (*BEGIN, BEGIN_SINCE_17) if pgconn.server_version >= 170_000 else BEGIN
+
+    @property
+    def usable(self) -> bool:
+        """False once closed here or lost on the way, also while it was idle. Not to be asked in mid-call."""
+        with suppress(psycopg.OperationalError):
+            for _ in range(2):  # the second look sees the end of the connection behind the server's good-bye
+                if self._open:
+                    self._pgconn.consume_input()
+        return self._open and self._pgconn.status == pq.ConnStatus.OK
+
+    @property
+    def backend_pid(self) -> int:
+        """Process id of the server's side; a pooler makes one up."""
+        return self._pgconn.backend_pid
+
+    @property
+    def server_version(self) -> int:
+        """150018 is 15.18."""
+        return self._pgconn.server_version
+
+    async def query(self, sql: str, values: Sequence[Buffer | None] = (), types: Sequence[int] = ()) -> PGresult:
+        """One statement, a transaction of its own outside of `transaction`; `types` are the OIDs of `values`.
+
+        Parameters `$1`... and result columns are in binary form.
+        Raises StoreUnavailable, StoreMisconfigured or RowRefused; only after the first is the connection closed.
+        """
+        with self._closing_on_trouble():
+            alone = self._pgconn.transaction_status == pq.TransactionStatus.IDLE
+            ahead, behind = (self._begin, ("commit",)) if alone else ((), ())
+            self._pgconn.enter_pipeline_mode()
+            for each in ahead:
+                self._pgconn.send_query_params(each.encode(), None)
+            self._pgconn.send_query_params(
+                sql.encode(), values, types, (pq.Format.BINARY,) * len(values), pq.Format.BINARY
+            )
+            for each in behind:
+                self._pgconn.send_query_params(each.encode(), None)
+            self._pgconn.pipeline_sync()
+            results = await self._results(pq.ExecStatus.PIPELINE_SYNC)
+            self._pgconn.exit_pipeline_mode()
+            if alone and self._pgconn.transaction_status == pq.TransactionStatus.INERROR:
+                self._pgconn.send_query(b"rollback")
+                await self._results(None)
+        self._check(results)
+        return results[len(ahead)]
+
+    async def script(self, sql: str) -> None:
+        """Several statements without parameters, one transaction where they say nothing else. Raises as `query`."""
+        with self._closing_on_trouble():
+            self._pgconn.send_query(sql.encode())
+            results = await self._results(None)
+        self._check(results)
+
+    @asynccontextmanager
+    async def transaction(self, *settings: str) -> AsyncIterator[None]:
+        """The block is one transaction, with more SET LOCAL statements; the connection is closed when it fails."""
+        with self.closed_on_trouble():
+            with within(FRAME_S):
+                await self.script("; ".join((*self._begin, *settings)))
+            yield
+            with within(FRAME_S):
+                await self.script("commit")
+
+    @contextmanager
+    def closed_on_trouble(self) -> Iterator[None]:
+        """Whatever ends the block early closes the connection."""
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                self.close()
+
+    def close(self) -> None:
+        """Never blocks: the socket is non-blocking, so the good-bye is sent if there is room for it."""
+        if self._open:
+            self._open = False
+            self._pgconn.finish()
+
+    async def _results(self, end: pq.ExecStatus | None) -> list[PGresult]:
+        """Up to the one with status `end`, or to where there is no more."""
+        results: list[PGresult] = []
+        try:
+            # Only writability is waited for: the server reads a whole statement before it has anything long to say.
+            while self._pgconn.flush():
+                await trio.lowlevel.wait_writable(self._pgconn.socket)
+            while True:
+                while self._pgconn.is_busy():
+                    await trio.lowlevel.wait_readable(self._pgconn.socket)
+                    self._pgconn.consume_input()
+                result = self._pgconn.get_result()
+                if result is not None:
+                    results.append(result)
+                if end == (None if result is None else result.status):
+                    return results
+                if self._pgconn.status == pq.ConnStatus.BAD:
+                    raise psycopg.OperationalError(self._pgconn.get_error_message())
+        except psycopg.OperationalError:
+            self._check(results)  # the server's last words say more than that the connection has ended
+            raise
+
+    def _check(self, results: list[PGresult]) -> None:
+        for result in results:
+            if result.status not in GOOD:
+                error = statement_error(result)
+                if isinstance(error, StoreUnavailable):
+                    self.close()
+                raise error
+        if self._cut_short:
+            self.close()
+            raise StoreUnavailable("the wait for a synchronous standby was cut short: it may lack what was committed")
+
+    def _noticed(self, notice: PGresult) -> None:
+        self._cut_short |= standby_was_not_waited_for(notice)
+
+    @contextmanager
+    def _closing_on_trouble(self) -> Iterator[None]:
+        try:
+            with self.closed_on_trouble():
+                yield
+        except psycopg.OperationalError as error:
+            raise lost_error(str(error)) from None
+
+
+async def connect(
+    address: PostgresAddress,
+    application_name: str,
+    deadline_s: float,
+    accept: Callable[[Connection], Awaitable[object]] | None = None,
+) -> Connection:
+    """Open a session with the first of the addresses that the host's name stands for that will do.
+
+    `accept` raises when one will not do (a stand-by, for who wants to write); it gets what is left of the address's
+    share of the deadline (seconds). Raises StoreUnavailable (not there, starting, full, too slow) or StoreMisconfigured
+    (login, database, TLS), and what `accept` raises of these, with the words of all addresses.
+    """
+    hosts = await _resolve(address, deadline_s)
+    troubles: list[StoreUnavailable | StoreMisconfigured] = []
+    for hostaddr in hosts:
+        try:
+            with within(deadline_s / len(hosts)):
+                connection = await _connect(address, hostaddr, application_name)
+                if accept is not None:
+                    with connection.closed_on_trouble():
+                        await accept(connection)
+                return connection
+        except (StoreUnavailable, StoreMisconfigured) as trouble:
+            troubles.append(trouble)
+    if len(troubles) == 1:
+        raise troubles[0]
+    text = "; ".join(f"{hostaddr}: {trouble}" for hostaddr, trouble in zip(hosts, troubles, strict=True))
+    wrong = any(isinstance(trouble, StoreMisconfigured) for trouble in troubles)
+    raise (StoreMisconfigured if wrong else StoreUnavailable)(text)
+
+
+async def _connect(address: PostgresAddress, hostaddr: str | None, application_name: str) -> Connection:
+    conninfo = make_conninfo(
+        host=address.host,
+        hostaddr=hostaddr,
+        port=address.port,
+        user=address.user,
+        password=address.password.reveal() or None,
+        dbname=address.database,
+        sslmode=address.sslmode,
+        application_name=application_name,
+        client_encoding="UTF8",
+        gssencmode="disable",
+    )
+    pgconn = pq.PGconn.connect_start(conninfo.encode())
+    connected = False
+    try:
+        state: int = pq.PollingStatus.WRITING  # as if polled already: libpq-connect.html, PQconnectStart
+        while state != pq.PollingStatus.OK:
+            if pgconn.status == pq.ConnStatus.BAD or state == pq.PollingStatus.FAILED:
+                raise connect_error(pgconn, address)
+            if state == pq.PollingStatus.READING:
+                await trio.lowlevel.wait_readable(pgconn.socket)
+            else:
+                await trio.lowlevel.wait_writable(pgconn.socket)
+            state = pgconn.connect_poll()
+        pgconn.nonblocking = 1
+        connected = True
+        return Connection(pgconn)
+    finally:
+        if not connected:
+            pgconn.finish()
+
+
+async def _resolve(address: PostgresAddress, deadline_s: float) -> list[str | None]:
+    """Addresses to try, in order; None where libpq needs none. libpq itself would block while it resolves a name."""
+    if address.host.startswith(("/", "@")):
+        return [None]
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        pass
+    else:
+        return [None]
+    try:
+        with within(deadline_s):
+            found = await trio.socket.getaddrinfo(address.host, address.port, type=trio.socket.SOCK_STREAM)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot resolve the name {address.host!r}: {error.strerror}") from None
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))  # never empty

@@ -1,0 +1,248 @@
+"""The reader: takes messages from the broker, routes their fixes, acknowledges what is durable.
+
+Owns: the ledger's turn (the ledger itself is the supervisor's and outlives a crash). Takes in: what the MQTT driver
+took from the socket, and settlements from persistence. Sends out: parcels to races, rejections to persistence,
+acknowledgements to the driver, in the order of receipt.
+A crash loses the connection, so the broker sends again whatever was not acknowledged; a payload that crashes the
+reader twice becomes a `poison` rejection. Stops in two phases: StopTaking, then it ends when all is settled and
+acknowledged; cancelled, it just ends and the broker keeps the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import attrs
+import structlog
+import trio
+
+from actors.core.fix import Fix
+from actors.core.parcel import Parcel, Settled
+from actors.core.rejection import Rejection, poison_message
+from actors.core.timestamps import Clock
+from actors.history.mailbox import Rows
+from actors.ingest.broker_state import BrokerState
+from actors.ingest.decode import decode
+from actors.ingest.judge import Rules
+from actors.ingest.messages import ReaderMessage, StopTaking, Tell
+from actors.ingest.reader_desk import ReaderDesk, parcels
+from actors.mqtt.events import BrokerEvent, CopiesDropped, MessagesArrived
+from actors.telemetry.health import Health
+from actors.telemetry.metrics import Metrics
+from actors.telemetry.once import OncePerSecond
+
+log = structlog.get_logger("reader")
+
+BYTES_IN_FLIGHT = 64 * 1024 * 1024
+"""Beyond this much payload in flight the socket is not read."""
+
+STUCK_S = 30.0
+"""When the oldest message without acknowledgement is the same for so long, while PostgreSQL is well, it got lost
+somewhere here: have it sent again. A backlog is older than that after each outage, but it moves."""
+
+MAX_UNACKED = 50_000
+"""Messages. mosquitto 2.0 goes far beyond receive_maximum as long as it has a backlog; at 65,535 packet ids come twice,
+and then acknowledgements are lost. What the driver has read already, some 9,000, comes on top."""
+
+RESUME_AT = 0.8
+"""Read again when in flight has fallen to this part of the limit: hold and resume must not alternate per message."""
+
+
+class Link(Protocol):
+    """What the reader needs of the MQTT driver."""
+
+    async def run(self, post: Callable[[BrokerEvent], None], *, task_status: trio.TaskStatus[None]) -> None: ...
+    def taken(self) -> None: ...
+    def acknowledge(self, epoch: int, packet_ids: tuple[int, ...]) -> None: ...
+    def hold(self, on: bool) -> None: ...
+    def reconnect(self) -> None: ...
+    def publish(self, topic: str, payload: bytes) -> None: ...
+    async def disconnect(self) -> None: ...
+
+
+class Router(Protocol):
+    """The directory of races."""
+
+    def route(self, parcel: Parcel, now: float) -> None: ...
+
+
+@attrs.define(eq=False)
+class Reader:
+    """The actor."""
+
+    desk: ReaderDesk
+    link: Link
+    inbox: trio.MemoryReceiveChannel[ReaderMessage]
+    post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
+    router: Router
+    rows: Rows
+    rules: Rules
+    metrics: Metrics
+    health: Health
+    clock: Clock
+    max_fixes_in_flight: int  # [postgres] queue_rows
+    receive_maximum: int  # [mqtt] receive_maximum
+    parcel_rows: int  # [postgres] batch_rows
+    late_after_ms: int  # [app] stale_data_threshold_ms
+    broker: BrokerState
+    handled: int = 0  # messages of the mailbox, for `status`
+    _holding: bool = False
+    _stopping: bool = False
+    _seldom: OncePerSecond = attrs.field(factory=OncePerSecond)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until StopTaking and everything is settled (returns), or cancelled."""
+        self._try_held()
+        self._holding = False
+        self.broker.begin()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.link.run, self.post)
+            nursery.start_soon(self._watch)
+            task_status.started()
+            while not (self._stopping and self.desk.ledger.idle):
+                self.handle(await self.inbox.receive())
+                self.handled += 1
+            await self.link.disconnect()
+            nursery.cancel_scope.cancel()
+        self.health.stopped("broker")
+
+    def handle(self, message: ReaderMessage) -> None:
+        """Do one message. Never waits."""
+        match message:
+            case MessagesArrived():
+                self.broker.heard(trio.current_time())
+                self._take(message)
+                self.link.taken()
+            case CopiesDropped(count=copies):
+                self.metrics.copies.inc(copies)
+            case Settled(parcels=parcels, tally=tally, but=but):
+                self.desk.settled(parcels, but)
+                self.metrics.count(tally)
+            case Tell(receipts=receipts):
+                for topic, payload in receipts:
+                    self.link.publish(topic, payload)
+            case StopTaking():
+                self._stopping = True
+                self._hold(True)
+            case _:
+                self.broker.handle(message, trio.current_time())
+        self._acknowledge()
+        self._balance()
+
+    def _take(self, batch: MessagesArrived) -> None:
+        quarantine = self.desk.quarantine
+        quarantine.held = batch
+        now_ms = self.clock()
+        fixes: list[Fix] = []
+        rejections: list[Rejection] = []
+        ledger = self.desk.ledger
+        messages, waits_for = ledger.without_copies(batch.messages)
+        for topic, payload in messages:
+            if quarantine.poisoned and _digest(topic, payload) in quarantine.poisoned:
+                rejections.append(poison_message(topic, payload, now_ms))
+                continue
+            good, bad = decode(topic, payload, now_ms, self.rules)
+            fixes += good
+            rejections += bad
+        shown, refused = parcels(ledger.next_number(), self.parcel_rows, fixes, rejections)
+        parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
+        parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
+        now = trio.current_time()
+        size = sum(len(payload) for _, payload in messages) if waits_for else batch.payload_bytes
+        entry = ledger.open(batch.epoch, batch.packet_ids, parts, size, now, messages, waits_for)
+        quarantine.done()
+        self.metrics.messages_received.inc(len(messages))
+        self.metrics.copies.inc(len(batch.messages) - len(messages))
+        self._count(fixes, rejections, now_ms)
+        if shown:
+            self.desk.took(entry, shown)
+        with self.rows.together():
+            for group in shown.values():
+                for parcel in group:
+                    self.router.route(parcel, now)
+            for parcel in refused:
+                self.rows.send(parcel)
+
+    def _count(self, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
+        metrics = self.metrics
+        refused = 0
+        for rejection in rejections:
+            refused += 1
+            if self._seldom.allows(rejection.code, trio.current_time()):
+                log.warning(
+                    "payload rejected",
+                    code=rejection.code,
+                    topic=rejection.topic[:200],
+                    detail=rejection.detail,
+                    not_logged_since=self._seldom.take_suppressed(rejection.code),
+                )
+        metrics.fixes_received.inc(len(fixes) + refused)
+        late = sum(1 for fix in fixes if now_ms - fix.timestamp_ms > self.late_after_ms)
+        if late:
+            metrics.fixes_late.inc(late)
+
+    def _acknowledge(self) -> None:
+        ledger = self.desk.ledger
+        due = ledger.take_acks()
+        if due:
+            self.link.acknowledge(ledger.epoch, due)
+            self.metrics.acks.inc(len(due))
+        self.metrics.messages_unacked.set(ledger.messages_unacked)
+        self.metrics.fixes_in_flight.set(ledger.fixes_in_flight)
+
+    def _balance(self) -> None:
+        """Back-pressure, at its only place: everything downstream holds at most what is in flight here."""
+        ledger = self.desk.ledger
+        if self._stopping:
+            return
+        part = max(
+            ledger.fixes_in_flight / self.max_fixes_in_flight,
+            ledger.bytes_in_flight / BYTES_IN_FLIGHT,
+            # A broker that keeps to receive_maximum sends no more by itself: there is nothing to hold.
+            ledger.messages_unacked / (min(self.receive_maximum, MAX_UNACKED) + 1),
+        )
+        self.metrics.in_flight_ratio.set(part)
+        if not self._holding and part >= 1:
+            self._hold(True)
+        elif self._holding and part < RESUME_AT:
+            self._hold(False)
+
+    def _hold(self, on: bool) -> None:
+        self._holding = on
+        self.broker.holds(on, trio.current_time())
+        self.link.hold(on)
+
+    async def _watch(self) -> None:
+        ledger = self.desk.ledger
+        oldest, since = 0, 0.0
+        while True:
+            began = trio.current_time()
+            await trio.sleep(STUCK_S / 10)
+            now = trio.current_time()
+            self.broker.look(now)
+            well = self.health.components["postgres"].up and not self._stopping
+            # Or we were stopped ourselves, or the machine slept: nothing has had its time.
+            if not well or ledger.oldest != oldest or now - began > STUCK_S / 2:
+                oldest, since = ledger.oldest, now
+            elif oldest and now - since >= STUCK_S:
+                waited_s = round(ledger.oldest_waited_s(now))
+                log.error("a message is stuck, reconnecting to have it sent again", waited_s=waited_s)
+                ledger.doubt()
+                self.link.reconnect()
+                since = now
+
+    def _try_held(self) -> None:
+        """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""
+        quarantine = self.desk.quarantine
+        if quarantine.held is None:
+            return
+        messages = {_digest(topic, payload): (topic, payload) for topic, payload in quarantine.held.messages}
+        for digest in quarantine.one_by_one(messages):
+            decode(*messages[digest], self.clock(), self.rules)
+        quarantine.done()
+
+
+def _digest(topic: bytes, payload: bytes) -> bytes:
+    return hashlib.blake2b(len(topic).to_bytes(4, "big") + topic + payload, digest_size=16).digest()

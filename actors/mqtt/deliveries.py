@@ -1,0 +1,127 @@
+"""Messages of one connection, on their way to the reader, and their acknowledgements on the way back."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from operator import itemgetter
+
+import attrs
+
+from actors.mqtt import drop_counts
+from actors.mqtt.events import BrokerDropped, CopiesDropped, MessagesArrived
+from actors.mqtt.splitter import AT_QOS_2, MAX_PACKET_ID, Arrivals
+
+EVENT_MESSAGES = 1000
+EVENT_BYTES = 512 * 1024
+"""One MessagesArrived ends with the message that reaches one of them."""
+
+PUBACK = b"\x40\x02"  # MQTT 5 sections 3.4 and 3.5: without a reason code it is "success", as in 3.1.1
+PUBREC = b"\x50\x02"
+
+PAYLOAD = itemgetter(1)  # of a message
+DROPS_TOPIC = drop_counts.TOPIC.encode()
+
+
+@attrs.define(eq=False)
+class Deliveries:
+    """Owned by the connection.
+
+    A message is known again by Python's hash of its topic and payload: 64 bits, with a key of this process, and most
+    of its price is paid once for all.
+    """
+
+    arrivals: Arrivals
+    owed: int = 0  # packet id: the oldest that the connection before this one had not acknowledged; 0: none
+    got_back: bool = False  # that one came again: nobody else had the session in between
+    _unacked: dict[int, int] = attrs.field(factory=dict)  # packet id -> hash of its message; oldest first
+    _more: dict[int, list[int]] = attrs.field(factory=dict)  # packet id -> hashes of further messages that have it
+
+    @property
+    def oldest(self) -> int:
+        """Packet id of the oldest message that is not acknowledged; 0 when all are."""
+        return next(iter(self._unacked), 0)
+
+    def take(self, epoch: int) -> list[BrokerDropped | CopiesDropped | MessagesArrived]:
+        """Everything that has arrived, cut to size."""
+        arrivals = self.arrivals
+        messages, packet_ids = arrivals.messages, arrivals.packet_ids
+        if not messages:
+            return []
+        arrivals.messages, arrivals.packet_ids = [], []
+        events: list[BrokerDropped | CopiesDropped | MessagesArrived] = list(self._enter(messages, packet_ids))
+        if self.owed and not self.got_back:
+            self.got_back = self.owed in self._unacked
+        sizes = list(accumulate(map(len, map(PAYLOAD, messages))))
+        start = before = 0
+        while start < len(messages):
+            end = min(start + EVENT_MESSAGES, bisect_left(sizes, before + EVENT_BYTES, start) + 1, len(messages))
+            to_acknowledge = tuple(filter(None, packet_ids[start:end]))
+            events.append(MessagesArrived(epoch, tuple(messages[start:end]), to_acknowledge, sizes[end - 1] - before))
+            start, before = end, sizes[end - 1]
+        return events
+
+    def pubacks(self, packet_ids: Iterable[int]) -> bytes:
+        """The packets that acknowledge these, in this order: PUBACK, or PUBREC at QoS 2.
+
+        One that is not waiting for it is left out, and so is one that another message has as well, until that is
+        durable too: the broker would forget either of them, or both.
+        """
+        unacked, more = self._unacked, self._more
+        packets = []
+        for packet_id in packet_ids:
+            kind = PUBACK
+            if packet_id > MAX_PACKET_ID:
+                kind = PUBREC
+                packet_id -= AT_QOS_2
+            if packet_id in more:
+                unacked[packet_id] = more[packet_id].pop(0)
+                if not more[packet_id]:
+                    del more[packet_id]
+            elif packet_id in unacked:
+                del unacked[packet_id]
+                packets.append(kind + packet_id.to_bytes(2, "big"))
+        return b"".join(packets)
+
+    def _enter(
+        self, messages: list[tuple[bytes, bytes]], packet_ids: list[int]
+    ) -> Iterator[BrokerDropped | CopiesDropped]:
+        """Note which are to be acknowledged, and remove what is no message for the reader.
+
+        That is, beside the broker's own count, what is here already: some brokers send a message again every 30 s until
+        it is acknowledged.
+        """
+        unacked = self._unacked
+        fresh = dict(zip(packet_ids, map(hash, messages), strict=True))
+        if (
+            len(fresh) == len(packet_ids)
+            and max(fresh) <= MAX_PACKET_ID
+            and 0 not in fresh
+            and unacked.keys().isdisjoint(fresh)
+        ):
+            unacked.update(fresh)
+            return
+        copies = list(self._copies(messages, packet_ids))
+        said = [at for at, message in enumerate(messages) if message[0] == DROPS_TOPIC and not packet_ids[at]]
+        for at in said:
+            total = drop_counts.total_in(messages[at][1])
+            if total is not None:
+                yield BrokerDropped(total)
+        if copies:
+            yield CopiesDropped(len(copies))
+        for at in sorted(copies + said, reverse=True):
+            del messages[at], packet_ids[at]
+
+    def _copies(self, messages: list[tuple[bytes, bytes]], packet_ids: list[int]) -> Iterator[int]:
+        """Positions of those that are here already; the others are noted."""
+        unacked = self._unacked
+        for at, packet_id in enumerate(packet_ids):
+            on_the_wire = packet_id & MAX_PACKET_ID
+            digest = hash(messages[at])
+            if on_the_wire and on_the_wire not in unacked:
+                unacked[on_the_wire] = digest
+            elif on_the_wire and digest in (unacked[on_the_wire], *self._more.get(on_the_wire, ())):
+                yield at
+            elif on_the_wire:
+                self._more.setdefault(on_the_wire, []).append(digest)

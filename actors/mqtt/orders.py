@@ -1,0 +1,26 @@
+"""What the trio side wants of the thread that owns paho: plain values with one writer each, queues, and a bell."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from actors.mqtt.bell import Bell
+
+MAX_PUBLISHES = 10_000
+"""Waiting to be published; beyond it the oldest is dropped."""
+
+
+@attrs.define(eq=False)
+class Orders:
+    """What the trio side wants. It is the only writer, except where said."""
+
+    bell: Bell = attrs.field(factory=Bell)
+    acks: deque[tuple[int, tuple[int, ...]]] = attrs.field(factory=deque)  # (epoch, packet ids); the thread pops
+    publishes: deque[tuple[str, bytes]] = attrs.field(factory=lambda: deque(maxlen=MAX_PUBLISHES))  # the thread pops
+    held: bool = False
+    dropping: bool = False  # the thread resets it
+    finishing: bool = False
+    taken: int = 0  # MessagesArrived that the reader has processed
+    starved: bool = False  # written by the thread: it does not read until something is taken

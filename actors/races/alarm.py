@@ -1,0 +1,62 @@
+"""When a race has to look up by itself: its window is due, somebody turns stale, or nobody needs it any more.
+
+One cancel scope for many messages, whose deadline is only ever set earlier: to set it for each message costs as much
+as the rest of the message. A race that looks up too early finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from actors.races.race_cell import RaceCell
+
+LOOK_S = 30.0
+"""The wall clock may be set while somebody is about to become stale: it is looked at again after this long at most."""
+
+
+@attrs.define(eq=False)
+class RaceAlarm:
+    """Of one race actor."""
+
+    cell: RaceCell
+    clock: Callable[[], int]  # Unix ms
+    idle_s: float  # [app] race_idle_ms
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _rings_at: float = math.inf  # the deadline of the scope
+
+    def wound(self) -> trio.CancelScope:
+        """A new scope, which ends in time."""
+        self._rings_at = self._wake_at()
+        self._scope = trio.CancelScope(deadline=self._rings_at)
+        return self._scope
+
+    def set_earlier(self) -> None:
+        """If something will be due before it rings."""
+        wake = self._wake_at()
+        if wake < self._rings_at:
+            self._rings_at = self._scope.deadline = wake
+
+    def idle(self) -> bool:
+        """Nothing to keep alive for, or no fix ever seen in any store."""
+        cell = self.cell
+        if cell.mailbox or cell.quarantine.held is not None or not cell.restored:
+            return False
+        if not cell.standing.newest and cell.complete:
+            return True
+        return trio.current_time() >= self._retires_at()
+
+    def _wake_at(self) -> float:
+        cell = self.cell
+        wake = min(cell.window.due, self._retires_at())
+        due_ms = cell.standing.next_due_ms()
+        if due_ms is not None:
+            wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
+        return wake
+
+    def _retires_at(self) -> float:
+        """When nobody watches, and no fix came for long."""
+        return math.inf if self.cell.outboxes else self.cell.quiet_since + self.idle_s

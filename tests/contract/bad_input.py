@@ -1,0 +1,222 @@
+"""Bad payloads, with the outcome that README, "Rejections" gives them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.kit.expected import fix
+
+
+def text(**fields: str) -> bytes:
+    """A fix as JSON text, with some values replaced by raw JSON text, or left out where that is empty."""
+    values = {key: json.dumps(value) for key, value in fix("bad").items()} | fields
+    return ("{" + ",".join(f'"{key}":{value}' for key, value in values.items() if value) + "}").encode()
+
+
+GOOD = text()
+LONG = 262_144  # [mqtt] max_payload_bytes
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty payload": (b"", "bad_json"),
+    "not UTF-8": (GOOD.replace(b"P1", b"P\xe9"), "bad_encoding"),
+    "only bytes": (b"\xff\xfe\x00\x80", "bad_encoding"),
+    "overlong UTF-8": (GOOD.replace(b"P1", b"P\xc0\x80"), "bad_encoding"),
+    "surrogate in UTF-8": (GOOD.replace(b"P1", b"P\xed\xa0\x80"), "bad_encoding"),
+    "UTF-16 with BOM": (GOOD.decode().encode("utf-16"), "bad_encoding"),
+    "UTF-16 without BOM": (GOOD.decode().encode("utf-16-le"), "bad_json"),
+    "UTF-8 with BOM": (b"\xef\xbb\xbf" + GOOD, "bad_encoding"),
+    "[ x 100000": (b"[" * 100_000, "bad_json"),
+    "deep and closed": (b"[" * 100_000 + b"]" * 100_000, "bad_json"),
+    "deep objects": (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, "bad_json"),
+    "5,000-digit number": (text(latitude="9" * 5000), "bad_type"),
+    "5,000-digit payload": (b"9" * 5000, "bad_type"),
+    "NaN": (text(latitude="NaN"), "bad_json"),
+    "Infinity": (text(longitude="Infinity"), "bad_json"),
+    "-Infinity": (text(longitude="-Infinity"), "bad_json"),
+    "1e999": (text(latitude="1e999"), "bad_type"),
+    "-1e999": (text(longitude="-1e999"), "bad_type"),
+    "duplicate key, last is bad": (GOOD[:-1] + b',"latitude":null}', "bad_type"),
+    "trailing garbage": (GOOD + b"x", "bad_json"),
+    "two objects": (GOOD + GOOD, "bad_json"),
+    "trailing comma": (GOOD[:-1] + b",}", "bad_json"),
+    "comment": (GOOD + b"// hi", "bad_json"),
+    "single quotes": (GOOD.replace(b'"', b"'"), "bad_json"),
+    "number with a plus": (text(latitude="+1"), "bad_json"),
+    "number with a leading zero": (text(latitude="01"), "bad_json"),
+    "number without digits": (text(latitude="1."), "bad_json"),
+    "blanks": (b"  \n ", "bad_json"),
+    "null": (b"null", "bad_type"),
+    "string": (b'"fix"', "bad_type"),
+    "number": (b"1", "bad_type"),
+    "true": (b"true", "bad_type"),
+    "array of 1,001": (b"[" + b",".join([GOOD] * 1001) + b"]", "too_large"),
+    "array of 1,001 nulls": (b"[" + b",".join([b"null"] * 1001) + b"]", "too_large"),
+    "a byte too long": (GOOD + b" " * (LONG + 1 - len(GOOD)), "too_large"),
+    "too long, not UTF-8": (b"\xff" * (LONG + 1), "bad_encoding"),
+    "too long, not JSON": (b"x" * (LONG + 1), "bad_json"),
+    "empty object": (b"{}", "missing_field"),
+    "raw NUL in id": (text(participant_id='"P\x00"'), "bad_json"),
+    "escaped NUL in id": (text(participant_id=r'"P\u0000"'), "bad_id"),
+    "lone surrogate in id": (text(participant_id=r'"P\ud800"'), "bad_json"),
+    "lone low surrogate in race": (text(race_id=r'"R\udc00x"'), "bad_json"),
+    "lone surrogate in an ignored field": (text(note=r'"\ud83d"'), "bad_json"),
+    "surrogates in the wrong order": (text(participant_id=r'"P\udc00\ud800"'), "bad_json"),
+    "51 characters": (text(participant_id=json.dumps("P" * 51)), "bad_id"),
+    "51 characters of race": (text(race_id=json.dumps("ü" * 51)), "bad_id"),
+    "50 emoji": (text(participant_id=json.dumps("😀" * 50)), "bad_id"),
+    "empty id": (text(participant_id='""'), "bad_id"),
+    **{
+        f"id with {mark!r}": (text(participant_id=json.dumps(f"P{mark}1")), "bad_id")
+        for mark in ":/+#{}*\n\t \\\"'\u200f\u200e\u202e\u00a0\u200b²Ⅷ\ufffe\u007f"
+    },
+    **{f"race with {mark!r}": (text(race_id=json.dumps(f"R{mark}1")), "bad_id") for mark in (*":/+#{}*\n ", "\u200f")},
+    **{
+        f"id begins with {mark!r}": (text(participant_id=json.dumps(f"{mark}P")), "bad_id")
+        for mark in (*"._-@ ", "\u0301", "\ufeff")
+    },
+    "id ends with a line": (text(participant_id=r'"P1\n"'), "bad_id"),
+    "id is a number": (text(participant_id="1"), "bad_type"),
+    "race is a number": (text(race_id="2025"), "bad_type"),
+    "id is null": (text(participant_id="null"), "bad_type"),
+    "id is a list": (text(participant_id='["P1"]'), "bad_type"),
+    "no id": (text(participant_id=""), "missing_field"),
+    "no race": (text(race_id=""), "missing_field"),
+    "no latitude": (text(latitude=""), "missing_field"),
+    "no longitude": (text(longitude=""), "missing_field"),
+    "no timestamp": (text(timestamp=""), "missing_field"),
+    "latitude is a string": (text(latitude='"47.5"'), "bad_type"),
+    "longitude is a string": (text(longitude='"8"'), "bad_type"),
+    "latitude is true": (text(latitude="true"), "bad_type"),
+    "longitude is false": (text(longitude="false"), "bad_type"),
+    "latitude is null": (text(latitude="null"), "bad_type"),
+    "longitude is an object": (text(longitude="{}"), "bad_type"),
+    "latitude out by 1e-7": (text(latitude="90.0000001"), "bad_coordinate"),
+    "latitude out by -1e-7": (text(latitude="-90.0000001"), "bad_coordinate"),
+    "longitude out by 1e-7": (text(longitude="180.0000001"), "bad_coordinate"),
+    "longitude out by -1e-7": (text(longitude="-180.0000001"), "bad_coordinate"),
+    "latitude out as sent, not as rounded": (text(latitude="90.00000001"), "bad_coordinate"),
+    "latitude of 300 digits": (text(latitude="9" * 300), "bad_coordinate"),
+    "latitude of 20 digits": (text(latitude="-" + "9" * 20), "bad_coordinate"),
+    "latitude 1e308": (text(latitude="1e308"), "bad_coordinate"),
+    "(0, 0)": (text(latitude="0", longitude="0"), "no_fix"),
+    "(0, 0) after rounding only": (text(latitude="1e-9", longitude="-0.00000001"), "no_fix"),
+    "(-0.0, 0e5)": (text(latitude="-0.0", longitude="0e5"), "no_fix"),
+    "status in capitals": (text(status='"MOVING"'), "bad_status"),
+    "status capitalised": (text(status='"Stopped"'), "bad_status"),
+    "status empty": (text(status='""'), "bad_status"),
+    "status with a blank": (text(status='"moving "'), "bad_status"),
+    "status with a NUL": (text(status=r'"moving\u0000"'), "bad_status"),
+    "timestamp with a NUL": (text(timestamp=r'"2025-07-01T08:15:30Z\u0000"'), "bad_timestamp"),
+    "status null": (text(status="null"), "bad_type"),
+    "status a number": (text(status="0"), "bad_type"),
+    **{
+        f"timestamp {stamp}": (text(timestamp=json.dumps(stamp)), "bad_timestamp")
+        for stamp in (
+            "2025-07-01T08:15:30",
+            "2025-07-01",
+            "2025-W27-2T08:15:30Z",
+            "2025-182T08:15:30Z",
+            "20250701T081530Z",
+            "2025-07-01T081530Z",
+            "2025-07-01T08:15Z",
+            "2025-07-01T08:15:60Z",
+            "2025-07-01T08:60:00Z",
+            "2025-07-01T24:00:00Z",
+            "2025-07-01T08:15:30+99:99",
+            "2025-07-01T08:15:30+24:00",
+            "2025-07-01T08:15:30+0200",
+            "2025-07-01T08:15:30+02",
+            "0001-01-01T00:00:00+14:00",
+            "2025-02-29T08:15:30Z",
+            "2025-13-01T08:15:30Z",
+            "2025-00-10T08:15:30Z",
+            "2025-07-01 08:15:30Z",
+            "2025-07-01T08:15:30,5Z",
+            "2025-07-01T08:15:30.1234567890Z",
+            "2025-07-01T08:15:30ZZ",
+            " 2025-07-01T08:15:30Z",
+            "2025-07-01T08:15:30Z\n",
+            "٢٠٢٥-07-01T08:15:30Z",
+            "1751357730",
+            "now",
+            "",
+            "1970-01-01T00:00:00Z",
+            "1999-12-31T23:59:59.999Z",
+            "2000-01-01T00:30:00+01:00",
+        )
+    },
+    "timestamp epoch number": (text(timestamp="1751357730"), "bad_type"),
+    "timestamp epoch float": (text(timestamp="1751357730.5"), "bad_type"),
+    "timestamp null": (text(timestamp="null"), "bad_type"),
+    "timestamp in 9999": (text(timestamp='"9999-12-31T23:59:59Z"'), "in_the_future"),
+    # by field, in the order of the table
+    "bad id before the missing race": (text(participant_id='"a b"', race_id=""), "bad_id"),
+    "missing race before the bad latitude": (text(race_id="", latitude="91"), "missing_field"),
+    "bad latitude before the missing longitude": (text(latitude="91", longitude=""), "bad_coordinate"),
+    "(0, 0) before the missing timestamp": (text(latitude="0", longitude="0", timestamp=""), "no_fix"),
+    "type of longitude before no_fix": (text(latitude="0", longitude='"0"'), "bad_type"),
+    "bad timestamp before bad status": (text(timestamp='"1970-01-01T00:00:00Z"', status='"x"'), "bad_timestamp"),
+}
+
+
+ACCEPTED: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "plain": (text(), {}),
+    "duplicate keys, the last wins": (
+        b'{"latitude":"x","participant_id":"old",' + text(participant_id='"new"')[1:],
+        {"participant_id": "new"},
+    ),
+    "9 fraction digits": (
+        text(timestamp='"2025-07-01T08:15:30.123999999Z"'),
+        {"timestamp": "2025-07-01T08:15:30.123Z"},
+    ),
+    "1 fraction digit": (text(timestamp='"2025-07-01T08:15:31.5Z"'), {"timestamp": "2025-07-01T08:15:31.500Z"}),
+    "small t and z": (text(timestamp='"2025-07-01t08:15:32z"'), {"timestamp": "2025-07-01T08:15:32Z"}),
+    "offset": (text(timestamp='"2025-07-01T08:15:33.0009+05:30"'), {"timestamp": "2025-07-01T02:45:33Z"}),
+    "negative offset": (text(timestamp='"2025-07-01T20:15:33-23:59"'), {"timestamp": "2025-07-02T20:14:33Z"}),
+    "-00:00": (text(timestamp='"2025-07-01T08:15:34-00:00"'), {"timestamp": "2025-07-01T08:15:34Z"}),
+    "leap day": (text(timestamp='"2024-02-29T23:59:59Z"'), {"timestamp": "2024-02-29T23:59:59Z"}),
+    "the first moment": (text(timestamp='"2000-01-01T00:00:00Z"'), {"timestamp": "2000-01-01T00:00:00Z"}),
+    "before 2000 by its own clock": (
+        text(timestamp='"1999-12-31T23:30:00-01:00"'),
+        {"timestamp": "2000-01-01T00:30:00Z"},
+    ),
+    "50 characters": (text(participant_id=json.dumps("P" * 50)), {"participant_id": "P" * 50}),
+    "50 letters beyond the BMP": (text(participant_id=json.dumps("𐐀" * 50)), {"participant_id": "𐐀" * 50}),
+    "100 that are 50 in NFC": (text(participant_id=json.dumps("e\u0301" * 50)), {"participant_id": "é" * 50}),
+    "all marks": (text(participant_id='"1._-@Z"'), {"participant_id": "1._-@Z"}),
+    "Arabic digit first": (text(participant_id='"٣عدو"'), {"participant_id": "٣عدو"}),
+    "Hindi with marks": (text(participant_id='"हिन्दी"'), {"participant_id": "हिन्दी"}),
+    "quotes written as escapes": (text(participant_id='"\\u0050\\u00e91"'), {"participant_id": "Pé1"}),
+    "a key written as escapes": (
+        text(participant_id="").replace(b"race_id", rb"""participant\u005fid":"ke","race\u005Fid"""),
+        {"participant_id": "ke"},
+    ),
+    "no status": (text(status="", participant_id='"ns"'), {"participant_id": "ns"}),
+    "stopped": (text(status='"stopped"'), {"status": "stopped"}),
+    "finished": (text(status='"finished"'), {"status": "finished"}),
+    "disqualified": (text(status='"disqualified"'), {"status": "disqualified"}),
+    "unknown fields": (
+        text(participant_id='"xf"', speed="1e999", note='"\\ud83d\\ude00"', deep="[" * 50 + "]" * 50),
+        {"participant_id": "xf"},
+    ),
+    "a huge number nobody reads": (text(participant_id='"hn"', odo="9" * 5000), {"participant_id": "hn"}),
+    "5,000 fraction digits": (text(latitude="1." + "1" * 5000), {"latitude": float("1." + "1" * 5000)}),
+    "integers": (text(latitude="1", longitude="-2"), {"latitude": 1, "longitude": -2}),
+    "exponents": (text(latitude="1.25E1", longitude="-25e-1"), {"latitude": 12.5, "longitude": -2.5}),
+    "the corners": (text(latitude="90", longitude="-180"), {"latitude": 90, "longitude": -180}),
+    "the other corners": (text(latitude="-90.0", longitude="180.0"), {"latitude": -90, "longitude": 180}),
+    "on the equator": (text(latitude="0", longitude="1"), {"latitude": 0, "longitude": 1}),
+    "on the meridian": (text(latitude="1", longitude="-0.0"), {"latitude": 1, "longitude": 0}),
+    "half up": (text(latitude="0.00000005", longitude="-0.00000005"), {"latitude": 5e-8, "longitude": -5e-8}),
+    "rounds on the double": (
+        text(latitude="47.12345675", longitude="-8.00000015"),
+        {"latitude": 47.12345675, "longitude": -8.00000015},
+    ),
+    "rounds up to the edge": (text(longitude="179.99999999"), {"longitude": 180}),
+    "white space everywhere": (
+        b"\r\n\t " + json.dumps(fix("bad", "ws"), indent=3).encode() + b"\n",
+        {"participant_id": "ws"},
+    ),
+    "as long as it may be": (text(participant_id='"long"').ljust(LONG), {"participant_id": "long"}),
+}

@@ -1,0 +1,205 @@
+"""listener.py without sockets: connections over memory streams, a simulated clock."""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+from trio_websocket import ConnectionClosed
+
+from actors.core.errors import NotStarted
+from actors.dashboards.endings import End
+from actors.dashboards.listener import ACCEPT_PAUSE_S, CLOSE_S, LINGER_S, MAX_REFUSALS, STOP_S
+from actors.http.head import MAX_HEAD_BYTES
+from actors.telemetry.metrics import Metrics
+from tests.dashboards.listener_bench import Deaf, deaf_dashboard, make_listener, running
+from tests.kit.dashboards import FakeHistory, ws_settings
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+async def test_dashboards_are_pinged_and_stay(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        connection = await bench.dashboard()
+        await trio.sleep(20 * 20)
+        await connection.send_message('{"event": "list_races"}')
+        assert json.loads(await connection.get_message())["event"] == "races"
+
+
+async def test_pongs_are_seen_while_questions_wait_for_their_answers(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's reader stands still, and with it the pongs, once nobody takes the messages that it has read."""
+    async with running(monkeypatch) as bench:
+        cast(FakeHistory, bench.listener.history).gate = gate = trio.Event()
+        connection = await bench.dashboard()
+        for _ in range(5):
+            await connection.send_message('{"event": "get_history", "data": {"raceId": "R1"}}')
+        await trio.sleep(10 * 20)
+        gate.set()
+        for _ in range(5):
+            assert json.loads(await connection.get_message())["event"] == "history"
+
+
+async def test_without_pongs_a_dashboard_is_dropped_after_two_heartbeats(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        await deaf_dashboard(bench)
+        await trio.sleep(2 * 20)
+        assert len(bench.listener.dashboards) == 1
+        await trio.sleep(2 * 20)
+        assert not bench.listener.dashboards
+        assert bench.dropped("no_pong") == 1
+
+
+async def test_a_stop_takes_no_longer_than_said_whatever_dashboards_do(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        good = await bench.dashboard()
+        for _ in range(3):
+            await deaf_dashboard(bench)
+        started = trio.current_time()
+        bench.scope.cancel()
+        with pytest.raises(ConnectionClosed) as closed:
+            await good.get_message()
+        assert closed.value.reason is not None
+        assert closed.value.reason.code == 1001
+        assert trio.current_time() - started < 0.1
+        assert bench.listener.health.components["websocket"].up
+        await trio.sleep(STOP_S)
+        assert not bench.listener.health.components["websocket"].up
+
+
+async def test_a_close_that_is_not_answered_is_waited_for_a_second(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        await deaf_dashboard(bench)
+        [dashboard] = bench.listener.dashboards
+        dashboard.end(End.TOKEN_EXPIRED)
+        await trio.sleep(CLOSE_S - 0.1)
+        assert bench.connected == 1
+        await trio.sleep(CLOSE_S + LINGER_S)
+        assert bench.connected == 0
+
+
+async def test_it_can_be_run_again(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(monkeypatch) as bench:
+        await bench.dashboard()
+        bench.scope.cancel()
+        await trio.sleep(STOP_S)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(bench.listener.run)
+            await bench.dashboard()
+            assert len(bench.listener.dashboards) == 1
+            nursery.cancel_scope.cancel()
+        assert not bench.listener.dashboards
+
+
+async def test_running_out_of_file_descriptors_is_waited_for(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        for code in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS):
+            bench.port.send.send_nowait(OSError(code, "full"))
+        started = trio.current_time()
+        await bench.dashboard()
+        assert trio.current_time() - started == pytest.approx(3 * ACCEPT_PAUSE_S)
+
+
+async def test_a_crash_of_one_connection_ends_no_other(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cursed(Deaf):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            raise ZeroDivisionError("cursed")
+
+    async with running(monkeypatch) as bench:
+        good = await bench.dashboard()
+        bench.port.send.send_nowait(Cursed(trio.testing.memory_stream_pair()[0]))
+        await settled()
+        assert bench.dropped("crash") == 1
+        await good.send_message('{"event": "list_races"}')
+        assert json.loads(await good.get_message())["event"] == "races"
+
+
+async def test_another_error_of_accept_is_a_crash(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crashing() -> None:
+        async with running(monkeypatch) as bench:
+            bench.port.send.send_nowait(OSError(errno.EBADF, "bad"))
+            await trio.sleep(10)
+
+    with pytest.raises(ExceptionGroup) as crash:
+        await crashing()
+    assert crash.group_contains(OSError)
+
+
+async def test_a_port_that_is_taken() -> None:
+    [taken] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with taken:
+        settings = ws_settings(port=taken.socket.getsockname()[1])
+        with pytest.raises(NotStarted, match=r"^cannot listen on 127\.0\.0\.1 port \d+ \(Address already in use\)"):
+            await make_listener(settings, Metrics()).run()
+
+
+async def test_a_head_that_does_not_come(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        client = bench.open()
+        await client.send_all(b"GET /tracking HTTP/1.1\r\n")
+        started = trio.current_time()
+        with trio.fail_after(10):
+            assert (await client.receive_some()).startswith(b"HTTP/1.1 408 ")
+        assert trio.current_time() - started == pytest.approx(5)
+        assert len(bench.listener.waiting) == 0
+
+
+async def test_a_library_that_does_not_get_through_its_handshake(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        client, server = trio.testing.memory_stream_pair()
+        server.send_stream.send_all_hook = trio.sleep_forever
+        bench.port.send.send_nowait(server)
+        bench.nursery.start_soon(bench.upgrade, client)
+        await settled()
+        assert bench.connected == 1
+        await trio.sleep(5.1)
+        assert bench.connected == 0
+        assert bench.dropped("crash") == 1
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_HEAD_BYTES, b"404"), (MAX_HEAD_BYTES + 1, b"431")])
+async def test_the_limit_of_a_head(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, size: int, status: bytes
+) -> None:
+    start = b"GET /other HTTP/1.1\r\nUpgrade: websocket\r\nX: "
+    async with running(monkeypatch) as bench:
+        client = bench.open()
+        await client.send_all(start + b"x" * (size - len(start)) + b"\r\n\r\n")
+        assert (await client.receive_some()).split(b" ")[1] == status
+
+
+async def test_refusals_that_linger_are_bounded(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        clients = [bench.open() for _ in range(MAX_REFUSALS + 5)]
+        for client in clients:
+            await client.send_all(b"\x16\x03\x01")
+        await settled()
+        answers = [await client.receive_some() for client in clients]
+        assert sum(answer.startswith(b"HTTP/1.1 400 ") for answer in answers) == MAX_REFUSALS
+        assert answers.count(b"") == 5
+        assert bench.dropped("bad_request") == MAX_REFUSALS + 5

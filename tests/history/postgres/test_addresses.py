@@ -1,0 +1,100 @@
+"""A name that stands for several servers: the writer wants the one that can be written, readers take any."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from actors.core.addresses import PostgresAddress
+from actors.core.errors import StoreMisconfigured, StoreUnavailable
+from actors.history.postgres.libpq import connect
+from actors.history.postgres.reader import PostgresHistory
+from actors.history.postgres.writer import PostgresWriter
+from actors.settings.load import Secret
+from tests.kit.making import make_fix
+from tests.kit.standby import Pair, sql, start_pair
+
+pytestmark = pytest.mark.live
+
+STANDBY, PRIMARY = "127.0.0.2", "127.0.0.1"
+REPLAYED = """
+select 1 where to_regclass('tracking_positions') is not null and pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn()"""
+WHO = "select application_name from pg_stat_activity where application_name like 'race-tracking%'"
+
+
+@attrs.define
+class Names(trio.abc.HostnameResolver):
+    """Every name stands for these."""
+
+    addresses: list[str]
+
+    async def getaddrinfo(self, host: object, port: Any, *_: object, **__: object) -> Any:
+        await trio.lowlevel.checkpoint()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.addresses]
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> Any:
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """On one port of two addresses."""
+    with start_pair(tmp_path_factory.mktemp("pair")) as made:
+        made.standby.kill()
+        made.standby.host, made.standby.port = STANDBY, made.primary.port
+        made.standby.argv = [
+            *made.standby.argv,
+            f"--listen_addresses={STANDBY}",
+            f"--port={made.primary.port}",
+        ]
+        made.attach()
+        yield made
+
+
+def named(pair: Pair, *addresses: str) -> PostgresAddress:
+    trio.socket.set_custom_hostname_resolver(Names(list(addresses)))
+    server = pair.primary
+    return PostgresAddress("db.example.org", server.port, server.username, Secret(""), server.database)
+
+
+async def test_a_standby_that_answers_first_does_not_end_the_writers_search(pair: Pair) -> None:
+    address = named(pair, "127.0.0.3", STANDBY, PRIMARY)
+    writer, history = PostgresWriter(address), PostgresHistory(address)
+    fix = make_fix()
+    assert await writer.store([fix]) == 1
+    with trio.fail_after(30):
+        while not sql(pair.standby, REPLAYED):
+            await trio.sleep(0.02)
+    assert await history.newest("R1", 0) == [fix]
+    assert sql(pair.primary, WHO) == [("race-tracking writer",)]
+    assert sql(pair.standby, WHO) == [("race-tracking reader",)]
+    await writer.aclose()
+    await history.aclose()
+
+
+async def test_what_every_address_says_is_told(pair: Pair) -> None:
+    writer = PostgresWriter(named(pair, "127.0.0.3", STANDBY))
+    with pytest.raises(
+        StoreUnavailable, match=r"127\.0\.0\.3.*refused.*127\.0\.0\.2: database 'postgres' is read-only"
+    ):
+        await writer.ping()
+    unknown = attrs.evolve(named(pair, "127.0.0.3", PRIMARY), database="nowhere")
+    with pytest.raises(StoreMisconfigured, match=r"refused.*\"nowhere\" does not exist"):
+        await connect(unknown, "test", 10)
+
+
+async def test_after_a_fail_over_the_other_address_is_written(pair: Pair) -> None:
+    writer = PostgresWriter(named(pair, PRIMARY, STANDBY))
+    assert await writer.store([make_fix(at_s=1)]) == 1
+    pair.primary.kill()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await writer.store([make_fix(at_s=2)])
+    sql(pair.standby, "select pg_promote()")
+    assert await writer.store([make_fix(at_s=1), make_fix(at_s=2)]) == 1
+    await writer.aclose()

@@ -1,0 +1,291 @@
+"""For tests of the listener and its dashboards: races and a history without servers, a listener on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+import attrs
+import jwt
+import trio
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+
+from actors.core.fix import Fix
+from actors.core.position import position_json
+from actors.dashboards import events
+from actors.dashboards.listener import Listener
+from actors.dashboards.outbox import Outbox
+from actors.dashboards.websocket import Guard
+from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
+from actors.http.access import Access
+from actors.settings.load import Settings
+from actors.telemetry.health import Health
+from actors.telemetry.metrics import Metrics
+from tests.kit.described import check_frame
+
+SECRET = "a secret of at least thirty-two bytes"
+NOW_MS = 1_751_357_730_000
+WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
+
+
+def make_fix(participant_id: str = "P001", race_id: str = "R1", timestamp_ms: int = NOW_MS) -> Fix:
+    """A fix at the place of the contract's example."""
+    return Fix(race_id, participant_id, -79_456_000, 1_126_145_000, timestamp_ms, 0, timestamp_ms + 512, bytes(16))
+
+
+def make_token(races: object = None, ttl_s: float = 3600, secret: str = SECRET, **claims: object) -> str:
+    """A signed token; `claims` replace or, when None, remove."""
+    payload: dict[str, object] = {"exp": time.time() + ttl_s}
+    if races is not None:
+        payload["races"] = races
+    payload.update(claims)
+    return jwt.encode({key: value for key, value in payload.items() if value is not None}, secret, "HS256")
+
+
+def wall_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+@attrs.define(eq=False)
+class FakeRaces:
+    """The directory without actors: answers at once, unless told to be silent."""
+
+    outboxes: dict[str, dict[Outbox, None]] = attrs.field(factory=dict)
+    calls: list[tuple[object, ...]] = attrs.field(factory=list)
+    positions: bytes = b""  # of every snapshot
+    silent: bool = False
+    refusing: bool = False
+
+    def subscribe(
+        self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
+    ) -> None:
+        self.calls.append(("subscribe", race_id, request_id, resync))
+        if self.refusing:
+            outbox.refuse(race_id, events.text_frame(events.error_event("unavailable", "no", request_id)))
+        elif not self.silent:
+            self.outboxes.setdefault(race_id, {})[outbox] = None
+            event = events.snapshot_event(race_id, self.positions, NOW_MS, request_id, resync)
+            outbox.snapshot(race_id, events.text_frame(event), resync_s=trio.current_time() if resync else None)
+
+    def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
+        self.calls.append(("unsubscribe", race_id))
+        self.outboxes.get(race_id, {}).pop(outbox, None)
+
+    def change(self, race_id: str, participant_id: str = "P001", padding: int = 0) -> None:
+        """A changed position to every dashboard of the race."""
+        event = events.update_event(position_json(make_fix(participant_id, race_id), stale=False))
+        frame = events.text_frame(event + b" " * padding)
+        for outbox in self.outboxes.get(race_id, {}):
+            outbox.update(race_id, frame)
+
+
+@attrs.define(eq=False)
+class FakeHistory:
+    """Answers with what it was given; raises `trouble`; waits for `gate`."""
+
+    pages: list[HistoryPage] = attrs.field(factory=list)
+    summaries: list[RaceSummary] = attrs.field(factory=list)
+    queries: list[object] = attrs.field(factory=list)
+    trouble: Exception | None = None
+    gate: trio.Event | None = None
+    running: int = 0
+    most_running: int = 0
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        self.queries.append(query)
+        await self._wait()
+        return self.pages.pop(0) if self.pages else HistoryPage((), None)
+
+    async def races(self, allowed: Sequence[str] | None = None, limit: int = 1000) -> list[RaceSummary]:
+        self.queries.append(None if allowed is None else sorted(allowed))
+        await self._wait()
+        return self.summaries
+
+    async def _wait(self) -> None:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await trio.lowlevel.checkpoint()
+            if self.gate is not None:
+                await self.gate.wait()
+            if self.trouble is not None:
+                raise self.trouble
+        finally:
+            self.running -= 1
+
+    async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        raise AssertionError
+
+    def stream(
+        self, query: HistoryQuery, by_participant: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[Fix]]]:
+        raise AssertionError
+
+    async def rejections(
+        self, *, race_id: str | None = None, code: str | None = None, limit: int = 100
+    ) -> list[StoredRejection]:
+        raise AssertionError
+
+
+def ws_settings(**ws: Any) -> Settings:
+    """The defaults with some [ws] keys changed, on a free port."""
+    settings = Settings()
+    return attrs.evolve(
+        settings, ws=attrs.evolve(settings.ws, **{"port": 0, **ws}), app=attrs.evolve(settings.app, port=0)
+    )
+
+
+@attrs.define(eq=False)
+class Site:
+    """A listener that runs, and everything around it."""
+
+    listener: Listener
+    races: FakeRaces
+    history: FakeHistory
+    metrics: Metrics
+    port: int
+    scope: trio.CancelScope
+    stopped: trio.Event = attrs.field(factory=trio.Event)
+
+    def dropped(self, reason: str) -> float:
+        """tracking_ws_dropped_total{reason}."""
+        value = self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason})
+        return value or 0.0
+
+    async def until_dropped(self, reason: str) -> None:
+        """Wait until it was counted."""
+        await until(lambda: self.dropped(reason) == 1)
+
+    async def raw(self) -> trio.SocketStream:
+        """A TCP connection."""
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    @asynccontextmanager
+    async def dashboard(
+        self,
+        path: str = "/tracking",
+        token: str | None = "",
+        host: str = "",
+        stream: trio.abc.Stream | None = None,
+        **more: Any,
+    ) -> AsyncIterator[Dashboard]:
+        """A client, with a token for all races in the query unless another one is given; None = none."""
+        query = "" if token is None else f"?token={token or make_token()}"
+        # trio-websocket does not close the socket of a client whose server closed first, so the stream is ours.
+        stream = stream or await self.raw()
+        try:
+            async with trio.open_nursery() as nursery:
+                # The library's client dies of a ping that crosses its close frame, as its server would.
+                guard = cast(trio.Nursery, Guard(nursery))
+                connection = await wrap_client_stream(
+                    guard, cast(trio.SocketStream, stream), host or f"127.0.0.1:{self.port}", path + query, **more
+                )
+                yield Dashboard(connection)
+                with trio.move_on_after(1):
+                    await connection.aclose()
+                nursery.cancel_scope.cancel()
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+@attrs.define(eq=False)
+class Dashboard:
+    """A client."""
+
+    connection: WebSocketConnection
+
+    async def send(self, event: str, data: object = None, **more: object) -> None:
+        await self.connection.send_message(json.dumps({"event": event, "data": data or {}, **more}))
+
+    async def receive(self) -> dict[str, Any]:
+        with trio.fail_after(WITHIN_S):
+            return check_frame(await self.connection.get_message())
+
+    async def ask(self, event: str, data: object = None, **more: object) -> dict[str, Any]:
+        await self.send(event, data, **more)
+        return await self.receive()
+
+    async def error(self, event: str, data: object = None, **more: object) -> str:
+        """The code of the error that answers a request."""
+        answer = await self.ask(event, data, **more)
+        assert answer["event"] == "error", answer
+        code: str = answer["data"]["code"]
+        return code
+
+
+async def closed_code(dashboard: Dashboard) -> int | None:
+    """Read until the server closes; its close code, None without a close frame."""
+    with trio.fail_after(WITHIN_S):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await dashboard.connection.get_message()
+    reason = dashboard.connection.closed
+    assert reason is not None
+    return None if reason.code == 1006 else reason.code
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """All of HTTP, as far as the listener's tests need it."""
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+@asynccontextmanager
+async def running_site(
+    settings: Settings | None = None,
+    *,
+    races: FakeRaces | None = None,
+    server_tls: ssl.SSLContext | None = None,
+    clock: Callable[[], int] = wall_ms,
+    app: ASGIApp = hello,
+) -> AsyncIterator[Site]:
+    """A listener on a free port of 127.0.0.1; stopped at the end."""
+    metrics = Metrics()
+    settings = settings or ws_settings()
+    listener = Listener(
+        settings,
+        Access(SECRET.encode(), settings.ws.auth == "token", settings.ws.cors_origin),
+        races or FakeRaces(),
+        FakeHistory(),
+        metrics,
+        Health(metrics),
+        clock,
+        app,
+        server_tls,
+    )
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+        stopped = trio.Event()
+
+        async def run(*, task_status: trio.TaskStatus[list[int]]) -> None:
+            try:
+                with scope:
+                    await listener.run(task_status=task_status)
+            finally:
+                stopped.set()
+
+        ports: list[int] = await nursery.start(run)
+        assert isinstance(listener.races, FakeRaces)
+        assert isinstance(listener.history, FakeHistory)
+        yield Site(listener, listener.races, listener.history, metrics, ports[0], scope, stopped)
+        scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Real sockets have no event for what happens at their other end."""
+    with trio.fail_after(WITHIN_S):
+        while not condition():
+            await trio.sleep(0.01)
+
+
+def reset_on_close(stream: trio.SocketStream) -> None:
+    """Closing it will send RST."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

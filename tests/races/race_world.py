@@ -1,0 +1,100 @@
+"""The directory of races with everything around it in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from actors.cache.live_state import LiveMailbox
+from actors.core.fix import Fix
+from actors.core.parcel import Parcel, PersistenceMessage
+from actors.history.mailbox import Rows
+from actors.races.directory import Races
+from actors.races.race import Race
+from actors.races.race_cell import RaceCell
+from actors.races.restore import Restorer
+from actors.races.standing import Standing
+from actors.supervision.child import State
+from actors.supervision.restart import Budget
+from actors.telemetry.metrics import Metrics
+from tests.kit.fakes import FakeCache, FakeHistory, FakeStore, Viewer
+from tests.kit.making import BASE_MS
+
+STALE_MS = 30_000
+IDLE_S = 100.0
+WINDOW_S = 0.1
+
+
+def now_ms() -> int:
+    return BASE_MS + round(trio.current_time() * 1000)
+
+
+@attrs.define(eq=False)
+class World:
+    """The directory with everything around it faked."""
+
+    races: Races
+    persistence: trio.MemoryReceiveChannel[PersistenceMessage]
+    live: LiveMailbox
+    store: FakeStore
+    history: FakeHistory
+    cache: FakeCache
+    standings: list[Standing]
+    parcels: int = 0
+
+    def route(self, *fixes: Fix) -> None:
+        by_race: dict[str, list[Fix]] = {}
+        for fix in fixes:
+            by_race.setdefault(fix.race_id, []).append(fix)
+        for race_id, group in by_race.items():
+            self.parcels += 1
+            self.races.route(Parcel((self.parcels, 0), race_id, tuple(group)), trio.current_time())
+
+    def watch(self, race_id: str = "R1") -> Viewer:
+        viewer = Viewer()
+        viewer.outbox.expect(race_id)
+        self.races.subscribe(race_id, viewer.outbox)
+        return viewer
+
+    def handed_over(self) -> list[Parcel]:
+        found: list[Parcel] = []
+        while self.persistence.statistics().current_buffer_used:
+            found += self.persistence.receive_nowait()
+        return found
+
+    def state(self, race_id: str = "R1") -> State | None:
+        child = self.races.children.get(race_id)
+        return child.state if child else None
+
+
+MakeStanding = Callable[[], Standing]
+
+
+@asynccontextmanager
+async def world(
+    max_races: int = 100, make_standing: MakeStanding | None = None, max_restarts: int = 2, window_s: float = WINDOW_S
+) -> AsyncIterator[World]:
+    store = FakeStore()
+    history, cache, live, metrics = FakeHistory(store), FakeCache(), LiveMailbox(), Metrics()
+    send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
+    restore = Restorer(history, cache, 300_000)
+    rows = Rows(send)
+    standings: list[Standing] = []
+
+    def standing() -> Standing:
+        standings.append((make_standing or (lambda: Standing(STALE_MS, 300_000)))())
+        return standings[-1]
+
+    def race(cell: RaceCell) -> Race:
+        return Race(cell, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
+
+    budget = Budget(max_restarts, 30, 1, 4)
+    races = Races(race, standing, restore, rows, live, metrics, now_ms, budget, max_races)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(races.run)
+        yield World(races, receive, live, store, history, cache, standings)
+        nursery.cancel_scope.cancel()
