@@ -42,7 +42,7 @@ from actors.embedded.servers import EmbeddedServers
 from actors.history.batcher import Batcher
 from actors.history.committer import Committer
 from actors.history.mailbox import Rows
-from actors.history.persistence import Desk, Persistence
+from actors.history.persistence import Persistence, PersistenceState
 from actors.history.spooling import Spooling
 from actors.http.access import load_access
 from actors.http.api import build_app
@@ -50,13 +50,13 @@ from actors.ingest.broker_state import BrokerState
 from actors.ingest.judge import Rules
 from actors.ingest.messages import ReaderMessage, StopTaking, Tell
 from actors.ingest.reader import Reader
-from actors.ingest.reader_desk import ReaderDesk
 from actors.ingest.receipts import receipts
+from actors.ingest.state import ReaderState
 from actors.races.directory import Races
 from actors.races.race import Race
-from actors.races.race_cell import RaceCell
 from actors.races.restore import Restorer
 from actors.races.standing import Standing
+from actors.races.state import RaceState
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Restart, Start, State
 from actors.supervision.control import ControlSocket
@@ -85,7 +85,7 @@ class Daemon:
     tree: Tree = attrs.field(init=False)
     outside: Outside = attrs.field(init=False)
     races: Races = attrs.field(init=False)
-    desk: ReaderDesk = attrs.field(factory=ReaderDesk)
+    reader_state: ReaderState = attrs.field(factory=ReaderState)
     _stop_taking: Callable[[], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -121,12 +121,12 @@ class Daemon:
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
         outside = self.outside
         restore = Restorer(
-            outside.history, outside.cache, cfg.app.max_clock_skew_ms, outside.spool, self.desk.fixes_in_flight
+            outside.history, outside.cache, cfg.app.max_clock_skew_ms, outside.spool, self.reader_state.fixes_in_flight
         )
 
-        def make_race(cell: RaceCell) -> Race:
+        def make_race(state: RaceState) -> Race:
             return Race(
-                cell,
+                state,
                 restore,
                 rows,
                 live_mailbox,
@@ -154,10 +154,12 @@ class Daemon:
 
         committer = Committer(outside.store, metrics, self.races.rows_refused, tell)
         spooling = Spooling(outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
-        persistence = Persistence(Desk(batcher), parcels, to_reader.send_nowait, committer, spooling, health)
+        persistence = Persistence(
+            PersistenceState(batcher), parcels, to_reader.send_nowait, committer, spooling, health
+        )
         live_state = LiveStateActor(live_mailbox, outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
         reader = Reader(
-            self.desk,
+            self.reader_state,
             outside.link,
             reader_inbox,
             to_reader.send_nowait,
@@ -171,9 +173,11 @@ class Daemon:
             receive_maximum=cfg.mqtt.receive_maximum,
             parcel_rows=cfg.postgres.batch_rows,
             late_after_ms=cfg.app.stale_data_threshold_ms,
-            broker=BrokerState(self.desk, metrics, health, lambda: self.tree.stop(1)),
+            broker=BrokerState(self.reader_state, metrics, health, lambda: self.tree.stop(1)),
         )
-        metrics.oldest_unacked_seconds.set_function(lambda: self.desk.ledger.oldest_waited_s(trio.current_time()))
+        metrics.oldest_unacked_seconds.set_function(
+            lambda: self.reader_state.ledger.oldest_waited_s(trio.current_time())
+        )
         metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
         metrics.actors_parked.labels(actor="race").set_function(self.races.parked)
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
@@ -197,8 +201,8 @@ class Daemon:
                 "reader",
                 reader.run,
                 restart=Restart.TRANSIENT,
-                on_crash=lambda _crash: self.desk.after_crash(),
-                excused=self.desk.excused,
+                on_crash=lambda _crash: self.reader_state.after_crash(),
+                excused=self.reader_state.excused,
                 depth=lambda: reader_inbox.statistics().current_buffer_used,
                 handled=lambda: reader.handled,
             ),
@@ -207,7 +211,7 @@ class Daemon:
     async def _drain(self) -> None:
         """First phase of a stop: take no more, and wait until everything taken is durable and acknowledged."""
         child = {child.spec.name: child for child in self.tree.children}
-        ledger = self.desk.ledger
+        ledger = self.reader_state.ledger
         if "reader" not in child:
             return  # stopped while starting: nothing was taken
         log.info("draining", fixes_in_flight=ledger.fixes_in_flight)
@@ -243,7 +247,7 @@ async def _serve(settings: Settings, data_dir: DataDir, beside: Callable[[], Awa
         log.error(
             "second signal, ending at once: the broker keeps what is not acknowledged",
             signal=signal_name,
-            messages_left=daemon.desk.ledger.messages_unacked,
+            messages_left=daemon.reader_state.ledger.messages_unacked,
         )
         if embedded is not None:
             embedded.abandon()

@@ -4,7 +4,7 @@ Owns: the writing connection to PostgreSQL, and the spool. Takes in: parcels (fi
 Settled, only after COMMIT, or after the spool is synced: while PostgreSQL is away (spooling.py), and of fixes for which
 it has no partition (unplaced.py). With neither, nothing is settled, so nothing is acknowledged and the broker keeps the
 rest.
-A crash loses nothing: the batch in hand stays on the desk and is written again; ids make that harmless.
+A crash loses nothing: the batch in hand stays on the state and is written again; ids make that harmless.
 Stops when cancelled: by then the reader has seen everything settled, or the drain was cut short.
 """
 
@@ -37,7 +37,7 @@ NOTE_PAUSE_S = 0.1  # between two of many parts
 
 
 @attrs.define(eq=False)
-class Desk:
+class PersistenceState:
     """What outlives a crash of persistence. Owned by the supervisor."""
 
     batcher: Batcher
@@ -50,7 +50,7 @@ class Desk:
 class Persistence:
     """The actor."""
 
-    desk: Desk
+    state: PersistenceState
     inbox: trio.MemoryReceiveChannel[PersistenceMessage]
     settle: Callable[[Settled], None]
     committer: Committer
@@ -67,24 +67,24 @@ class Persistence:
             nursery.start_soon(self._trim)
             nursery.start_soon(self._note_partitions)
             while True:
-                if not self.desk.writing:
-                    self.desk.writing = await self._next()
+                if not self.state.writing:
+                    self.state.writing = await self._next()
                 await self._write()
 
     async def _next(self) -> list[Parcel]:
         """A batch, filled until it is due; or some of what is held, the longest waiting first."""
-        desk, batcher = self.desk, self.desk.batcher
+        state, batcher = self.state, self.state.batcher
         while True:
             self._take_waiting(batcher.max_rows)
-            if trio.current_time() >= desk.held_until:
-                return first_of(tuple(desk.held.values()), batcher.max_rows)
+            if trio.current_time() >= state.held_until:
+                return first_of(tuple(state.held.values()), batcher.max_rows)
             if batcher.due(trio.current_time()):
                 return batcher.take()
-            with trio.move_on_at(min(batcher.due_at(), desk.held_until)):
+            with trio.move_on_at(min(batcher.due_at(), state.held_until)):
                 batcher.add(await self.inbox.receive(), trio.current_time())
 
     def _take_waiting(self, rows: int) -> None:
-        batcher = self.desk.batcher
+        batcher = self.state.batcher
         now = trio.current_time()
         while batcher.rows < rows:
             try:
@@ -94,13 +94,13 @@ class Persistence:
 
     async def _write(self) -> None:
         """Make the batch in hand durable, however long that takes, then settle it, but for what has no partition."""
-        desk = self.desk
+        state = self.state
         begun = self.committer.accepted
         done, stored = None, False
         wait_s = RETRY_FIRST_S
         while done is None:
-            fixes = [fix for parcel in desk.writing for fix in parcel.fixes]
-            rejections = [rejection for parcel in desk.writing for rejection in parcel.rejections]
+            fixes = [fix for parcel in state.writing for fix in parcel.fixes]
+            rejections = [rejection for parcel in state.writing for rejection in parcel.rejections]
             if self.spooling.wanted:
                 tally = await self.spooling.put(fixes, rejections)
                 done = None if tally is None else Committed(tally)
@@ -118,41 +118,41 @@ class Persistence:
                 await trio.sleep(SETUP_RETRY_S)
                 # Is every row refused, or only those that were in the batch alone? What waits joins it.
                 self._take_waiting(len(fixes) + len(rejections))
-                desk.writing += desk.batcher.take()
-        apart = set_apart(desk.writing, {fix.id for fix in done.left})
-        desk.writing = apart.left
+                state.writing += state.batcher.take()
+        apart = set_apart(state.writing, {fix.id for fix in done.left})
+        state.writing = apart.left
         self._settle(Settled(apart.whole, done.tally, apart.but))
         if apart.left:
             await self._keep(done)
-        self.spooling.unplaced.hold([fix for parcel in desk.held.values() for fix in parcel.fixes])
+        self.spooling.unplaced.hold([fix for parcel in state.held.values() for fix in parcel.fixes])
         if stored:
             self.spooling.written()
 
     def _settle(self, message: Settled) -> None:
-        desk = self.desk
+        state = self.state
         self.handled += len(message.parcels)
         self.settle(message)
         for parcel in message.parcels:
-            if desk.held.pop(parcel, None) is not None:
-                desk.held_until = trio.current_time() if desk.held else math.inf  # there may be more like this one
+            if state.held.pop(parcel, None) is not None:
+                state.held_until = trio.current_time() if state.held else math.inf  # there may be more like this one
 
     async def _keep(self, done: Committed) -> None:
         """What the batch in hand is now has no partition: into the spool, or hold it for a while."""
-        desk = self.desk
+        state = self.state
         tally = await self.spooling.put(done.left, (), away=False) if self.spooling.takes else None
-        parcels, desk.writing = desk.writing, []
+        parcels, state.writing = state.writing, []
         if tally is not None:
             self._settle(Settled(tuple(parcel.id for parcel in parcels), tally))
             return
-        new = [fix for parcel in parcels if parcel.id not in desk.held for fix in parcel.fixes]
+        new = [fix for parcel in parcels if parcel.id not in state.held for fix in parcel.fixes]
         if new:
             self.spooling.unplaced.say(new, done.partitions, "wait unacknowledged")
         for parcel in parcels:
-            desk.held.pop(parcel.id, None)
-            desk.held[parcel.id] = parcel
+            state.held.pop(parcel.id, None)
+            state.held[parcel.id] = parcel
         now = trio.current_time()
-        if not now < desk.held_until < math.inf:
-            desk.held_until = now + HELD_RETRY_S
+        if not now < state.held_until < math.inf:
+            state.held_until = now + HELD_RETRY_S
 
     async def _trim(self) -> None:
         while True:

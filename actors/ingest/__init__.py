@@ -6,7 +6,7 @@ judge.py         pure: topic and payload -> fixes and rejections: the careful wa
 ledger.py        pure: what is taken and not acknowledged; which acknowledgements may go out now
 messages.py      pure: what the reader is told
 reader.py        ACTOR: takes messages from the broker, acknowledges what is durable
-reader_desk.py   pure: what outlives a crash of the reader
 receipts.py      pure: what a tracker is told after the commit
 silence.py       pure: nothing comes, though something could: said once
+state.py         pure: what outlives a crash of the reader
 """

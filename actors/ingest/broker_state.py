@@ -11,8 +11,8 @@ from typing import TypeAlias, assert_never
 import attrs
 import structlog
 
-from actors.ingest.reader_desk import ReaderDesk
 from actors.ingest.silence import Silence
+from actors.ingest.state import ReaderState
 from actors.mqtt.events import (
     BrokerDropped,
     Connected,
@@ -40,7 +40,7 @@ News: TypeAlias = (
 class BrokerState:
     """Times are trio's."""
 
-    desk: ReaderDesk
+    state: ReaderState
     metrics: Metrics
     health: Health
     give_up: Callable[[], None]  # have the daemon drained and ended with 1
@@ -58,15 +58,15 @@ class BrokerState:
         """Do one message of the driver."""
         match news:
             case Connected(epoch=epoch, session_present=present, session_lost=lost):
-                self.desk.ledger.begin_epoch(epoch)
-                if lost or (self.desk.had_session and not present):  # data_dir may not be writable
+                self.state.ledger.begin_epoch(epoch)
+                if lost or (self.state.had_session and not present):  # data_dir may not be writable
                     self.metrics.session_lost.inc()
                     log.error("the broker forgot our session: messages it held for us are lost")
-                self.desk.had_session = self.desk.had_session and present
+                self.state.had_session = self.state.had_session and present
                 if self._holding:  # SUBACK is not read
                     self.health.up("broker")
             case Subscribed(complete=complete):
-                self.desk.had_session = True
+                self.state.had_session = True
                 self._subscribed = complete
                 if complete:
                     self.health.up("broker")
@@ -96,7 +96,7 @@ class BrokerState:
                 assert_never(news)
 
     def _broker_dropped(self, total: int, now: float) -> None:
-        drops = self.desk.broker_drops
+        drops = self.state.broker_drops
         self.metrics.broker_dropped.inc(drops.more(total))
         more = drops.to_say(now)
         if more:

@@ -27,7 +27,7 @@ from actors.ingest.broker_state import BrokerState
 from actors.ingest.decode import decode
 from actors.ingest.judge import Rules
 from actors.ingest.messages import ReaderMessage, StopTaking, Tell
-from actors.ingest.reader_desk import ReaderDesk, parcels
+from actors.ingest.state import ReaderState, parcels
 from actors.mqtt.events import BrokerEvent, CopiesDropped, MessagesArrived
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ class Router(Protocol):
 class Reader:
     """The actor."""
 
-    desk: ReaderDesk
+    state: ReaderState
     link: Link
     inbox: trio.MemoryReceiveChannel[ReaderMessage]
     post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
@@ -101,7 +101,7 @@ class Reader:
             await nursery.start(self.link.run, self.post)
             nursery.start_soon(self._watch)
             task_status.started()
-            while not (self._stopping and self.desk.ledger.idle):
+            while not (self._stopping and self.state.ledger.idle):
                 self.handle(await self.inbox.receive())
                 self.handled += 1
             await self.link.disconnect()
@@ -118,7 +118,7 @@ class Reader:
             case CopiesDropped(count=copies):
                 self.metrics.copies.inc(copies)
             case Settled(parcels=parcels, tally=tally, but=but):
-                self.desk.settled(parcels, but)
+                self.state.settled(parcels, but)
                 self.metrics.count(tally)
             case Tell(receipts=receipts):
                 for topic, payload in receipts:
@@ -132,12 +132,12 @@ class Reader:
         self._balance()
 
     def _take(self, batch: MessagesArrived) -> None:
-        quarantine = self.desk.quarantine
+        quarantine = self.state.quarantine
         quarantine.held = batch
         now_ms = self.clock()
         fixes: list[Fix] = []
         rejections: list[Rejection] = []
-        ledger = self.desk.ledger
+        ledger = self.state.ledger
         messages, waits_for = ledger.without_copies(batch.messages)
         for topic, payload in messages:
             if quarantine.poisoned and _digest(topic, payload) in quarantine.poisoned:
@@ -157,7 +157,7 @@ class Reader:
         self.metrics.copies.inc(len(batch.messages) - len(messages))
         self._count(fixes, rejections, now_ms)
         if shown:
-            self.desk.took(entry, shown)
+            self.state.took(entry, shown)
         with self.rows.together():
             for group in shown.values():
                 for parcel in group:
@@ -184,7 +184,7 @@ class Reader:
             metrics.fixes_late.inc(late)
 
     def _acknowledge(self) -> None:
-        ledger = self.desk.ledger
+        ledger = self.state.ledger
         due = ledger.take_acks()
         if due:
             self.link.acknowledge(ledger.epoch, due)
@@ -194,7 +194,7 @@ class Reader:
 
     def _balance(self) -> None:
         """Back-pressure, at its only place: everything downstream holds at most what is in flight here."""
-        ledger = self.desk.ledger
+        ledger = self.state.ledger
         if self._stopping:
             return
         part = max(
@@ -215,7 +215,7 @@ class Reader:
         self.link.hold(on)
 
     async def _watch(self) -> None:
-        ledger = self.desk.ledger
+        ledger = self.state.ledger
         oldest, since = 0, 0.0
         while True:
             began = trio.current_time()
@@ -235,7 +235,7 @@ class Reader:
 
     def _try_held(self) -> None:
         """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""
-        quarantine = self.desk.quarantine
+        quarantine = self.state.quarantine
         if quarantine.held is None:
             return
         messages = {_digest(topic, payload): (topic, payload) for topic, payload in quarantine.held.messages}

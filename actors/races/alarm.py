@@ -12,7 +12,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from actors.races.race_cell import RaceCell
+from actors.races.state import RaceState
 
 LOOK_S = 30.0
 """The wall clock may be set while somebody is about to become stale: it is looked at again after this long at most."""
@@ -22,7 +22,7 @@ LOOK_S = 30.0
 class RaceAlarm:
     """Of one race actor."""
 
-    cell: RaceCell
+    state: RaceState
     clock: Callable[[], int]  # Unix ms
     idle_s: float  # [app] race_idle_ms
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -42,21 +42,21 @@ class RaceAlarm:
 
     def idle(self) -> bool:
         """Nothing to keep alive for, or no fix ever seen in any store."""
-        cell = self.cell
-        if cell.mailbox or cell.quarantine.held is not None or not cell.restored:
+        state = self.state
+        if state.mailbox or state.quarantine.held is not None or not state.restored:
             return False
-        if not cell.standing.newest and cell.complete:
+        if not state.standing.newest and state.complete:
             return True
         return trio.current_time() >= self._retires_at()
 
     def _wake_at(self) -> float:
-        cell = self.cell
-        wake = min(cell.window.due, self._retires_at())
-        due_ms = cell.standing.next_due_ms()
+        state = self.state
+        wake = min(state.window.due, self._retires_at())
+        due_ms = state.standing.next_due_ms()
         if due_ms is not None:
             wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
         return wake
 
     def _retires_at(self) -> float:
         """When nobody watches, and no fix came for long."""
-        return math.inf if self.cell.outboxes else self.cell.quiet_since + self.idle_s
+        return math.inf if self.state.outboxes else self.state.quiet_since + self.idle_s

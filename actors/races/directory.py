@@ -1,9 +1,9 @@
 """The directory of races: which race has an actor, and where a message for a race goes.
 
-Owns: the cells (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
+Owns: the states (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
 Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that never block. A race that sleeps
 does its parcel within such a call (mailbox.py); a crash of it is its own all the same. A crash of the directory
-restarts all races from their cells. Fixes of a race that is down, or not restored yet, go straight to persistence; of
+restarts all races from their states. Fixes of a race that is down, or not restored yet, go straight to persistence; of
 one that is parked only the live view stops. Stops when cancelled; each race flushes its window.
 """
 
@@ -26,8 +26,8 @@ from actors.dashboards.outbox import Outbox
 from actors.history.mailbox import Rows
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import LiveState, Race, Restore
-from actors.races.race_cell import RaceCell, joined_positions
 from actors.races.standing import Standing
+from actors.races.state import RaceState, joined_positions
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -51,9 +51,9 @@ _LIVE = (State.WAITING, State.STARTING, State.RUNNING)
 
 @attrs.define(eq=False)
 class Races:
-    """The directory. `cells` outlives a crash of the actor because the supervisor keeps this object."""
+    """The directory. `states` outlives a crash of the actor because the supervisor keeps this object."""
 
-    make_race: Callable[[RaceCell], Race]
+    make_race: Callable[[RaceState], Race]
     make_standing: Callable[[], Standing]
     restore: Restore
     rows: Rows
@@ -62,21 +62,21 @@ class Races:
     clock: Clock
     budget: Budget
     max_races: int
-    cells: dict[str, RaceCell] = attrs.field(factory=dict)
+    states: dict[str, RaceState] = attrs.field(factory=dict)
     children: dict[str, Child] = attrs.field(factory=dict)  # races that have an actor, also while it is down
-    _wanted: list[tuple[Child, RaceCell]] = attrs.field(factory=list)  # to be run by the directory's nursery
+    _wanted: list[tuple[Child, RaceState]] = attrs.field(factory=list)  # to be run by the directory's nursery
     _wake: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start actors as they are wanted, until cancelled."""
-        self._wanted = [self._new_child(self.cells[race_id]) for race_id in self.children]
+        self._wanted = [self._new_child(self.states[race_id]) for race_id in self.children]
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
                 self._wake = trio.Event()
                 wanted, self._wanted = self._wanted, []
-                for count, (child, cell) in enumerate(wanted, 1):
-                    nursery.start_soon(self._keep_race, child, cell)
+                for count, (child, state) in enumerate(wanted, 1):
+                    nursery.start_soon(self._keep_race, child, state)
                     if count % STARTS == 0:
                         await trio.lowlevel.checkpoint()
                 await self._wake.wait()
@@ -86,19 +86,19 @@ class Races:
     def route(self, parcel: Parcel, now: float) -> None:
         """Give a parcel, taken `now` by trio's clock, to its race; start the race when this is its first fix."""
         message = FixesArrived(parcel, now)
-        cell = self.cells.get(parcel.race_id)
-        if cell is not None and cell.mailbox.hand(message):
+        state = self.states.get(parcel.race_id)
+        if state is not None and state.mailbox.hand(message):
             return
-        cell = cell or self._new_cell(parcel.race_id)
-        child = self.children.get(parcel.race_id) or self._want(cell)
-        if child.state in _LIVE and cell.restored:
-            cell.mailbox.post(message)
+        state = state or self._new_cell(parcel.race_id)
+        child = self.children.get(parcel.race_id) or self._want(state)
+        if child.state in _LIVE and state.restored:
+            state.mailbox.post(message)
         else:
             self.rows.send(parcel)
             if child.state is not State.PARKED:
-                cell.mailbox.post(FixesArrived(parcel, now, stored=True))
-                if len(cell.mailbox) > DOWN_LIMIT_MESSAGES:
-                    self._shorten(cell)
+                state.mailbox.post(FixesArrived(parcel, now, stored=True))
+                if len(state.mailbox) > DOWN_LIMIT_MESSAGES:
+                    self._shorten(state)
 
     def rows_refused(self, fixes: Sequence[Fix]) -> None:
         """PostgreSQL refused them for good: where they are live, their races begin anew. One that is not live now is
@@ -107,13 +107,13 @@ class Races:
         for fix in fixes:
             by_race.setdefault(fix.race_id, []).append(fix)
         for race_id, group in by_race.items():
-            cell = self.cells.get(race_id) or self._new_cell(race_id)
-            cell.refuse(group)
+            state = self.states.get(race_id) or self._new_cell(race_id)
+            state.refuse(group)
             child = self.children.get(race_id)
             if child is not None and child.state is State.PARKED:
                 self.live_state.forget(race_id)
-            elif child is None and not cell.restored:
-                self._want(cell)
+            elif child is None and not state.restored:
+                self._want(state)
 
     # --- posted by subscribers and HTTP ---
 
@@ -121,46 +121,46 @@ class Races:
         self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
     ) -> None:
         """Answered through the outbox: a snapshot and then the stream, or a refusal."""
-        cell = self.cells.get(race_id) or self._new_cell(race_id)
+        state = self.states.get(race_id) or self._new_cell(race_id)
         child = self.children.get(race_id)
         if child is not None and child.state is State.PARKED:
             event = events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {race_id}", request_id)
             outbox.refuse(race_id, events.text_frame(event))
-        elif child is None and cell.restored and not cell.standing.newest:
-            cell.outboxes[outbox] = None
+        elif child is None and state.restored and not state.standing.newest:
+            state.outboxes[outbox] = None
             event = events.snapshot_event(race_id, b"", self.clock(), request_id, resync)
             outbox.snapshot(race_id, events.text_frame(event), resync_s=trio.current_time() if resync else None)
         else:
             if child is None:
-                self._want(cell)
-            cell.mailbox.post(Subscribe(outbox, request_id, resync))
+                self._want(state)
+            state.mailbox.post(Subscribe(outbox, request_id, resync))
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
         """The outbox has already forgotten the race."""
-        cell = self.cells.get(race_id)
-        if cell is None:
+        state = self.states.get(race_id)
+        if state is None:
             return
         child = self.children.get(race_id)
         if child is not None and child.state is not State.PARKED:
-            cell.mailbox.post(Unsubscribe(outbox))
+            state.mailbox.post(Unsubscribe(outbox))
             return
-        cell.outboxes.pop(outbox, None)
+        state.outboxes.pop(outbox, None)
         if child is None:
-            self._drop_if_unused(cell)
+            self._drop_if_unused(state)
 
     async def positions(self, race_id: str) -> list[bytes]:
         """The live positions of a race as JSON; read from the stores when the race has no actor."""
-        cell = self.cells.get(race_id)
-        if cell is not None and cell.standing.newest:
-            return [joined_positions(cell)]
-        found = await self.restore(race_id, cell.refused if cell is not None else ())
+        state = self.states.get(race_id)
+        if state is not None and state.standing.newest:
+            return [joined_positions(state)]
+        found = await self.restore(race_id, state.refused if state is not None else ())
         standing = self.make_standing()
         standing.accept(standing.changes(found.fixes, self.clock()))
         return [position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
 
     def all_live(self) -> list[Fix]:
         """Every live position in memory: for a Redis that was emptied."""
-        return [fix for cell in self.cells.values() for fix in cell.standing.newest.values()]
+        return [fix for state in self.states.values() for fix in state.standing.newest.values()]
 
     def parked(self) -> int:
         """Races whose live view is stopped, because they crashed too often."""
@@ -172,36 +172,36 @@ class Races:
 
     # --- actors ---
 
-    def _new_child(self, cell: RaceCell) -> tuple[Child, RaceCell]:
+    def _new_child(self, state: RaceState) -> tuple[Child, RaceState]:
         spec = ChildSpec(
-            name=f"race {cell.race_id}",
+            name=f"race {state.race_id}",
             kind="race",
-            start=self.make_race(cell).run,
+            start=self.make_race(state).run,
             budget=self.budget,
             restart=Restart.TRANSIENT,
             first_start_must_succeed=False,
-            on_crash=lambda _crash: self._race_crashed(cell),
-            on_spent=lambda: self._race_parked(cell),
-            excused=lambda: cell.quarantine.held is not None,
-            depth=lambda: len(cell.mailbox),
-            handled=lambda: cell.handled,
+            on_crash=lambda _crash: self._race_crashed(state),
+            on_spent=lambda: self._race_parked(state),
+            excused=lambda: state.quarantine.held is not None,
+            depth=lambda: len(state.mailbox),
+            handled=lambda: state.handled,
         )
         child = Child(spec)
-        self.children[cell.race_id] = child
-        return child, cell
+        self.children[state.race_id] = child
+        return child, state
 
-    async def _keep_race(self, child: Child, cell: RaceCell) -> None:
+    async def _keep_race(self, child: Child, state: RaceState) -> None:
         await keep_running(child, self.metrics)
         if not child.scope.cancel_called:
-            self._race_retired(cell)
+            self._race_retired(state)
 
-    def _race_crashed(self, cell: RaceCell) -> None:
+    def _race_crashed(self, state: RaceState) -> None:
         """What waits in the mailbox need not wait for the restart to become history."""
-        given_up = cell.after_crash()
+        given_up = state.after_crash()
         if given_up is not None:
             self._store(given_up)
-        for message in cell.mailbox.take_all():
-            cell.mailbox.post(self._store(message))
+        for message in state.mailbox.take_all():
+            state.mailbox.post(self._store(message))
 
     def _store(self, message: RaceMessage) -> RaceMessage:
         """Its fixes to persistence, if they were not sent there yet; the message as it is then."""
@@ -210,89 +210,89 @@ class Races:
         self.rows.send(message.parcel)
         return FixesArrived(message.parcel, message.taken_at, stored=True)
 
-    def _shorten(self, cell: RaceCell) -> None:
+    def _shorten(self, state: RaceState) -> None:
         """Of a race that is down for long, what the newest positions need; its dashboards get a resync."""
-        waiting = [self._store(message) for message in cell.mailbox.take_all()]
-        skew_ms = cell.standing.max_skew_ms
+        waiting = [self._store(message) for message in state.mailbox.take_all()]
+        skew_ms = state.standing.max_skew_ms
         fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
         newest = newest_of(fix for fix in fixes if fix.timestamp_ms - fix.arrived_ms <= skew_ms)
-        cell.mailbox.post(FixesArrived(Parcel((0, 0), cell.race_id, tuple(newest)), trio.current_time(), stored=True))
+        state.mailbox.post(FixesArrived(Parcel((0, 0), state.race_id, tuple(newest)), trio.current_time(), stored=True))
         for message in waiting:
             if not isinstance(message, FixesArrived):
-                cell.mailbox.post(message)
-        for outbox in cell.outboxes:
-            outbox.lose(cell.race_id)
+                state.mailbox.post(message)
+        for outbox in state.outboxes:
+            outbox.lose(state.race_id)
 
-    def _race_parked(self, cell: RaceCell) -> None:
-        cell.restored = False  # what comes while it is parked only reaches history
-        for message in cell.mailbox.take_all():
+    def _race_parked(self, state: RaceState) -> None:
+        state.restored = False  # what comes while it is parked only reaches history
+        for message in state.mailbox.take_all():
             match message:
                 case Subscribe(outbox=outbox, request_id=request_id, resync=resync):
-                    self.subscribe(cell.race_id, outbox, request_id, resync)
+                    self.subscribe(state.race_id, outbox, request_id, resync)
                 case Unsubscribe(outbox=outbox):
-                    cell.outboxes.pop(outbox, None)
-        for outbox in cell.outboxes:
+                    state.outboxes.pop(outbox, None)
+        for outbox in state.outboxes:
             outbox.reply(
-                events.text_frame(events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {cell.race_id}"))
+                events.text_frame(events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {state.race_id}"))
             )
 
-    def _race_retired(self, cell: RaceCell) -> None:
+    def _race_retired(self, state: RaceState) -> None:
         """The actor ended by itself; what came in between its last look and now starts it again."""
-        del self.children[cell.race_id]
-        if cell.mailbox:
-            self._want(cell)
+        del self.children[state.race_id]
+        if state.mailbox:
+            self._want(state)
         else:
-            self._drop_if_unused(cell)  # the next fix or dashboard restores it from the stores
+            self._drop_if_unused(state)  # the next fix or dashboard restores it from the stores
 
-    def _want(self, cell: RaceCell) -> Child:
-        if not cell.restored:  # evicted before: what its dashboards show may not be what the stores know
-            for outbox in cell.outboxes:
-                outbox.lose(cell.race_id)
+    def _want(self, state: RaceState) -> Child:
+        if not state.restored:  # evicted before: what its dashboards show may not be what the stores know
+            for outbox in state.outboxes:
+                outbox.lose(state.race_id)
         if len(self.children) >= self.max_races:
             self._evict_quietest()
-        self._wanted.append(self._new_child(cell))
+        self._wanted.append(self._new_child(state))
         self._wake.set()
-        return self.children[cell.race_id]
+        return self.children[state.race_id]
 
     def _evict_quietest(self) -> None:
         """max_races bounds live state: the races that were quiet longest go, those that somebody watches last."""
         count = max(1, self.max_races // EVICTED_PART)
-        live = [self.cells[race_id] for race_id in self.children]
+        live = [self.states[race_id] for race_id in self.children]
         log.warning("max_races reached, quietest races evicted", races=count, max_races=self.max_races)
-        for cell in heapq.nsmallest(count, live, key=lambda cell: (bool(cell.outboxes), cell.quiet_since)):
-            self._evict(cell)
+        for state in heapq.nsmallest(count, live, key=lambda state: (bool(state.outboxes), state.quiet_since)):
+            self._evict(state)
 
-    def _evict(self, cell: RaceCell) -> None:
+    def _evict(self, state: RaceState) -> None:
         """Its dashboards stay subscribed."""
-        self.children.pop(cell.race_id).scope.cancel()
-        held = cell.quarantine.held
-        waiting = cell.mailbox.take_all() if held is None else [held, *cell.mailbox.take_all()]
-        heir = self._new_cell(cell.race_id)
-        heir.refused = cell.refused
-        if cell.refused and not cell.restored:
-            self.live_state.forget(cell.race_id)
-        heir.outboxes = dict(cell.outboxes)
+        self.children.pop(state.race_id).scope.cancel()
+        held = state.quarantine.held
+        waiting = state.mailbox.take_all() if held is None else [held, *state.mailbox.take_all()]
+        heir = self._new_cell(state.race_id)
+        heir.refused = state.refused
+        if state.refused and not state.restored:
+            self.live_state.forget(state.race_id)
+        heir.outboxes = dict(state.outboxes)
         for message in waiting:
             self._store(message)
             match message:
                 case Subscribe(outbox=outbox, request_id=request_id):
                     event = events.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
-                    outbox.refuse(cell.race_id, events.text_frame(event))
+                    outbox.refuse(state.race_id, events.text_frame(event))
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
         unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
         skew_ms = heir.standing.max_skew_ms
         self.live_state.post([fix for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
-        if unseen or not cell.complete:
+        if unseen or not state.complete:
             for outbox in heir.outboxes:
-                outbox.lose(cell.race_id)
+                outbox.lose(state.race_id)
         self._drop_if_unused(heir)
 
-    def _new_cell(self, race_id: str) -> RaceCell:
-        cell = RaceCell(race_id, self.make_standing(), quiet_since=trio.current_time())
-        self.cells[race_id] = cell
-        return cell
+    def _new_cell(self, race_id: str) -> RaceState:
+        state = RaceState(race_id, self.make_standing(), quiet_since=trio.current_time())
+        self.states[race_id] = state
+        return state
 
-    def _drop_if_unused(self, cell: RaceCell) -> None:
-        if not cell.outboxes and not cell.mailbox:
-            self.cells.pop(cell.race_id, None)
+    def _drop_if_unused(self, state: RaceState) -> None:
+        if not state.outboxes and not state.mailbox:
+            self.states.pop(state.race_id, None)

@@ -12,7 +12,7 @@ from actors.races.messages import RaceMessage
 
 
 class Mailbox:
-    """Owned by the directory with the race's cell: it outlives a crash of the race.
+    """Owned by the directory with the race's state: it outlives a crash of the race.
 
     A message is taken and done in one step, so it is either here or done. A channel would hand it to the waiting task
     first, which may have been cancelled by the time it runs.

@@ -1,9 +1,9 @@
 """One race: its live positions, and who watches them.
 
-Owns: nothing that must survive. Its cell (mailbox, standing, dashboards, open window) is the directory's and is lent.
+Owns: nothing that must survive. Its state (mailbox, standing, dashboards, open window) is the directory's and is lent.
 Takes in: the messages of RaceMessage. Sends out: parcels to persistence, live positions to live state, prebuilt frames
 to the outboxes of dashboards.
-A crash loses nothing: the message in hand stays in the cell and is done again, one fix at a time, to find the fix that
+A crash loses nothing: the message in hand stays in the state and is done again, one fix at a time, to find the fix that
 crashes it. Stops when cancelled: the open window is flushed first, without waiting for anything.
 """
 
@@ -26,8 +26,8 @@ from actors.dashboards import events
 from actors.history.mailbox import Rows
 from actors.races.alarm import RaceAlarm
 from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
-from actors.races.race_cell import RaceCell, snapshot_frame
 from actors.races.restore import Found
+from actors.races.state import RaceState, snapshot_frame
 from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("race")
@@ -57,7 +57,7 @@ class LiveState(Protocol):
 class Race:
     """The actor. One per race with fixes: a race without fixes costs no actor."""
 
-    cell: RaceCell
+    state: RaceState
     restore: Restore
     rows: Rows
     live_state: LiveState
@@ -69,7 +69,7 @@ class Race:
     _sooner: bool = False  # what was done may be due before the alarm rings
 
     def __attrs_post_init__(self) -> None:
-        self._alarm = RaceAlarm(self.cell, self.clock, self.idle_s)
+        self._alarm = RaceAlarm(self.state, self.clock, self.idle_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until idle (returns) or cancelled."""
@@ -79,9 +79,9 @@ class Race:
             while not self._alarm.idle():
                 await self._restore()
                 async with trio.open_nursery() as nursery:
-                    if not self.cell.complete:
+                    if not self.state.complete:
                         nursery.start_soon(self._keep_restoring)
-                    while self.cell.restored and not self._alarm.idle():
+                    while self.state.restored and not self._alarm.idle():
                         await self._work()
                         self._on_time()
                     nursery.cancel_scope.cancel()
@@ -90,73 +90,73 @@ class Race:
 
     async def _work(self) -> None:
         """Do messages as they come, until the time has come for something else, or nobody is live."""
-        mailbox = self.cell.mailbox
+        mailbox = self.state.mailbox
         with self._alarm.wound():
             while True:
                 await mailbox.sleep(self._do)
-                while self.cell.restored and (message := mailbox.take()) is not None:
+                while self.state.restored and (message := mailbox.take()) is not None:
                     self._do(message)
-                if not self.cell.standing.newest:
+                if not self.state.standing.newest:
                     return
 
     def _do(self, message: RaceMessage) -> bool:
         """Do one message, also in the turn of the task that hands it over. False when nobody is live."""
-        cell = self.cell
-        cell.quarantine.held = message
+        state = self.state
+        state.quarantine.held = message
         self.handle(message)
-        cell.message_done()
-        cell.handled += 1
+        state.message_done()
+        state.handled += 1
         if self._sooner or type(message) is not FixesArrived:
             self._sooner = False
             self._alarm.set_earlier()
-        return bool(cell.standing.newest)
+        return bool(state.standing.newest)
 
     def handle(self, message: RaceMessage) -> None:
         """Do one message. Everything that can fail comes before the first effect."""
         match message:
             case FixesArrived(parcel=parcel, taken_at=taken_at, stored=stored):
                 self._take_fixes(parcel, stored=stored)
-                self.cell.quiet_since = taken_at
+                self.state.quiet_since = taken_at
             case PositionsFound(fixes=fixes):
-                self._go_live(self.cell.without_poison(fixes))
+                self._go_live(self.state.without_poison(fixes))
             case Subscribe(outbox=outbox):
                 self._flush_window()
-                frame = snapshot_frame(self.cell, self.clock(), message)
-                self.cell.outboxes[outbox] = None
+                frame = snapshot_frame(self.state, self.clock(), message)
+                self.state.outboxes[outbox] = None
                 resync_s = trio.current_time() if message.resync else None
-                outbox.snapshot(self.cell.race_id, frame, resync_s=resync_s)
+                outbox.snapshot(self.state.race_id, frame, resync_s=resync_s)
             case Unsubscribe(outbox=outbox):
-                self.cell.outboxes.pop(outbox, None)
+                self.state.outboxes.pop(outbox, None)
             case _:
                 assert_never(message)
 
     def _take_fixes(self, parcel: Parcel, *, stored: bool) -> None:
-        cell = self.cell
-        if poisoned := cell.quarantine.poisoned:
+        state = self.state
+        if poisoned := state.quarantine.poisoned:
             bad = tuple(poison(parcel.fixes[i], "") for i in sorted(poisoned))
-            log.error("fix is poison", race=cell.race_id, fixes=len(bad))
-            parcel = Parcel(parcel.id, parcel.race_id, cell.without_poison(parcel.fixes), parcel.rejections + bad)
+            log.error("fix is poison", race=state.race_id, fixes=len(bad))
+            parcel = Parcel(parcel.id, parcel.race_id, state.without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
         if not stored:
             self.rows.send(parcel)
 
     def _go_live(self, fixes: Sequence[Fix]) -> None:
-        cell = self.cell
-        if cell.refused:
-            fixes = [fix for fix in fixes if fix.id not in cell.refused]
-        changes = cell.standing.changes(fixes, self.clock())
+        state = self.state
+        if state.refused:
+            fixes = [fix for fix in fixes if fix.id not in state.refused]
+        changes = state.standing.changes(fixes, self.clock())
         if not changes:
             return
-        shown = [(c.fix.arrived_ms, cell.encode(c.fix, c.stale)) for c in changes] if cell.outboxes else []
+        shown = [(c.fix.arrived_ms, state.encode(c.fix, c.stale)) for c in changes] if state.outboxes else []
         newest = list({c.fix.participant_id: c.fix for c in changes}.values())
-        if cell.standing.accept(changes):
+        if state.standing.accept(changes):
             self._sooner = True
         self.live_state.post(newest)
         if shown:
             self._show(shown)
 
     def _show(self, changes: list[tuple[int, bytes]]) -> None:
-        window = self.cell.window
+        window = self.state.window
         if window.due == math.inf:
             self._sooner = True
         window.add(changes, trio.current_time() + self.window_s)
@@ -165,65 +165,65 @@ class Race:
 
     def _redo_held(self) -> None:
         """Do the message in hand; when it crashed the race before, try its fixes one by one first."""
-        cell = self.cell
-        held = cell.quarantine.held
+        state = self.state
+        held = state.quarantine.held
         if held is None:
             return
-        if cell.quarantine.tried:
+        if state.quarantine.tried:
             fixes = _fixes_of(held)
-            for i in cell.quarantine.one_by_one(range(len(fixes))):
-                for change in cell.standing.changes([fixes[i]], self.clock()):
+            for i in state.quarantine.one_by_one(range(len(fixes))):
+                for change in state.standing.changes([fixes[i]], self.clock()):
                     position_json(change.fix, change.stale)
         self.handle(held)
-        cell.message_done()
+        state.message_done()
 
     def _on_time(self) -> None:
-        cell = self.cell
+        state = self.state
         now_ms = self.clock()
-        due_ms = cell.standing.next_due_ms()
-        turned = cell.standing.turn_stale(now_ms) if due_ms is not None and due_ms <= now_ms else []
-        if turned or trio.current_time() >= cell.window.due:
+        due_ms = state.standing.next_due_ms()
+        turned = state.standing.turn_stale(now_ms) if due_ms is not None and due_ms <= now_ms else []
+        if turned or trio.current_time() >= state.window.due:
             self._flush_window()
         for fix in turned:
-            event = events.stale_event(cell.race_id, fix.participant_id, fix.timestamp_ms)
+            event = events.stale_event(state.race_id, fix.participant_id, fix.timestamp_ms)
             self._offer(events.text_frame(event), None)
 
     def _flush_window(self) -> None:
         """Send the changes of the window: each frame is built once and shared by all dashboards of the race."""
-        cell = self.cell
-        for arrived_ms, event in cell.window.take(cell.race_id, one_each=self.window_s == 0):
+        state = self.state
+        for arrived_ms, event in state.window.take(state.race_id, one_each=self.window_s == 0):
             self._offer(events.text_frame(event), arrived_ms)
 
     def _offer(self, frame: bytes, arrived_ms: int | None) -> None:
-        for outbox in self.cell.outboxes:
-            outbox.update(self.cell.race_id, frame)
-        if arrived_ms is not None and self.cell.outboxes:
+        for outbox in self.state.outboxes:
+            outbox.update(self.state.race_id, frame)
+        if arrived_ms is not None and self.state.outboxes:
             self.metrics.arrival_to_socket_seconds.observe(max(self.clock() - arrived_ms, 0) / 1000)
 
     async def _restore(self) -> None:
         """Read the stores, at the start and after a refusal; but what was in hand when the race crashed comes first."""
-        cell = self.cell
-        if not cell.restored and cell.quarantine.held is None:
-            found = await self.restore(cell.race_id, cell.refused)
-            cell.quarantine.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
-            cell.complete, cell.restored = found.complete, True
-            cell.refused.update(fix.id for fix in found.refused)
-            if cell.refused:
-                self.live_state.forget(cell.race_id)  # Redis may hold one
-                self.live_state.post(list(cell.standing.newest.values()))
-                cell.complete = False  # once more, for a fix that one of them hides as long as it is in the spool
-            cell.quiet_since = trio.current_time()
+        state = self.state
+        if not state.restored and state.quarantine.held is None:
+            found = await self.restore(state.race_id, state.refused)
+            state.quarantine.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
+            state.complete, state.restored = found.complete, True
+            state.refused.update(fix.id for fix in found.refused)
+            if state.refused:
+                self.live_state.forget(state.race_id)  # Redis may hold one
+                self.live_state.post(list(state.standing.newest.values()))
+                state.complete = False  # once more, for a fix that one of them hides as long as it is in the spool
+            state.quiet_since = trio.current_time()
         self._redo_held()
 
     async def _keep_restoring(self) -> None:
         """Ask the stores again, until all have answered."""
-        cell = self.cell
-        while not cell.complete:
+        state = self.state
+        while not state.complete:
             await trio.sleep(RESTORE_RETRY_S)
-            found = await self.restore.again(cell.race_id, cell.refused)
-            cell.complete = found.complete
-            cell.refuse(found.refused)
-            cell.mailbox.post(PositionsFound(found.fixes))
+            found = await self.restore.again(state.race_id, state.refused)
+            state.complete = found.complete
+            state.refuse(found.refused)
+            state.mailbox.post(PositionsFound(found.fixes))
 
 
 def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:

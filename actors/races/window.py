@@ -16,7 +16,7 @@ reaches a dashboard's socket piece by piece instead of overflowing its outbox at
 
 @attrs.define
 class Window:
-    """Owned by the directory with the race's cell: it outlives a crash of the race."""
+    """Owned by the directory with the race's state: it outlives a crash of the race."""
 
     due: float = math.inf  # seconds, any one monotonic clock: when it must be sent; infinite while it is empty
     _changes: list[tuple[int, bytes]] = attrs.field(factory=list)  # (arrival in Unix ms, position as JSON), in order

@@ -14,7 +14,7 @@ from actors.core.parcel import Parcel, ParcelId, PersistenceMessage, Settled
 from actors.core.rejection import Rejection
 from actors.history.batcher import Batcher
 from actors.history.committer import Committer
-from actors.history.persistence import Desk, Persistence
+from actors.history.persistence import Persistence, PersistenceState
 from actors.history.spooling import Spooling
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
@@ -62,7 +62,9 @@ async def world(max_rows: int = 100, max_wait_s: float = 0.1, with_spool: bool =
         store, metrics, lambda _fixes: None, lambda fixes, rows: told.append((list(fixes), list(rows)))
     )
     spooling = Spooling(spool if with_spool else None, committer, metrics, health, 3)
-    persistence = Persistence(Desk(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health)
+    persistence = Persistence(
+        PersistenceState(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health
+    )
     yield World(persistence, spool, send, store, settled, settled_but, told, metrics, health)
 
 

@@ -17,7 +17,7 @@ from actors.ingest.broker_state import BrokerState
 from actors.ingest.judge import Rules
 from actors.ingest.messages import ReaderMessage
 from actors.ingest.reader import Reader
-from actors.ingest.reader_desk import ReaderDesk
+from actors.ingest.state import ReaderState
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
 from tests.kit.fake_broker import FakeBroker, FakeLink
@@ -75,9 +75,9 @@ def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
     send, inbox = trio.open_memory_channel[ReaderMessage](math.inf)
     gave_up: list[str] = []
 
-    desk = ReaderDesk()
+    state = ReaderState()
     reader = Reader(
-        desk,
+        state,
         link,
         inbox,
         send.send_nowait,
@@ -91,7 +91,7 @@ def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
         receive_maximum=receive_maximum,
         parcel_rows=10,
         late_after_ms=30_000,
-        broker=BrokerState(desk, metrics, health, lambda: gave_up.append("asked")),
+        broker=BrokerState(state, metrics, health, lambda: gave_up.append("asked")),
     )
     return World(reader, broker, routed, refused, send, metrics, health, link, gave_up)
 

@@ -127,8 +127,8 @@ async def test_a_payload_that_crashes_the_reader_twice_is_poison(
     for _ in range(2):
         with pytest.RaisesGroup(RecursionError, flatten_subgroups=True, allow_unwrapped=True):
             await w.reader.run()
-        assert w.reader.desk.excused()
-        w.reader.desk.after_crash()
+        assert w.reader.state.excused()
+        w.reader.state.after_crash()
     async with running(w):
         (parcel,) = w.routed.parcels
         assert [fix.participant_id for fix in parcel.fixes] == ["P001"]

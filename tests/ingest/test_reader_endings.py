@@ -98,7 +98,7 @@ async def test_a_crash_may_have_lost_what_is_in_flight(
     with pytest.RaisesGroup(RuntimeError, flatten_subgroups=True, allow_unwrapped=True):
         await w.reader.run()
     monkeypatch.undo()
-    w.reader.desk.after_crash()
+    w.reader.state.after_crash()
     async with running(w):
         await w.settle(*w.routed.parcels)
         assert w.broker.acknowledged == [1]

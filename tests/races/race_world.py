@@ -15,9 +15,9 @@ from actors.core.parcel import Parcel, PersistenceMessage
 from actors.history.mailbox import Rows
 from actors.races.directory import Races
 from actors.races.race import Race
-from actors.races.race_cell import RaceCell
 from actors.races.restore import Restorer
 from actors.races.standing import Standing
+from actors.races.state import RaceState
 from actors.supervision.child import State
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -89,8 +89,8 @@ async def world(
         standings.append((make_standing or (lambda: Standing(STALE_MS, 300_000)))())
         return standings[-1]
 
-    def race(cell: RaceCell) -> Race:
-        return Race(cell, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
+    def race(state: RaceState) -> Race:
+        return Race(state, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
 
     budget = Budget(max_restarts, 30, 1, 4)
     races = Races(race, standing, restore, rows, live, metrics, now_ms, budget, max_races)

@@ -12,8 +12,8 @@ from actors.core.fix import Fix
 from actors.core.timestamps import format_ms
 from actors.races.directory import DOWN_LIMIT_MESSAGES
 from actors.races.messages import Subscribe
-from actors.races.race_cell import RaceCell, snapshot_frame
 from actors.races.standing import Change, Standing
+from actors.races.state import RaceState, snapshot_frame
 from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
 from tests.races.race_world import STALE_MS, world
@@ -109,7 +109,7 @@ async def test_a_long_queue_of_a_race_that_is_down_is_shortened(autojump_clock: 
         await wait_all_tasks_blocked()
         for i in range(DOWN_LIMIT_MESSAGES + 1):
             w.route(make_fix(at_s=10 + i))
-        assert len(w.races.cells["R1"].mailbox) == 1
+        assert len(w.races.states["R1"].mailbox) == 1
         assert len(w.handed_over()) == DOWN_LIMIT_MESSAGES + 2
         assert viewer.outbox.behind_due(trio.current_time()) == ["R1"]
 
@@ -144,10 +144,10 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
         await wait_all_tasks_blocked()
         bad = w.watch()
 
-        def broken(cell: RaceCell, now_ms: int, request: Subscribe) -> bytes:
+        def broken(state: RaceState, now_ms: int, request: Subscribe) -> bytes:
             if request.outbox is bad.outbox:
                 raise KeyError("snapshot")
-            return snapshot_frame(cell, now_ms, request)
+            return snapshot_frame(state, now_ms, request)
 
         monkeypatch.setattr("actors.races.race.snapshot_frame", broken)
         good = w.watch()
@@ -242,7 +242,7 @@ async def test_what_waits_while_the_directory_itself_is_down_reaches_history(aut
             nursery.cancel_scope.cancel()
         assert {p.id for p in w.handed_over()} == {(i, 0) for i in range(1, w.parcels + 1)}
         w.races.subscribe("R1", viewer.outbox)
-        live = w.races.cells["R1"].standing.newest["P001"]
+        live = w.races.states["R1"].standing.newest["P001"]
         assert live.timestamp_ms == BASE_MS + (10 + DOWN_LIMIT_MESSAGES) * 1000
 
 
@@ -256,5 +256,5 @@ async def test_a_parked_race_forgets_dashboards_that_go(autojump_clock: MockCloc
             viewer.outbox.forget("R1")
             w.races.unsubscribe("R1", viewer.outbox)
             w.races.subscribe("R1", viewer.outbox)
-        assert w.races.cells["R1"].outboxes == {}
-        assert len(w.races.cells["R1"].mailbox) == 0
+        assert w.races.states["R1"].outboxes == {}
+        assert len(w.races.states["R1"].mailbox) == 0

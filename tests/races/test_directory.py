@@ -82,7 +82,7 @@ async def test_unsubscribed_gets_no_more(autojump_clock: MockClock) -> None:
         w.route(make_fix(at_s=1))
         await trio.sleep(1)
         assert len(viewer.updates()) == 1
-        assert w.races.cells["R1"].outboxes == {}
+        assert w.races.states["R1"].outboxes == {}
 
 
 async def test_unsubscribing_from_an_empty_race_leaves_nothing(autojump_clock: MockClock) -> None:
@@ -92,7 +92,7 @@ async def test_unsubscribing_from_an_empty_race_leaves_nothing(autojump_clock: M
         viewer.outbox.forget("R9")
         w.races.unsubscribe("R9", viewer.outbox)
         w.races.unsubscribe("never seen", viewer.outbox)
-        assert w.races.cells == {}
+        assert w.races.states == {}
 
 
 async def test_stale_is_told_once_and_snapshots_agree(autojump_clock: MockClock) -> None:
@@ -157,7 +157,7 @@ async def test_retires_when_idle_and_unwatched_and_comes_back(autojump_clock: Mo
         w.races.unsubscribe("R1", viewer.outbox)
         await trio.sleep(1)
         assert w.state() is None
-        assert w.races.cells == {}
+        assert w.races.states == {}
         again = w.watch()
         await wait_all_tasks_blocked()
         assert len(again.named("race_snapshot")[0]["positions"]) == 1
@@ -250,7 +250,7 @@ async def test_what_is_asked_of_a_race_in_the_moment_it_is_evicted_is_answered(a
         w.route(make_fix(race_id="R2"))
         await trio.sleep(1)
         assert [e["event"] for e in coming.events] == ["error"]
-        assert set(w.races.cells) == {"R2"}, "nobody watches R1"
+        assert set(w.races.states) == {"R2"}, "nobody watches R1"
 
 
 async def test_what_waited_when_a_race_was_evicted_is_in_redis_and_shown_later(autojump_clock: MockClock) -> None:

@@ -159,7 +159,7 @@ async def test_what_a_race_had_in_hand_when_it_crashed_is_neither_lost_nor_left_
         w.route(in_hand)
         second = make_fix(at_s=1, lat=86)
         reject(w, second)  # before it is run again
-        assert not w.races.cells["R1"].restored
+        assert not w.races.states["R1"].restored
         await trio.sleep(10)
         assert w.races.all_live() == [in_hand, OLD]
         assert w.live.take(9) == ([in_hand, OLD], {"R1"})
@@ -196,7 +196,7 @@ async def test_where_the_live_view_is_stopped_http_and_redis_forget_it(autojump_
             w.races.children["R1"].scope.cancel()
             await trio.sleep(1)
             w.races.children["R1"].state = State.PARKED
-            w.races._race_parked(w.races.cells["R1"])
+            w.races._race_parked(w.races.states["R1"])
         else:
             await trio.sleep(IDLE_S + STALE_MS)
             assert w.state() is None

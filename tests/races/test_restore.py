@@ -88,10 +88,10 @@ async def test_many_races_that_ask_at_once_are_all_answered_in_the_end(
     async with world(max_races=1000) as w:
         w.route(*(make_fix(race_id=f"R{i}") for i in range(500)))
         await trio.sleep(RESTORE_S + 1)
-        assert sum(not cell.complete for cell in w.races.cells.values()) > 300, "too many at once"
+        assert sum(not state.complete for state in w.races.states.values()) > 300, "too many at once"
         await trio.sleep(30)
-        assert all(cell.complete for cell in w.races.cells.values())
-        assert len(w.races.cells) == 500
+        assert all(state.complete for state in w.races.states.values())
+        assert len(w.races.states) == 500
 
 
 async def test_a_position_that_postgresql_refused_does_not_come_back_from_redis(autojump_clock: MockClock) -> None:

@@ -13,7 +13,7 @@ import trio
 from actors.core.timestamps import Clock, format_ms
 from actors.drivers import Outside
 from actors.races.race import Race
-from actors.races.race_cell import RaceCell
+from actors.races.state import RaceState
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Start
 from supervisor import Daemon
@@ -122,7 +122,7 @@ class FragileDaemon(Daemon):
         specs = super()._table()
         make_race = self.races.make_race
 
-        def fragile_race(cell: RaceCell) -> Race:
+        def fragile_race(cell: RaceState) -> Race:
             run = self.crashes.wrap(f"race {cell.race_id}", make_race(cell).run)
             return cast("Race", SimpleNamespace(run=run))  # all that the directory wants of it
 

@@ -21,7 +21,7 @@ Shown: TypeAlias = Mapping[str, Sequence[Parcel]]
 
 
 @attrs.define(eq=False)
-class ReaderDesk:
+class ReaderState:
     """What outlives a crash of the reader. Owned by the supervisor."""
 
     ledger: Ledger = attrs.field(factory=Ledger)

@@ -21,7 +21,7 @@ log = structlog.get_logger("race")
 
 
 @attrs.define(eq=False)
-class RaceCell:
+class RaceState:
     """Owned by the directory, lent to the race actor."""
 
     race_id: str
@@ -82,16 +82,18 @@ class RaceCell:
             self.quarantine.poisoned = set()
 
 
-def joined_positions(cell: RaceCell) -> bytes:
+def joined_positions(state: RaceState) -> bytes:
     """All live positions as JSON, joined by commas: made once per version of the standing."""
-    standing = cell.standing
-    if cell.snapshot[0] != standing.version:
-        joined = b",".join([cell.encode(fix, pid in standing.stale) for pid, fix in standing.newest.items()])
-        cell.snapshot = (standing.version, joined)
-    return cell.snapshot[1]
+    standing = state.standing
+    if state.snapshot[0] != standing.version:
+        joined = b",".join([state.encode(fix, pid in standing.stale) for pid, fix in standing.newest.items()])
+        state.snapshot = (standing.version, joined)
+    return state.snapshot[1]
 
 
-def snapshot_frame(cell: RaceCell, now_ms: int, request: Subscribe) -> bytes:
+def snapshot_frame(state: RaceState, now_ms: int, request: Subscribe) -> bytes:
     """The answer to a dashboard that subscribes."""
-    positions = joined_positions(cell)
-    return events.text_frame(events.snapshot_event(cell.race_id, positions, now_ms, request.request_id, request.resync))
+    positions = joined_positions(state)
+    return events.text_frame(
+        events.snapshot_event(state.race_id, positions, now_ms, request.request_id, request.resync)
+    )
