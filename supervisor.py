@@ -53,9 +53,9 @@ from actors.ingest.reader import Reader
 from actors.ingest.receipts import receipts
 from actors.ingest.state import ReaderState
 from actors.races.directory import Races
+from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
-from actors.races.standing import Standing
 from actors.races.state import RaceState
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Restart, Start, State
@@ -138,7 +138,7 @@ class Daemon:
 
         self.races = Races(
             make_race,
-            lambda: Standing(cfg.app.stale_data_threshold_ms, cfg.app.max_clock_skew_ms),
+            lambda: LivePositions(cfg.app.stale_data_threshold_ms, cfg.app.max_clock_skew_ms),
             restore,
             rows,
             live_mailbox,

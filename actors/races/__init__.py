@@ -1,12 +1,12 @@
 """What is live: one actor a race, the directory that starts, restarts and retires them.
 
-alarm.py      when a race has to look up by itself
-directory.py  ACTOR: the directory of races; starts and retires them
-mailbox.py    the messages for one race, in order
-messages.py   pure: what a race is told
-race.py       ACTOR: one race, its live positions and who watches them
-restore.py    what a race knows when it starts
-standing.py   pure: one race: live positions, who is stale, what a set of fixes changes
-state.py      what a race is made of between crashes
-window.py     pure: changes on their way to dashboards: gathered, then cut into events
+alarm.py           when a race has to look up by itself
+directory.py       ACTOR: the directory of races; starts and retires them
+live_positions.py  pure: one race: live positions, who is stale, what a set of fixes changes
+mailbox.py         the messages for one race, in order
+messages.py        pure: what a race is told
+race.py            ACTOR: one race, its live positions and who watches them
+restore.py         what a race knows when it starts
+state.py           what a race is made of between crashes
+window.py          pure: changes on their way to dashboards: gathered, then cut into events
 """

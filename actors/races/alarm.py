@@ -45,14 +45,14 @@ class RaceAlarm:
         state = self.state
         if state.mailbox or state.quarantine.held is not None or not state.restored:
             return False
-        if not state.standing.newest and state.complete:
+        if not state.live_positions.newest and state.complete:
             return True
         return trio.current_time() >= self._retires_at()
 
     def _wake_at(self) -> float:
         state = self.state
         wake = min(state.window.due, self._retires_at())
-        due_ms = state.standing.next_due_ms()
+        due_ms = state.live_positions.next_due_ms()
         if due_ms is not None:
             wake = min(wake, trio.current_time() + min(max(due_ms - self.clock(), 0) / 1000, LOOK_S))
         return wake

@@ -1,6 +1,6 @@
 """The directory of races: which race has an actor, and where a message for a race goes.
 
-Owns: the states (mailbox, standing, dashboards of each race) and the nursery under which race actors run.
+Owns: the states (mailbox, live_positions, dashboards of each race) and the nursery under which race actors run.
 Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that never block. A race that sleeps
 does its parcel within such a call (mailbox.py); a crash of it is its own all the same. A crash of the directory
 restarts all races from their states. Fixes of a race that is down, or not restored yet, go straight to persistence; of
@@ -24,9 +24,9 @@ from actors.core.timestamps import Clock
 from actors.dashboards import events
 from actors.dashboards.outbox import Outbox
 from actors.history.mailbox import Rows
+from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import LiveState, Race, Restore
-from actors.races.standing import Standing
 from actors.races.state import RaceState, joined_positions
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
@@ -54,7 +54,7 @@ class Races:
     """The directory. `states` outlives a crash of the actor because the supervisor keeps this object."""
 
     make_race: Callable[[RaceState], Race]
-    make_standing: Callable[[], Standing]
+    make_standing: Callable[[], LivePositions]
     restore: Restore
     rows: Rows
     live_state: LiveState
@@ -126,7 +126,7 @@ class Races:
         if child is not None and child.state is State.PARKED:
             event = events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {race_id}", request_id)
             outbox.refuse(race_id, events.text_frame(event))
-        elif child is None and state.restored and not state.standing.newest:
+        elif child is None and state.restored and not state.live_positions.newest:
             state.outboxes[outbox] = None
             event = events.snapshot_event(race_id, b"", self.clock(), request_id, resync)
             outbox.snapshot(race_id, events.text_frame(event), resync_s=trio.current_time() if resync else None)
@@ -151,16 +151,16 @@ class Races:
     async def positions(self, race_id: str) -> list[bytes]:
         """The live positions of a race as JSON; read from the stores when the race has no actor."""
         state = self.states.get(race_id)
-        if state is not None and state.standing.newest:
+        if state is not None and state.live_positions.newest:
             return [joined_positions(state)]
         found = await self.restore(race_id, state.refused if state is not None else ())
-        standing = self.make_standing()
-        standing.accept(standing.changes(found.fixes, self.clock()))
-        return [position_json(fix, pid in standing.stale) for pid, fix in standing.newest.items()]
+        live_positions = self.make_standing()
+        live_positions.accept(live_positions.changes(found.fixes, self.clock()))
+        return [position_json(fix, pid in live_positions.stale) for pid, fix in live_positions.newest.items()]
 
     def all_live(self) -> list[Fix]:
         """Every live position in memory: for a Redis that was emptied."""
-        return [fix for state in self.states.values() for fix in state.standing.newest.values()]
+        return [fix for state in self.states.values() for fix in state.live_positions.newest.values()]
 
     def parked(self) -> int:
         """Races whose live view is stopped, because they crashed too often."""
@@ -213,7 +213,7 @@ class Races:
     def _shorten(self, state: RaceState) -> None:
         """Of a race that is down for long, what the newest positions need; its dashboards get a resync."""
         waiting = [self._store(message) for message in state.mailbox.take_all()]
-        skew_ms = state.standing.max_skew_ms
+        skew_ms = state.live_positions.max_skew_ms
         fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
         newest = newest_of(fix for fix in fixes if fix.timestamp_ms - fix.arrived_ms <= skew_ms)
         state.mailbox.post(FixesArrived(Parcel((0, 0), state.race_id, tuple(newest)), trio.current_time(), stored=True))
@@ -281,7 +281,7 @@ class Races:
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
         unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
-        skew_ms = heir.standing.max_skew_ms
+        skew_ms = heir.live_positions.max_skew_ms
         self.live_state.post([fix for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
         if unseen or not state.complete:
             for outbox in heir.outboxes:

@@ -1,6 +1,6 @@
 """One race: its live positions, and who watches them.
 
-Owns: nothing that must survive. Its state (mailbox, standing, dashboards, open window) is the directory's and is lent.
+Owns: nothing that must survive. Its state (mailbox, live_positions, dashboards, open window) is the directory's and is lent.
 Takes in: the messages of RaceMessage. Sends out: parcels to persistence, live positions to live state, prebuilt frames
 to the outboxes of dashboards.
 A crash loses nothing: the message in hand stays in the state and is done again, one fix at a time, to find the fix that
@@ -96,7 +96,7 @@ class Race:
                 await mailbox.sleep(self._do)
                 while self.state.restored and (message := mailbox.take()) is not None:
                     self._do(message)
-                if not self.state.standing.newest:
+                if not self.state.live_positions.newest:
                     return
 
     def _do(self, message: RaceMessage) -> bool:
@@ -109,7 +109,7 @@ class Race:
         if self._sooner or type(message) is not FixesArrived:
             self._sooner = False
             self._alarm.set_earlier()
-        return bool(state.standing.newest)
+        return bool(state.live_positions.newest)
 
     def handle(self, message: RaceMessage) -> None:
         """Do one message. Everything that can fail comes before the first effect."""
@@ -144,12 +144,12 @@ class Race:
         state = self.state
         if state.refused:
             fixes = [fix for fix in fixes if fix.id not in state.refused]
-        changes = state.standing.changes(fixes, self.clock())
+        changes = state.live_positions.changes(fixes, self.clock())
         if not changes:
             return
         shown = [(c.fix.arrived_ms, state.encode(c.fix, c.stale)) for c in changes] if state.outboxes else []
         newest = list({c.fix.participant_id: c.fix for c in changes}.values())
-        if state.standing.accept(changes):
+        if state.live_positions.accept(changes):
             self._sooner = True
         self.live_state.post(newest)
         if shown:
@@ -172,7 +172,7 @@ class Race:
         if state.quarantine.tried:
             fixes = _fixes_of(held)
             for i in state.quarantine.one_by_one(range(len(fixes))):
-                for change in state.standing.changes([fixes[i]], self.clock()):
+                for change in state.live_positions.changes([fixes[i]], self.clock()):
                     position_json(change.fix, change.stale)
         self.handle(held)
         state.message_done()
@@ -180,8 +180,8 @@ class Race:
     def _on_time(self) -> None:
         state = self.state
         now_ms = self.clock()
-        due_ms = state.standing.next_due_ms()
-        turned = state.standing.turn_stale(now_ms) if due_ms is not None and due_ms <= now_ms else []
+        due_ms = state.live_positions.next_due_ms()
+        turned = state.live_positions.turn_stale(now_ms) if due_ms is not None and due_ms <= now_ms else []
         if turned or trio.current_time() >= state.window.due:
             self._flush_window()
         for fix in turned:
@@ -210,7 +210,7 @@ class Race:
             state.refused.update(fix.id for fix in found.refused)
             if state.refused:
                 self.live_state.forget(state.race_id)  # Redis may hold one
-                self.live_state.post(list(state.standing.newest.values()))
+                self.live_state.post(list(state.live_positions.newest.values()))
                 state.complete = False  # once more, for a fix that one of them hides as long as it is in the spool
             state.quiet_since = trio.current_time()
         self._redo_held()

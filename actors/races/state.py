@@ -1,4 +1,4 @@
-"""What a race is made of between crashes: its mailbox, standing, dashboards and open window."""
+"""What a race is made of between crashes: its mailbox, live_positions, dashboards and open window."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from actors.core.position import position_json
 from actors.core.quarantine import Quarantine
 from actors.dashboards import events
 from actors.dashboards.outbox import Outbox
+from actors.races.live_positions import LivePositions
 from actors.races.mailbox import Mailbox
 from actors.races.messages import RaceMessage, Subscribe
-from actors.races.standing import Standing
 from actors.races.window import Window
 
 log = structlog.get_logger("race")
@@ -25,7 +25,7 @@ class RaceState:
     """Owned by the directory, lent to the race actor."""
 
     race_id: str
-    standing: Standing
+    live_positions: LivePositions
     mailbox: Mailbox = attrs.field(factory=Mailbox)
     outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
     window: Window = attrs.field(factory=Window)  # changes not yet sent
@@ -37,7 +37,7 @@ class RaceState:
     # A message taken from the mailbox and not done yet; parts: indexes of its fixes. Where no single fix is at fault,
     # the message is given up.
     quarantine: Quarantine[RaceMessage, int] = attrs.field(factory=Quarantine)
-    snapshot: tuple[int, bytes] = (-1, b"")  # (version of the standing, positions joined), shared by dashboards
+    snapshot: tuple[int, bytes] = (-1, b"")  # (version of the live_positions, positions joined), shared by dashboards
     encoded: dict[str, tuple[Fix, bool, bytes]] = attrs.field(factory=dict)  # participant -> (live fix, stale, JSON)
 
     def encode(self, fix: Fix, stale: bool) -> bytes:
@@ -54,8 +54,8 @@ class RaceState:
         stores, and dashboards get a resync, the only way in which anybody goes back."""
         new = [fix for fix in fixes if fix.id not in self.refused]
         self.refused.update(fix.id for fix in new)
-        if any(map(self.standing.may_show, new)):
-            self.standing.clear()
+        if any(map(self.live_positions.may_show, new)):
+            self.live_positions.clear()
             self.restored = False
             for outbox in self.outboxes:
                 outbox.lose(self.race_id)
@@ -83,11 +83,13 @@ class RaceState:
 
 
 def joined_positions(state: RaceState) -> bytes:
-    """All live positions as JSON, joined by commas: made once per version of the standing."""
-    standing = state.standing
-    if state.snapshot[0] != standing.version:
-        joined = b",".join([state.encode(fix, pid in standing.stale) for pid, fix in standing.newest.items()])
-        state.snapshot = (standing.version, joined)
+    """All live positions as JSON, joined by commas: made once per version of the live_positions."""
+    live_positions = state.live_positions
+    if state.snapshot[0] != live_positions.version:
+        joined = b",".join(
+            [state.encode(fix, pid in live_positions.stale) for pid, fix in live_positions.newest.items()]
+        )
+        state.snapshot = (live_positions.version, joined)
     return state.snapshot[1]
 
 

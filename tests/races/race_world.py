@@ -14,9 +14,9 @@ from actors.core.fix import Fix
 from actors.core.parcel import Parcel, PersistenceMessage
 from actors.history.mailbox import Rows
 from actors.races.directory import Races
+from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
-from actors.races.standing import Standing
 from actors.races.state import RaceState
 from actors.supervision.child import State
 from actors.supervision.restart import Budget
@@ -43,7 +43,7 @@ class World:
     store: FakeStore
     history: FakeHistory
     cache: FakeCache
-    standings: list[Standing]
+    standings: list[LivePositions]
     parcels: int = 0
 
     def route(self, *fixes: Fix) -> None:
@@ -71,7 +71,7 @@ class World:
         return child.state if child else None
 
 
-MakeStanding = Callable[[], Standing]
+MakeStanding = Callable[[], LivePositions]
 
 
 @asynccontextmanager
@@ -83,17 +83,17 @@ async def world(
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
     restore = Restorer(history, cache, 300_000)
     rows = Rows(send)
-    standings: list[Standing] = []
+    standings: list[LivePositions] = []
 
-    def standing() -> Standing:
-        standings.append((make_standing or (lambda: Standing(STALE_MS, 300_000)))())
+    def live_positions() -> LivePositions:
+        standings.append((make_standing or (lambda: LivePositions(STALE_MS, 300_000)))())
         return standings[-1]
 
     def race(state: RaceState) -> Race:
         return Race(state, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
 
     budget = Budget(max_restarts, 30, 1, 4)
-    races = Races(race, standing, restore, rows, live, metrics, now_ms, budget, max_races)
+    races = Races(race, live_positions, restore, rows, live, metrics, now_ms, budget, max_races)
     async with trio.open_nursery() as nursery:
         await nursery.start(races.run)
         yield World(races, receive, live, store, history, cache, standings)

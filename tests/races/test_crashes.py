@@ -11,15 +11,15 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.core.fix import Fix
 from actors.core.timestamps import format_ms
 from actors.races.directory import DOWN_LIMIT_MESSAGES
+from actors.races.live_positions import Change, LivePositions
 from actors.races.messages import Subscribe
-from actors.races.standing import Change, Standing
 from actors.races.state import RaceState, snapshot_frame
 from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
 from tests.races.race_world import STALE_MS, world
 
 
-class Touchy(Standing):
+class Touchy(LivePositions):
     """Crashes on any fix at latitude 13."""
 
     def changes(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
@@ -114,7 +114,7 @@ async def test_a_long_queue_of_a_race_that_is_down_is_shortened(autojump_clock: 
         assert viewer.outbox.behind_due(trio.current_time()) == ["R1"]
 
 
-class Hopeless(Standing):
+class Hopeless(LivePositions):
     """Fails whenever it looks for stale participants: a bug that no message is to blame for."""
 
     def next_due_ms(self) -> int | None:
@@ -158,7 +158,7 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
 
 
 async def test_a_batch_that_crashes_as_a_whole_goes_to_history_alone(autojump_clock: MockClock) -> None:
-    class Crowded(Standing):
+    class Crowded(LivePositions):
         """Crashes on more than one fix at a time: no single fix is at fault."""
 
         def changes(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
@@ -242,7 +242,7 @@ async def test_what_waits_while_the_directory_itself_is_down_reaches_history(aut
             nursery.cancel_scope.cancel()
         assert {p.id for p in w.handed_over()} == {(i, 0) for i in range(1, w.parcels + 1)}
         w.races.subscribe("R1", viewer.outbox)
-        live = w.races.states["R1"].standing.newest["P001"]
+        live = w.races.states["R1"].live_positions.newest["P001"]
         assert live.timestamp_ms == BASE_MS + (10 + DOWN_LIMIT_MESSAGES) * 1000
 
 

@@ -10,8 +10,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.core.fix import Fix
 from actors.core.rejection import poison
+from actors.races.live_positions import Change, LivePositions
 from actors.races.restore import RESTORE_S
-from actors.races.standing import Change, Standing
 from actors.supervision.child import State
 from tests.kit.making import make_fix
 from tests.races.race_world import IDLE_S, STALE_MS, World, world
@@ -142,7 +142,7 @@ async def test_one_that_redis_brought_while_postgresql_was_away_goes_when_it_is_
 
 
 async def test_what_a_race_had_in_hand_when_it_crashed_is_neither_lost_nor_left_out(autojump_clock: MockClock) -> None:
-    class Fragile(Standing):
+    class Fragile(LivePositions):
         crashes = 0
 
         def changes(self, fixes: Iterable[Fix], now_ms: int) -> list[Change]:

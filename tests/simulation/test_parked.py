@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from actors.core.fix import Fix
 from actors.http.api import Probes
-from actors.races.standing import Change, Standing
+from actors.races.live_positions import Change, LivePositions
 from actors.supervision.status import tree_status
 from tests.simulation.world import World, running_daemon
 
@@ -44,15 +44,15 @@ async def ready(world: World) -> tuple[int, int]:
 async def test_a_poison_fix_becomes_a_rejection_and_its_race_goes_on(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = Standing.changes
+    changes = LivePositions.changes
 
-    def touchy(self: Standing, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
+    def touchy(self: LivePositions, fixes: Iterable[Fix], now_ms: int) -> list[Change]:
         fixes = list(fixes)
         if any(fix.lat_e7 == UNLUCKY_LATITUDE * 1e7 and fix.race_id == "R1" for fix in fixes):
             raise ZeroDivisionError("unlucky")
         return changes(self, fixes, now_ms)
 
-    monkeypatch.setattr(Standing, "changes", touchy)
+    monkeypatch.setattr(LivePositions, "changes", touchy)
     async with running_daemon() as world:
         viewer = world.watch("R1")
         await trio.sleep(1)

@@ -8,24 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.core.fix import FINISHED, MOVING, STOPPED, Fix, newest_of
-from actors.races.standing import Standing
+from actors.races.live_positions import LivePositions
 from tests.kit.making import BASE_MS, make_fix
 
 STALE_MS = 30_000
 
 
-def standing() -> Standing:
-    return Standing(stale_after_ms=STALE_MS, max_skew_ms=300_000)
+def live_positions() -> LivePositions:
+    return LivePositions(stale_after_ms=STALE_MS, max_skew_ms=300_000)
 
 
-def apply(st_: Standing, fixes: list[Fix], now_ms: int = BASE_MS) -> list[tuple[Fix, bool]]:
+def apply(st_: LivePositions, fixes: list[Fix], now_ms: int = BASE_MS) -> list[tuple[Fix, bool]]:
     changes = st_.changes(fixes, now_ms)
     st_.accept(changes)
     return [(change.fix, change.stale) for change in changes]
 
 
 def test_every_step_forward_is_a_change_and_no_step_back() -> None:
-    s = standing()
+    s = live_positions()
     a, b, c = make_fix(at_s=0), make_fix(at_s=2), make_fix(at_s=1)
     assert apply(s, [a, b, c]) == [(a, False), (b, False)]
     assert apply(s, [c, b, a]) == []
@@ -33,7 +33,7 @@ def test_every_step_forward_is_a_change_and_no_step_back() -> None:
 
 
 def test_same_moment_is_ordered_by_status_then_id() -> None:
-    s = standing()
+    s = live_positions()
     moving, finished = make_fix(status=MOVING), make_fix(status=FINISHED)
     assert apply(s, [finished, moving]) == [(finished, False)]
     small, great = sorted([make_fix("P2", lat=1.0), make_fix("P2", lat=2.0)], key=lambda fix: fix.id)
@@ -41,14 +41,14 @@ def test_same_moment_is_ordered_by_status_then_id() -> None:
 
 
 def test_a_fix_too_far_ahead_is_history_only() -> None:
-    s = standing()
+    s = live_positions()
     assert apply(s, [make_fix(at_s=300.001, arrived_s=0)]) == []
     edge = make_fix(at_s=300, arrived_s=0)
     assert apply(s, [edge]) == [(edge, False)]
 
 
 def test_stale_turns_once_just_past_the_threshold() -> None:
-    s = standing()
+    s = live_positions()
     fix = make_fix(at_s=0)
     apply(s, [fix])
     assert s.next_due_ms() == BASE_MS + STALE_MS + 1
@@ -60,7 +60,7 @@ def test_stale_turns_once_just_past_the_threshold() -> None:
 
 
 def test_a_newer_fix_moves_the_moment_and_lifts_the_flag() -> None:
-    s = standing()
+    s = live_positions()
     apply(s, [make_fix(at_s=0)])
     newer = make_fix(at_s=20)
     apply(s, [newer], BASE_MS + 20_000)
@@ -72,7 +72,7 @@ def test_a_newer_fix_moves_the_moment_and_lifts_the_flag() -> None:
 
 
 def test_what_arrives_old_is_stale_without_an_event() -> None:
-    s = standing()
+    s = live_positions()
     fix = make_fix(at_s=0)
     assert apply(s, [fix], BASE_MS + STALE_MS + 1) == [(fix, True)]
     assert s.stale == {"P001"}
@@ -80,7 +80,7 @@ def test_what_arrives_old_is_stale_without_an_event() -> None:
 
 
 def test_finished_is_never_stale() -> None:
-    s = standing()
+    s = live_positions()
     apply(s, [make_fix(at_s=0, status=STOPPED)])
     apply(s, [make_fix(at_s=1, status=FINISHED)])
     assert s.turn_stale(BASE_MS + 10 * STALE_MS) == []
@@ -89,7 +89,7 @@ def test_finished_is_never_stale() -> None:
 
 
 def test_an_old_greater_fix_after_a_fresh_one_leaves_no_second_event() -> None:
-    s = standing()
+    s = live_positions()
     apply(s, [make_fix(at_s=0)])
     late = make_fix(at_s=5)
     assert apply(s, [late], BASE_MS + 5_000 + STALE_MS + 1) == [(late, True)]
@@ -97,7 +97,7 @@ def test_an_old_greater_fix_after_a_fresh_one_leaves_no_second_event() -> None:
 
 
 def test_version_counts_what_a_snapshot_would_show() -> None:
-    s = standing()
+    s = live_positions()
     apply(s, [make_fix(at_s=0), make_fix(at_s=1)])
     assert s.version == 2
     s.turn_stale(BASE_MS + 1_000 + STALE_MS + 1)
@@ -105,7 +105,7 @@ def test_version_counts_what_a_snapshot_would_show() -> None:
 
 
 def test_nobody_is_live_after_it_is_cleared_and_who_comes_back_older_is_stale_in_time() -> None:
-    s = standing()
+    s = live_positions()
     apply(s, [make_fix(at_s=20), make_fix("P2", at_s=-100)])
     version = s.version
     s.clear()
@@ -117,7 +117,7 @@ def test_nobody_is_live_after_it_is_cleared_and_who_comes_back_older_is_stale_in
 
 
 def test_only_where_something_greater_is_live_a_fix_cannot_be_shown() -> None:
-    s = standing()
+    s = live_positions()
     a, b = make_fix(at_s=0), make_fix(at_s=1)
     assert s.may_show(a)
     apply(s, [a])
@@ -141,7 +141,7 @@ many_fixes = st.lists(
 
 @given(many_fixes, st.integers(0, 2**32))
 def test_any_order_ends_in_the_same_standing(fixes: list[Fix], seed: int) -> None:
-    a, b = standing(), standing()
+    a, b = live_positions(), live_positions()
     apply(a, fixes)
     shuffled = fixes + fixes
     random.Random(seed).shuffle(shuffled)
@@ -152,7 +152,7 @@ def test_any_order_ends_in_the_same_standing(fixes: list[Fix], seed: int) -> Non
 
 @given(many_fixes)
 def test_changes_only_rise(fixes: list[Fix]) -> None:
-    s = standing()
+    s = live_positions()
     seen: dict[str, Fix] = {}
     for fix, _ in apply(s, fixes):
         assert fix.participant_id not in seen or fix.rank > seen[fix.participant_id].rank

@@ -24,7 +24,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 @attrs.define
-class Standing:
+class LivePositions:
     """Owned by the supervisor beside the race's mailbox: it outlives a crash of the race."""
 
     stale_after_ms: int
