@@ -1,23 +1,23 @@
 """One file a command of supervisor.py, and what they share.
 
-arguments.py      pure: types of arguments that several take
-check.py          validates, reaches, warns
-check_servers.py  driver: driver: reaching an external broker once
-check_stores.py   driver: driver: reaching an external Redis and PostgreSQL once
-course.py         pure: a made-up race
-demo.py           the daemon with a made-up race beside it
-early_stop.py     a signal in the first second, before anybody listens
-export.py         history to a file
-export_files.py   what it is written to: one file, or a file a participant
-kept.py           pure: what a tracker keeps until its receipt
-migrate.py        applies schema.sql
-parser.py         the command line
-publisher.py      what replay and simulate share
-rejections.py     what was rejected and why
-replay.py         publishes a recording
-run.py            the daemon in the foreground; what supervisor.py hands to the commands
-simulate.py       publishes a made-up race
-status.py         shows the tree
-terminal.py       text for any terminal, and data
-token.py          prints a dashboard token
+arguments.py       pure: types of arguments that several take
+check.py           validates, reaches, warns
+check_servers.py   driver: driver: reaching an external broker once
+check_stores.py    driver: driver: reaching an external Redis and PostgreSQL once
+demo.py            the daemon with a made-up race beside it
+early_stop.py      a signal in the first second, before anybody listens
+export.py          history to a file
+export_files.py    what it is written to: one file, or a file a participant
+migrate.py         applies schema.sql
+parser.py          the command line
+publisher.py       what replay and simulate share
+rejections.py      what was rejected and why
+replay.py          publishes a recording
+run.py             the daemon in the foreground; what supervisor.py hands to the commands
+simulate.py        publishes a made-up race
+simulated_race.py  pure: a made-up race
+status.py          shows the tree
+terminal.py        text for any terminal, and data
+token.py           prints a dashboard token
+unreceipted.py     pure: what a tracker keeps until its receipt
 """

@@ -13,9 +13,9 @@ import msgspec
 import trio
 
 from actors.commands.arguments import race_id
-from actors.commands.course import Course
-from actors.commands.kept import Kept
 from actors.commands.publisher import Outlet, Produce, Topics, publish, say
+from actors.commands.simulated_race import Course
+from actors.commands.unreceipted import Kept
 from actors.core.fix import STATUSES
 from actors.core.timestamps import format_ms
 from actors.mqtt.publisher import open_publisher
@@ -35,7 +35,7 @@ def wall_ms() -> int:
 
 
 @attrs.frozen
-class Race:
+class SimulatedRace:
     """The race to make up."""
 
     race_id: str
@@ -97,7 +97,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """0 when everything that was published was acknowledged, or has its receipt, also after Ctrl-C; else 1."""
     seed = random.randrange(1_000_000) if args.seed is None else args.seed
-    race = Race(args.race, args.participants, args.rate_hz, args.duration_s, seed)
+    race = SimulatedRace(args.race, args.participants, args.rate_hz, args.duration_s, seed)
     topics = Topics.of(settings.mqtt)
     if args.keep_until_receipt is None:
         outcome = publish("simulate", settings, running(race, topics, wall_ms), None)
@@ -129,7 +129,7 @@ async def simulate(
     Waits for a broker that is not up yet, for some seconds, and for one that goes away, without end.
     Raises PublishFailed.
     """
-    race = Race(race_id, participants, rate_hz, duration_s, seed)
+    race = SimulatedRace(race_id, participants, rate_hz, duration_s, seed)
     async with open_publisher(settings.mqtt) as publisher:
         await running(race, Topics.of(settings.mqtt), clock, started_ms=started_ms)(publisher)
         await publisher.drain()
@@ -167,7 +167,7 @@ class Keeper:
 
 
 def running(
-    race: Race,
+    race: SimulatedRace,
     topics: Topics,
     clock: Callable[[], int],
     keeper: Keeper | None = None,

@@ -17,10 +17,10 @@ import trio.testing
 
 from actors.commands import simulate
 from actors.commands.demo import GOES_ON_MS, start_of_race
-from actors.commands.kept import Kept
 from actors.commands.parser import main
 from actors.commands.publisher import Topics
-from actors.commands.simulate import Keeper, Race, running
+from actors.commands.simulate import Keeper, SimulatedRace, running
+from actors.commands.unreceipted import Kept
 from actors.core.timestamps import parse_ms
 from actors.ingest.decode import decode
 from actors.ingest.judge import Rules
@@ -108,7 +108,7 @@ class Recorder:
 async def test_each_fix_is_sent_when_it_is_due(autojump_clock: trio.testing.MockClock) -> None:
     recorder = Recorder()
     started = trio.current_time()
-    race = Race("R", participants=4, rate_hz=0.5, duration_s=60.0, seed=1)
+    race = SimulatedRace("R", participants=4, rate_hz=0.5, duration_s=60.0, seed=1)
     topics = Topics(("t", "+"), by_race=True)
     work = running(race, topics, lambda: BASE_MS)
     await work(recorder)
@@ -122,7 +122,7 @@ async def test_each_fix_is_sent_when_it_is_due(autojump_clock: trio.testing.Mock
 
 async def test_a_race_that_started_before_goes_on(autojump_clock: trio.testing.MockClock) -> None:
     whole, rest = Recorder(), Recorder()
-    race = Race("R", participants=4, rate_hz=0.5, duration_s=60.0, seed=1)
+    race = SimulatedRace("R", participants=4, rate_hz=0.5, duration_s=60.0, seed=1)
     topics = Topics(("t", "+"), by_race=True)
     await running(race, topics, lambda: BASE_MS)(whole)
     started = trio.current_time()
@@ -156,7 +156,7 @@ def test_demo_takes_no_less_than_one_participant(capsys: pytest.CaptureFixture[s
 
 async def test_trackers_that_are_switched_off_send_nothing(autojump_clock: trio.testing.MockClock) -> None:
     recorder = Recorder()
-    race = Race("R", participants=20, rate_hz=0.1, duration_s=7200.0, seed=3)
+    race = SimulatedRace("R", participants=20, rate_hz=0.1, duration_s=7200.0, seed=3)
     await running(race, Topics(("t", "+"), by_race=False), lambda: BASE_MS)(recorder)
     last = {}
     for _, topic, payload in recorder.messages:
@@ -167,9 +167,9 @@ async def test_trackers_that_are_switched_off_send_nothing(autojump_clock: trio.
 
 
 def test_the_schedule_goes_round() -> None:
-    race = Race("R", participants=2, rate_hz=2.0, duration_s=1.0, seed=1)
+    race = SimulatedRace("R", participants=2, rate_hz=2.0, duration_s=1.0, seed=1)
     assert list(race.schedule()) == [(0.0, 0), (0.25, 1), (0.5, 0), (0.75, 1)]
-    endless = Race("R", participants=1, rate_hz=1.0, duration_s=None, seed=1)
+    endless = SimulatedRace("R", participants=1, rate_hz=1.0, duration_s=None, seed=1)
     assert len(list(takewhile(lambda due: due[0] < 100_000, endless.schedule()))) == 100_000
 
 
@@ -218,7 +218,7 @@ class Forgetful(Recorder):
 async def test_a_kept_fix_is_sent_again_until_its_receipt(autojump_clock: trio.testing.MockClock) -> None:
     keeper = Keeper(Kept(3.0))
     outlet = Forgetful(keeper=keeper, losing=4)
-    race = Race("R", participants=1, rate_hz=1.0, duration_s=6.0, seed=1)
+    race = SimulatedRace("R", participants=1, rate_hz=1.0, duration_s=6.0, seed=1)
     started = trio.current_time()
     await running(race, Topics(("t", "+"), by_race=False), lambda: BASE_MS, keeper)(outlet)
     number = {payload: n for n, payload in enumerate(dict.fromkeys(payload for _, _, payload in outlet.messages))}

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from actors.commands.kept import Kept
+from actors.commands.unreceipted import Kept
 
 
 def receipt(*timestamps: str, rejected: tuple[str, ...] = (), race: str = "R") -> bytes:

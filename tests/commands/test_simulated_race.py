@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from actors.commands.course import CENTRE, FASTEST_MPS, METRES_PER_DEGREE, SWITCHED_OFF_S, Course, Sighting
+from actors.commands.simulated_race import CENTRE, FASTEST_MPS, METRES_PER_DEGREE, SWITCHED_OFF_S, Course, Sighting
 from actors.core.fix import DISQUALIFIED, FINISHED, MOVING, STOPPED
 from actors.core.ids import normal_id
 
