@@ -47,11 +47,11 @@ from actors.history.spooling import Spooling
 from actors.http.access import load_access
 from actors.http.api import build_app
 from actors.ingest.broker_state import BrokerState
-from actors.ingest.judge import Rules
 from actors.ingest.messages import ReaderMessage, StopTaking, Tell
 from actors.ingest.reader import Reader
 from actors.ingest.receipts import receipts
 from actors.ingest.state import ReaderState
+from actors.ingest.validate import Rules
 from actors.races.directory import Races
 from actors.races.live_positions import LivePositions
 from actors.races.race import Race

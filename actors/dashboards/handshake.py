@@ -96,7 +96,7 @@ def understand(head: bytes) -> RequestHead:
         raise bad_request(str(error)) from None
 
 
-def judge(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s: float) -> Admitted | None:
+def admit(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s: float) -> Admitted | None:
     """Whether a request opens a WebSocket; None: it is ordinary HTTP. Raises Problem."""
     at_home = head.path == ws.path
     if not head.wants_websocket:

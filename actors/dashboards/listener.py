@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from actors.dashboards import websocket
 from actors.dashboards.endings import End
-from actors.dashboards.handshake import Admitted, judge, last_answer, read_head, understand
+from actors.dashboards.handshake import Admitted, admit, last_answer, read_head, understand
 from actors.dashboards.ports import open_ports
 from actors.dashboards.subscriber import Races, Subscriber
 from actors.dashboards.waiting import Waiting
@@ -185,7 +185,7 @@ class Listener:
     async def _request(self, stream: ConnectionStream, head: bytes) -> bool:
         """Serve it. True: another one may come. Raises Problem."""
         secure = self.ssl_context is not None
-        admitted = judge(understand(head), self.settings.ws, self.access, secure, self.clock() / 1000)
+        admitted = admit(understand(head), self.settings.ws, self.access, secure, self.clock() / 1000)
         if admitted is not None:
             if self.waiting.full:
                 raise unavailable("too many handshakes at once")

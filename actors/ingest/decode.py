@@ -1,7 +1,7 @@
-"""Topic and payload -> fixes and rejections. The quick way; judge.py is the careful one.
+"""Topic and payload -> fixes and rejections. The quick way; validate.py is the careful one.
 
 A payload that breaks no rule is decoded by msgspec straight into a typed struct and checked in a few steps: 3 µs a
-fix. Whatever does not come through here is judged again from the beginning by `judge`, which knows the order of the
+fix. Whatever does not come through here is judged again from the beginning by `validate`, which knows the order of the
 rules and what to tell the operator. An array goes the careful way as a whole when one of its elements does.
 """
 
@@ -14,7 +14,7 @@ from actors.core.identity import fix_id
 from actors.core.ids import is_usual, normal_id
 from actors.core.rejection import Rejection
 from actors.core.timestamps import parse_ms
-from actors.ingest.judge import MAX_AHEAD_MS, Rules, judge
+from actors.ingest.validate import MAX_AHEAD_MS, Rules, validate
 
 
 class _Sent(msgspec.Struct, gc=False):
@@ -37,7 +37,7 @@ def decode(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> tuple
     `arrived_ms`: Unix ms by the daemon's clock. `[]` gives ([], []).
     """
     fixes = quick(topic, payload, arrived_ms, rules)
-    return judge(topic, payload, arrived_ms, rules) if fixes is None else (fixes, [])
+    return validate(topic, payload, arrived_ms, rules) if fixes is None else (fixes, [])
 
 
 def quick(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> list[Fix] | None:

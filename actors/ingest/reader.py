@@ -25,9 +25,9 @@ from actors.core.timestamps import Clock
 from actors.history.mailbox import Rows
 from actors.ingest.broker_state import BrokerState
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
 from actors.ingest.messages import ReaderMessage, StopTaking, Tell
 from actors.ingest.state import ReaderState, parcels
+from actors.ingest.validate import Rules
 from actors.mqtt.events import BrokerEvent, CopiesDropped, MessagesArrived
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics

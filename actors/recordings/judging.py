@@ -13,7 +13,7 @@ from actors.core.errors import RejectionCode
 from actors.core.fix import Fix
 from actors.core.timestamps import DAY_MS, LATEST_MS, format_ms
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from actors.recordings.points import LeftOut, Point, Reason
 from actors.recordings.times import time_ms
 

@@ -14,7 +14,7 @@ from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.core.timestamps import DAY_MS, EARLIEST_MS, format_ms
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from actors.recordings.points import Recorded, Tally
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw])

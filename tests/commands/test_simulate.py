@@ -23,7 +23,7 @@ from actors.commands.simulate import Keeper, SimulatedRace, running
 from actors.commands.unreceipted import Kept
 from actors.core.timestamps import parse_ms
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from actors.settings.load import Settings
 from supervisor import serve
 from tests.mqtt.mqtt_desk import mosquitto

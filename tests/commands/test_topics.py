@@ -7,7 +7,7 @@ import pytest
 from actors.commands.publisher import Topics
 from actors.core.rejection import payload_of
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from actors.settings.load import MqttSettings
 from tests.kit.making import BASE_MS, make_fix
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from actors.core.fix import STATUSES, Fix
 from actors.core.timestamps import format_ms
 from actors.history.export import FORMATS, formatter
-from actors.ingest.judge import Rules, judge
+from actors.ingest.validate import Rules, validate
 from tests.kit.making import BASE_MS, make_fix
 
 TRACKS = [make_fix(participant, n, lat=n / 7, lon=-n / 3, status=n % 4, arrived_s=n + 0.5)
@@ -48,7 +48,7 @@ def test_jsonl_is_what_a_tracker_sends(lat_e7: int, lon_e7: int, after_ms: int) 
     fix = make_fix()
     fix = msgspec.structs.replace(fix, lat_e7=lat_e7, lon_e7=lon_e7 or 1, timestamp_ms=BASE_MS + after_ms, status=2)
     (line,) = exported("jsonl", [fix]).splitlines()
-    (again,), rejections = judge(b"t", line, fix.timestamp_ms, Rules(max_payload_bytes=1000))
+    (again,), rejections = validate(b"t", line, fix.timestamp_ms, Rules(max_payload_bytes=1000))
     assert rejections == []
     assert (again.race_id, again.participant_id, again.status) == (fix.race_id, fix.participant_id, fix.status)
     assert (again.lat_e7, again.lon_e7, again.timestamp_ms) == (fix.lat_e7, fix.lon_e7, fix.timestamp_ms)

@@ -14,10 +14,10 @@ from actors.core.parcel import Parcel, PersistenceMessage, Settled
 from actors.core.timestamps import format_ms
 from actors.history.mailbox import Rows
 from actors.ingest.broker_state import BrokerState
-from actors.ingest.judge import Rules
 from actors.ingest.messages import ReaderMessage
 from actors.ingest.reader import Reader
 from actors.ingest.state import ReaderState
+from actors.ingest.validate import Rules
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
 from tests.kit.fake_broker import FakeBroker, FakeLink

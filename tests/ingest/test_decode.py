@@ -17,7 +17,7 @@ from actors.core.fix import STATUSES, Fix, to_e7
 from actors.core.identity import fix_id, rejection_id
 from actors.core.rejection import payload_of, poison, poison_message
 from actors.ingest.decode import decode, quick
-from actors.ingest.judge import Rules, judge
+from actors.ingest.validate import Rules, validate
 
 NOW_MS = 1_751_357_731_500
 TOPIC = b"tracking/P001/position"
@@ -40,7 +40,7 @@ def taken(payload: bytes, topic: bytes = TOPIC, rules: Rules = RULES) -> list[Fi
     """Decoded by both ways, nothing rejected."""
     fixes, rejections = decode(topic, payload, NOW_MS, rules)
     assert rejections == []
-    assert judge(topic, payload, NOW_MS, rules) == (fixes, [])
+    assert validate(topic, payload, NOW_MS, rules) == (fixes, [])
     return fixes
 
 

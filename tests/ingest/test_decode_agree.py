@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from actors.core.errors import RejectionCode
 from actors.ingest.decode import decode, quick
-from actors.ingest.judge import Rules, judge
+from actors.ingest.validate import Rules, validate
 from tests.ingest.test_decode import EXAMPLE, NOW_MS, RULES, TOPIC
 
 
 def agree(payload: bytes, rules: Rules = RULES, topic: bytes = TOPIC) -> None:
     fast = quick(topic, payload, NOW_MS, rules)
-    fixes, rejections = judge(topic, payload, NOW_MS, rules)
+    fixes, rejections = validate(topic, payload, NOW_MS, rules)
     assert (fast is None) == bool(rejections)
     assert fast is None or fast == fixes
     assert {row.code for row in rejections} <= {code.value for code in RejectionCode}
@@ -109,6 +109,6 @@ pieces = st.lists(st.sampled_from(TOKENS), max_size=12).map("".join)
 
 @given(pieces | json_values.map(json.dumps))
 def test_json_is_what_pythons_own_parser_calls_json(text: str) -> None:
-    _, rejections = judge(TOPIC, text.encode(errors="surrogatepass"), NOW_MS, RULES)
+    _, rejections = validate(TOPIC, text.encode(errors="surrogatepass"), NOW_MS, RULES)
     said_bad = any(row.code in ("bad_json", "bad_encoding") for row in rejections)
     assert said_bad == (not strict(text.encode(errors="surrogatepass")))

@@ -9,7 +9,7 @@ import pytest
 from actors.core.identity import rejection_id
 from actors.core.rejection import Rejection
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from tests.ingest.test_decode import EXAMPLE, NOW_MS, RULES, TOPIC, encoded
 
 E = encoded()

@@ -9,7 +9,7 @@ import actors.ingest.reader
 from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from tests.ingest.reader_world import payload, running, world
 
 

@@ -14,7 +14,7 @@ from actors.core.fix import Fix
 from actors.core.rejection import payload_of
 from actors.core.timestamps import DAY_MS, LATEST_MS
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from actors.recordings.judging import Judge
 from actors.recordings.points import LeftOut, Point, Reason, Tally
 from actors.recordings.times import time_ms

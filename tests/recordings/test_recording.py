@@ -14,7 +14,7 @@ import pytest
 from actors.commands.replay import most_ahead_ms, survey
 from actors.core.timestamps import DAY_MS, HOUR_MS, LATEST_MS
 from actors.ingest.decode import decode
-from actors.ingest.judge import Rules
+from actors.ingest.validate import Rules
 from actors.recordings.lines import _lines
 from actors.recordings.points import Recorded, Tally, UnreadableRecording, WrongUse
 from actors.recordings.recording import Recording

@@ -79,7 +79,7 @@ class _Broken(Exception):
         self.detail = detail
 
 
-def judge(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> tuple[list[Fix], list[Rejection]]:
+def validate(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> tuple[list[Fix], list[Rejection]]:
     """Every fix and every rejection of one message, each array element judged alone. Never raises."""
 
     def refused(code: Code, detail: str) -> tuple[list[Fix], list[Rejection]]:
