@@ -41,7 +41,7 @@ from actors.embedded.process import end_leftovers
 from actors.embedded.servers import EmbeddedServers
 from actors.history.batcher import Batcher
 from actors.history.committer import Committer
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 from actors.history.persistence import Persistence, PersistenceState
 from actors.history.spooling import Spooling
 from actors.http.access import load_access
@@ -115,7 +115,7 @@ class Daemon:
         reader stops reading the broker at `[postgres] queue_rows` fixes or 64 MiB in flight, which bounds them all."""
         cfg, metrics, health = self.settings, self.metrics, self.health
         to_persistence, parcels = trio.open_memory_channel[PersistenceMessage](math.inf)
-        rows = Rows(to_persistence)
+        to_history = ParcelMailbox(to_persistence)
         to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
@@ -128,7 +128,7 @@ class Daemon:
             return Race(
                 state,
                 restore,
-                rows,
+                to_history,
                 live_mailbox,
                 metrics,
                 self.clock,
@@ -140,7 +140,7 @@ class Daemon:
             make_race,
             lambda: LivePositions(cfg.app.stale_data_threshold_ms, cfg.app.max_clock_skew_ms),
             restore,
-            rows,
+            to_history,
             live_mailbox,
             metrics,
             self.clock,
@@ -164,7 +164,7 @@ class Daemon:
             reader_inbox,
             to_reader.send_nowait,
             self.races,
-            rows,
+            to_history,
             Rules(cfg.mqtt.max_payload_bytes, topic_identity=cfg.mqtt.topic_identity, topics=cfg.mqtt.topics),
             metrics,
             health,

@@ -15,7 +15,7 @@ from actors.core.parcel import Parcel, PersistenceMessage
 
 
 @attrs.define(eq=False)
-class Rows:
+class ParcelMailbox:
     """The way to persistence. Owned by the supervisor."""
 
     channel: trio.MemorySendChannel[PersistenceMessage]

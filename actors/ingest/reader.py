@@ -22,7 +22,7 @@ from actors.core.fix import Fix
 from actors.core.parcel import Parcel, Settled
 from actors.core.rejection import Rejection, poison_message
 from actors.core.timestamps import Clock
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 from actors.ingest.broker_state import BrokerState
 from actors.ingest.decode import decode
 from actors.ingest.messages import ReaderMessage, StopTaking, Tell
@@ -77,7 +77,7 @@ class Reader:
     inbox: trio.MemoryReceiveChannel[ReaderMessage]
     post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
     router: Router
-    rows: Rows
+    to_history: ParcelMailbox
     rules: Rules
     metrics: Metrics
     health: Health
@@ -158,12 +158,12 @@ class Reader:
         self._count(fixes, rejections, now_ms)
         if shown:
             self.state.took(entry, shown)
-        with self.rows.together():
+        with self.to_history.together():
             for group in shown.values():
                 for parcel in group:
                     self.router.route(parcel, now)
             for parcel in refused:
-                self.rows.send(parcel)
+                self.to_history.send(parcel)
 
     def _count(self, fixes: list[Fix], rejections: Iterable[Rejection], now_ms: int) -> None:
         metrics = self.metrics

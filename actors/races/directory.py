@@ -23,7 +23,7 @@ from actors.core.position import position_json
 from actors.core.timestamps import Clock
 from actors.dashboards import events
 from actors.dashboards.outbox import Outbox
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import LiveState, Race, Restore
@@ -56,7 +56,7 @@ class Races:
     make_race: Callable[[RaceState], Race]
     make_standing: Callable[[], LivePositions]
     restore: Restore
-    rows: Rows
+    to_history: ParcelMailbox
     live_state: LiveState
     metrics: Metrics
     clock: Clock
@@ -94,7 +94,7 @@ class Races:
         if child.state in _LIVE and state.restored:
             state.mailbox.post(message)
         else:
-            self.rows.send(parcel)
+            self.to_history.send(parcel)
             if child.state is not State.PARKED:
                 state.mailbox.post(FixesArrived(parcel, now, stored=True))
                 if len(state.mailbox) > DOWN_LIMIT_MESSAGES:
@@ -207,7 +207,7 @@ class Races:
         """Its fixes to persistence, if they were not sent there yet; the message as it is then."""
         if not isinstance(message, FixesArrived) or message.stored:
             return message
-        self.rows.send(message.parcel)
+        self.to_history.send(message.parcel)
         return FixesArrived(message.parcel, message.taken_at, stored=True)
 
     def _shorten(self, state: RaceState) -> None:

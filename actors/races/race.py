@@ -23,7 +23,7 @@ from actors.core.position import position_json
 from actors.core.rejection import poison
 from actors.core.timestamps import Clock
 from actors.dashboards import events
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 from actors.races.alarm import RaceAlarm
 from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
 from actors.races.restore import Found
@@ -59,7 +59,7 @@ class Race:
 
     state: RaceState
     restore: Restore
-    rows: Rows
+    to_history: ParcelMailbox
     live_state: LiveState
     metrics: Metrics
     clock: Clock
@@ -138,7 +138,7 @@ class Race:
             parcel = Parcel(parcel.id, parcel.race_id, state.without_poison(parcel.fixes), parcel.rejections + bad)
         self._go_live(parcel.fixes)
         if not stored:
-            self.rows.send(parcel)
+            self.to_history.send(parcel)
 
     def _go_live(self, fixes: Sequence[Fix]) -> None:
         state = self.state

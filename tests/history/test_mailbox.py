@@ -8,14 +8,14 @@ import pytest
 import trio
 
 from actors.core.parcel import Parcel, PersistenceMessage
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 
 PARCELS = [Parcel((1, part), "R1", ()) for part in range(4)]
 
 
 async def test_what_one_turn_brings_is_one_message() -> None:
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
-    rows = Rows(send)
+    rows = ParcelMailbox(send)
     rows.send(PARCELS[0])
     with rows.together():
         rows.send(PARCELS[1])
@@ -30,7 +30,7 @@ async def test_what_one_turn_brings_is_one_message() -> None:
 
 async def test_a_turn_that_crashes_loses_nothing_of_what_was_done() -> None:
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
-    rows = Rows(send)
+    rows = ParcelMailbox(send)
 
     def turn() -> None:
         with rows.together():

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.core.parcel import Parcel, PersistenceMessage, Settled
 from actors.core.timestamps import format_ms
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 from actors.ingest.broker_state import BrokerState
 from actors.ingest.messages import ReaderMessage
 from actors.ingest.reader import Reader
@@ -82,7 +82,7 @@ def world(max_in_flight: int = 100, receive_maximum: int = 100) -> World:
         inbox,
         send.send_nowait,
         routed,
-        Rows(to_persistence),
+        ParcelMailbox(to_persistence),
         Rules(262_144, topic_identity="none", topics=("tracking/+/position",)),
         metrics,
         health,

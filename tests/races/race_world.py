@@ -12,7 +12,7 @@ import trio
 from actors.cache.live_state import LiveMailbox
 from actors.core.fix import Fix
 from actors.core.parcel import Parcel, PersistenceMessage
-from actors.history.mailbox import Rows
+from actors.history.mailbox import ParcelMailbox
 from actors.races.directory import Races
 from actors.races.live_positions import LivePositions
 from actors.races.race import Race
@@ -82,7 +82,7 @@ async def world(
     history, cache, live, metrics = FakeHistory(store), FakeCache(), LiveMailbox(), Metrics()
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
     restore = Restorer(history, cache, 300_000)
-    rows = Rows(send)
+    rows = ParcelMailbox(send)
     standings: list[LivePositions] = []
 
     def live_positions() -> LivePositions:
