@@ -35,7 +35,7 @@ from actors.core.timestamps import Clock
 from actors.dashboards.listener import Listener
 from actors.dashboards.ports import tls_context
 from actors.data_dir import DataDir, open_data_dir
-from actors.drivers import Outside, open_outside
+from actors.drivers import Drivers, open_drivers
 from actors.embedded.addresses import addresses, uses_embedded
 from actors.embedded.process import end_leftovers
 from actors.embedded.servers import EmbeddedServers
@@ -77,13 +77,13 @@ class Daemon:
 
     settings: Settings
     clock: Clock
-    open_outside: Callable[[Any], Outside]  # given what the embedded servers' `started` told, or None
+    open_drivers: Callable[[Any], Drivers]  # given what the embedded servers' `started` told, or None
     edges: Callable[[Daemon], Sequence[tuple[str, Start]]]  # actors that face dashboards and operators, sinks first
     embedded: Start | None = None
     metrics: Metrics = attrs.field(factory=Metrics)
     health: Health = attrs.field(init=False, default=attrs.Factory(lambda self: Health(self.metrics), takes_self=True))
     tree: Tree = attrs.field(init=False)
-    outside: Outside = attrs.field(init=False)
+    drivers: Drivers = attrs.field(init=False)
     races: Races = attrs.field(init=False)
     reader_state: ReaderState = attrs.field(factory=ReaderState)
     _stop_taking: Callable[[], None] = attrs.field(init=False)
@@ -101,8 +101,8 @@ class Daemon:
         tree = self.tree
         async with tree.open() as start:
             told = await start(tree.spec("embedded", self.embedded, shutdown_s=30.0)) if self.embedded else None
-            self.outside = self.open_outside(told)
-            async with aclosing(self.outside), tree.open() as start:
+            self.drivers = self.open_drivers(told)
+            async with aclosing(self.drivers), tree.open() as start:
                 for spec in self._table():
                     if not tree.stop_asked.is_set():
                         await start(spec)
@@ -119,9 +119,9 @@ class Daemon:
         to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
-        outside = self.outside
+        drivers = self.drivers
         restore = Restorer(
-            outside.history, outside.cache, cfg.app.max_clock_skew_ms, outside.spool, self.reader_state.fixes_in_flight
+            drivers.history, drivers.cache, cfg.app.max_clock_skew_ms, drivers.spool, self.reader_state.fixes_in_flight
         )
 
         def make_race(state: RaceState) -> Race:
@@ -152,15 +152,15 @@ class Daemon:
             if cfg.mqtt.receipt_topic:
                 to_reader.send_nowait(Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections))))
 
-        committer = Committer(outside.store, metrics, self.races.rows_refused, tell)
-        spooling = Spooling(outside.spool, committer, metrics, health, cfg.postgres.spool_after_s)
+        committer = Committer(drivers.store, metrics, self.races.rows_refused, tell)
+        spooling = Spooling(drivers.spool, committer, metrics, health, cfg.postgres.spool_after_s)
         persistence = Persistence(
             PersistenceState(batcher), parcels, to_reader.send_nowait, committer, spooling, health
         )
-        live_state = LiveStateActor(live_mailbox, outside.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
+        live_state = LiveStateActor(live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
         reader = Reader(
             self.reader_state,
-            outside.link,
+            drivers.link,
             reader_inbox,
             to_reader.send_nowait,
             self.races,
@@ -270,7 +270,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
     started_at = time.monotonic()
 
     def edges(daemon: Daemon) -> Sequence[tuple[str, Start]]:
-        races, history, metrics, health = daemon.races, daemon.outside.history, daemon.metrics, daemon.health
+        races, history, metrics, health = daemon.races, daemon.drivers.history, daemon.metrics, daemon.health
         app = build_app(
             settings=settings,
             access=access,
@@ -290,7 +290,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
     return Daemon(
         settings,
         wall_clock_ms,
-        lambda told: open_outside(settings, told or addresses(settings), data_dir.folder),
+        lambda told: open_drivers(settings, told or addresses(settings), data_dir.folder),
         edges,
         embedded=embedded.run if embedded else None,
     )

@@ -50,7 +50,7 @@ class LiveCache(Cache, NewestInCache, Closable, Protocol):
 
 
 @attrs.frozen
-class Outside:
+class Drivers:
     """Every driver once. The reader ends the link itself."""
 
     link: Link
@@ -68,10 +68,10 @@ class Outside:
                 await driver.aclose()
 
 
-def open_outside(settings: Settings, where: Addresses, folder: Path) -> Outside:
+def open_drivers(settings: Settings, where: Addresses, folder: Path) -> Drivers:
     """The real ones, none of them connected yet. `folder`: data_dir."""
     pg = settings.postgres
-    return Outside(
+    return Drivers(
         MqttLink(settings.mqtt, where.broker, folder),
         PostgresWriter(where.postgres),
         PostgresHistory(where.postgres, settings.app.max_clock_skew_ms),

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from actors.core.errors import NotStarted
-from actors.drivers import open_outside
+from actors.drivers import open_drivers
 from actors.embedded import broker, nats
 from actors.embedded.process import Plan
 from actors.mqtt.events import SubscriptionRefused
@@ -227,7 +227,7 @@ async def test_more_subscriptions_than_receive_maximum_has_room_for(place: Place
     """It counts unacknowledged messages for each of them, and has 65,535 for all."""
     place = with_mqtt(place, topics=(*(f"t{number}/+" for number in range(8)), "all/#"))
     async with embedded(place) as where:
-        link = open_outside(place.settings, where, tmp_path).link
+        link = open_drivers(place.settings, where, tmp_path).link
         assert isinstance(link, MqttLink)
         async with running(link, acks=True) as desk:
             await desk.connected()

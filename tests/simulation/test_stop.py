@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.core.errors import NotStarted
-from actors.drivers import Outside
+from actors.drivers import Drivers
 from actors.settings.load import Settings
 from tests.kit.fake_broker import FakeBroker
 from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
@@ -37,7 +37,7 @@ async def test_the_embedded_servers_end_last(autojump_clock: MockClock, starts: 
     """Also when the tree does not come up."""
     broker, store = FakeBroker(), FakeStore()
     history, cache, spool = FakeHistory(store), FakeCache(), FakeSpool()
-    outside = Outside(broker.make_link(), store, history, cache, spool)
+    outside = Drivers(broker.make_link(), store, history, cache, spool)
     closed_before: list[bool] = []
 
     async def servers(*, task_status: trio.TaskStatus[None]) -> None:

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.core.timestamps import Clock, format_ms
-from actors.drivers import Outside
+from actors.drivers import Drivers
 from actors.races.race import Race
 from actors.races.state import RaceState
 from actors.settings.load import Settings
@@ -138,7 +138,7 @@ async def running_daemon(
     store = FakeStore()
     broker, history, cache = FakeBroker(), FakeHistory(store), FakeCache()
     link, spool = broker.make_link(), FakeSpool()
-    outside = Outside(link, store, history, cache, spool if spooling else None)
+    outside = Drivers(link, store, history, cache, spool if spooling else None)
     daemon = FragileDaemon(settings or Settings(), clock, lambda _addresses: outside, lambda _daemon: [])
     world = World(daemon, broker, store, history, cache, link, spool)
 
