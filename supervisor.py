@@ -25,7 +25,7 @@ import attrs
 import structlog
 import trio
 
-from actors.cache.live_state import LiveMailbox, LiveStateActor
+from actors.cache.live_state import LiveMailbox, LiveState
 from actors.commands.early_stop import hand_over
 from actors.core.addresses import in_url
 from actors.core.fix import Fix
@@ -52,7 +52,7 @@ from actors.ingest.reader import Reader
 from actors.ingest.receipts import receipts
 from actors.ingest.state import ReaderState
 from actors.ingest.validate import Rules
-from actors.races.directory import Races
+from actors.races.directory import Directory
 from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
@@ -84,7 +84,7 @@ class Daemon:
     health: Health = attrs.field(init=False, default=attrs.Factory(lambda self: Health(self.metrics), takes_self=True))
     tree: Tree = attrs.field(init=False)
     drivers: Drivers = attrs.field(init=False)
-    races: Races = attrs.field(init=False)
+    races: Directory = attrs.field(init=False)
     reader_state: ReaderState = attrs.field(factory=ReaderState)
     _stop_taking: Callable[[], None] = attrs.field(init=False)
 
@@ -136,7 +136,7 @@ class Daemon:
                 idle_s=cfg.app.race_idle_ms / 1000,
             )
 
-        self.races = Races(
+        self.races = Directory(
             make_race,
             lambda: LivePositions(cfg.app.stale_data_threshold_ms, cfg.app.max_clock_skew_ms),
             restore,
@@ -157,7 +157,7 @@ class Daemon:
         persistence = Persistence(
             PersistenceState(batcher), parcels, to_reader.send_nowait, committer, spooling, health
         )
-        live_state = LiveStateActor(live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
+        live_state = LiveState(live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
         reader = Reader(
             self.reader_state,
             drivers.link,
@@ -183,18 +183,8 @@ class Daemon:
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
         spec = self.tree.spec
         return [
-            spec(
-                "persistence",
-                persistence.run,
-                depth=lambda: parcels.statistics().current_buffer_used,
-                handled=lambda: persistence.handled,
-            ),
-            spec(
-                "live state",
-                live_state.run,
-                depth=lambda: len(live_mailbox.waiting),
-                handled=lambda: live_state.handled,
-            ),
+            spec("persistence", persistence.run, depth=to_history.depth, handled=lambda: persistence.handled),
+            spec("live state", live_state.run, depth=live_mailbox.depth, handled=lambda: live_state.handled),
             *(spec(name, start) for name, start in self.edges(self)),
             spec("races", self.races.run),
             spec(

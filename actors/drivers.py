@@ -15,7 +15,7 @@ from actors.history.committer import Store
 from actors.history.postgres.reader import PostgresHistory
 from actors.history.postgres.writer import PostgresWriter
 from actors.history.queries import History
-from actors.history.spool.spool import Spool as SpoolOnDisk
+from actors.history.spool.spool import SpoolOnDisk
 from actors.history.spool_account import Spool
 from actors.ingest.reader import Link
 from actors.mqtt.link import MqttLink

@@ -163,7 +163,7 @@ def test_each_room_has_a_map_of_its_files() -> None:
 # --- size, names, tests ------------------------------------------------------------------------------------------
 
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
-LONGER = {"actors/telemetry/metrics.py:__init__": 63, "supervisor.py:_table": 93}
+LONGER = {"actors/telemetry/metrics.py:__init__": 63, "supervisor.py:_table": 87}
 
 
 def test_files_and_functions_are_short() -> None:
@@ -185,10 +185,9 @@ def test_no_two_classes_have_one_name() -> None:
         for node in module.tree.body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
-    assert {name for name, times in names.items() if times > 1} == TWICE
+    assert {name for name, times in names.items() if times > 1} == set()
 
 
-TWICE = {"Access", "Connection", "Race", "Races", "Spool", "Tally"}
 UNTESTED = {
     "supervisor", "cache/redis_script", "commands/export_files", "commands/migrate", "commands/parser",
     "commands/publisher", "commands/rejections", "commands/run", "commands/status", "commands/terminal",

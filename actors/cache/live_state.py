@@ -54,6 +54,10 @@ class LiveMailbox:
         """Nothing to write, and nothing to delete."""
         return not self.waiting and not self.forgotten
 
+    def depth(self) -> int:
+        """Positions that wait."""
+        return len(self.waiting)
+
     def post(self, positions: Sequence[Fix]) -> None:
         """From races. Never blocks."""
         for fix in positions:
@@ -89,8 +93,8 @@ class LiveMailbox:
 
 
 @attrs.define(eq=False)
-class LiveStateActor:
-    """The actor."""
+class LiveState:
+    """Owns the connection to Redis."""
 
     mailbox: LiveMailbox
     cache: Cache

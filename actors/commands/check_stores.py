@@ -15,7 +15,7 @@ from actors.commands.check_servers import Finding
 from actors.core.addresses import PostgresAddress
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.history.postgres import migration
-from actors.history.postgres.libpq import Connection, connect
+from actors.history.postgres.libpq import PostgresConnection, connect
 from actors.history.postgres.standby import missing_standby
 from actors.history.postgres.table_check import OLDEST, check_table, texts
 from actors.settings.load import PostgresSettings, RedisSettings
@@ -84,7 +84,7 @@ async def _findings(address: PostgresAddress, where: str) -> list[Finding]:
     """Of the first address of the name that can be written, else of the last one."""
     found: list[Finding] = []
 
-    async def look(connection: Connection) -> None:
+    async def look(connection: PostgresConnection) -> None:
         found.clear()
         answers = Finding("ok", "postgres", f"{where} answers, version {connection.server_version // 10_000}")
         found.extend([answers, *[finding async for finding in _weak_spots(connection)]])
@@ -99,7 +99,7 @@ async def _findings(address: PostgresAddress, where: str) -> list[Finding]:
     return found
 
 
-async def _weak_spots(connection: Connection) -> AsyncIterator[Finding]:
+async def _weak_spots(connection: PostgresConnection) -> AsyncIterator[Finding]:
     if connection.server_version < OLDEST:
         yield Finding("FAILED", "postgres", "is older than version 14; allowed is 14 or newer")
     async with connection.transaction():

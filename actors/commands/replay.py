@@ -15,7 +15,7 @@ import trio
 from actors.commands.arguments import participant_id, race_id, shift_ms, time_zone
 from actors.commands.publisher import Outlet, Produce, Topics, publish, say
 from actors.core.timestamps import DAY_MS, LATEST_MS
-from actors.recordings.points import LeftOut, Recorded, Tally, WrongUse
+from actors.recordings.points import LeftOut, PointAccount, Recorded, WrongUse
 from actors.recordings.recording import Recording
 from actors.settings.load import Settings
 
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.now:
         until_now_ms = now_ms - extent.first_ms
         shift_ms, latest_ms = shift_ms + until_now_ms, min(latest_ms + until_now_ms, LATEST_MS)
-    records = recording.read(Tally(), shift_ms, latest_ms)
+    records = recording.read(PointAccount(), shift_ms, latest_ms)
     outcome = publish("replay", settings, paced(records, args.speed, Topics.of(settings.mqtt)), extent.messages)
     return 1 if outcome.interrupted else 0
 
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 class Extent:
     """What of a recording can be published."""
 
-    tally: Tally
+    tally: PointAccount
     messages: int = 0
     first_ms: int = 0  # Unix ms, where there are messages
     last_ms: int = 0
@@ -125,7 +125,7 @@ class Extent:
 
 def survey(recording: Recording, shift_ms: int = 0, latest_ms: int = LATEST_MS) -> Extent:
     """Count and measure; raises what reading raises."""
-    tally = Tally()
+    tally = PointAccount()
     messages, first_ms, last_ms = 0, LATEST_MS, 0
     for record in recording.read(tally, shift_ms, latest_ms):
         messages += 1

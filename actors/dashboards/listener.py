@@ -55,7 +55,7 @@ _LEFT = (trio.BrokenResourceError, trio.ClosedResourceError, websocket.Closed)
 
 @attrs.define(eq=False)
 class Listener:
-    """The actor."""
+    """Owns the listening sockets, and the connections and dashboards under them."""
 
     settings: Settings
     access: Access

@@ -46,7 +46,7 @@ class Server:
 
 @attrs.define(eq=False)
 class EmbeddedServers:
-    """The actor."""
+    """Owns the child processes."""
 
     settings: Settings
     data_dir: DataDir

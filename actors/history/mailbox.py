@@ -28,6 +28,10 @@ class ParcelMailbox:
         else:
             self._gathered.append(parcel)
 
+    def depth(self) -> int:
+        """Messages that wait for persistence."""
+        return self.channel.statistics().current_buffer_used
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is sent meanwhile goes as one message, also when it ends in a crash. Not to be waited in."""

@@ -48,7 +48,7 @@ class PersistenceState:
 
 @attrs.define(eq=False)
 class Persistence:
-    """The actor."""
+    """Owns the writing connection and the spool."""
 
     state: PersistenceState
     inbox: trio.MemoryReceiveChannel[PersistenceMessage]

@@ -43,8 +43,8 @@ MAX_EXPORTS = 8  # at a time: each holds a database connection for as long as it
 METHODS = ("GET", "HEAD")
 
 
-class Access(Protocol):
-    """actors.http.access.Access."""
+class Verifier(Protocol):
+    """access.py has the real one."""
 
     def verify(self, token: str | None, now_s: float) -> Grant:
         """What the token allows at `now_s` (Unix seconds). Raises BadToken."""
@@ -66,7 +66,7 @@ class RacesLive(Protocol):
 def build_app(
     *,
     settings: Settings,
-    access: Access,
+    access: Verifier,
     history: History,
     races_live: RacesLive,
     health: Health,
@@ -125,7 +125,7 @@ class Api:
     say that nothing has changed, and live positions carry the server's time. A 304 would cost what the answer costs.
     """
 
-    _access: Access
+    _access: Verifier
     _history: History
     _races_live: RacesLive
     _clock: Clock

@@ -70,7 +70,7 @@ class Router(Protocol):
 
 @attrs.define(eq=False)
 class Reader:
-    """The actor."""
+    """Owns the turn at the ledger."""
 
     state: ReaderState
     link: Link

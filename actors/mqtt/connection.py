@@ -45,7 +45,7 @@ PLAIN = False
 
 
 @attrs.define(eq=False)
-class Connection:
+class BrokerConnection:
     """Owns the socket and paho, from `open` until `ended` says why it is over."""
 
     sock: BufferedSocket

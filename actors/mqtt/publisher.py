@@ -21,7 +21,7 @@ from actors.core.broker_url import broker_addresses
 from actors.core.errors import TrackingError
 from actors.core.topic_filter import receipt_filter
 from actors.mqtt.bell import Bell
-from actors.mqtt.publisher_connection import Broker, Connection, Ear, Ended
+from actors.mqtt.publisher_connection import Broker, Ear, Ended, PublisherConnection
 from actors.mqtt.socket import tls_context
 from actors.mqtt.version import Version
 from actors.settings.load import MqttSettings
@@ -162,12 +162,12 @@ class Publisher:
         version = self.version
         while True:
             broker = self.brokers[self._at]
-            connection = Connection(
+            connection = PublisherConnection(
                 broker, version.speaks == "5", version.is_question, self._queue, self._bell, self._post, self.ear
             )
             ended = connection.run()
             self._queue.extendleft(reversed(list(connection.unanswered.values())))
-            failure = self._judge(broker, ended, connection.answered)
+            failure = self._what_failed(broker, ended, connection.answered)
             if failure:
                 self._token.run_sync_soon(self._fail, failure)
                 return
@@ -181,7 +181,7 @@ class Publisher:
         while (left_s := until - time.monotonic()) > 0:
             self._bell.wait(left_s)
 
-    def _judge(self, broker: Broker, ended: Ended, answered: int) -> str:
+    def _what_failed(self, broker: Broker, ended: Ended, answered: int) -> str:
         """Why to give up; empty: try again."""
         where = f"the broker at {broker.host}:{broker.port}"
         if ended.is_final:

@@ -64,7 +64,7 @@ class Ear:
 
 
 @attrs.define(eq=False)
-class Connection:
+class PublisherConnection:
     """Takes messages off `queue`; what the broker has not answered at the end is in `unanswered`, in order."""
 
     broker: Broker

@@ -47,7 +47,7 @@ class Rival:
         self.thrown_out += 1
 
     def doubt(self, node: Address, dial: Callable[[], BufferedSocket]) -> None:
-        """This node closed the connection; `dial` opens one to it. Call `judge` before the next attempt."""
+        """This node closed the connection; `dial` opens one to it. Call `decide` before the next attempt."""
         if self._witness is not None and self._node != node:
             self.close()
         if self._witness is None:
@@ -59,7 +59,7 @@ class Rival:
         self._node = node
         self._doubtful = True
 
-    def judge(self) -> None:
+    def decide(self) -> None:
         """It is time for the next attempt: was it a take-over?"""
         if self._doubtful:
             self._doubtful = False

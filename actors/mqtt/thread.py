@@ -23,7 +23,7 @@ import trio
 from actors.core.addresses import Address as Node
 from actors.core.addresses import BrokerAddress
 from actors.mqtt.attempts import Attempts
-from actors.mqtt.connection import Connection
+from actors.mqtt.connection import BrokerConnection
 from actors.mqtt.drops import DropsQuestion
 from actors.mqtt.end import Ending, How
 from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
@@ -75,7 +75,7 @@ class BrokerThread:
     version: Version
     attempts: Attempts
     _outgoing: Outgoing = attrs.field(init=False)
-    _connection: Connection | None = None
+    _connection: BrokerConnection | None = None
     _epoch: int = 0  # of the last connection that stood
     _drops: DropsQuestion = attrs.field(factory=DropsQuestion)
     _owed: int = 0  # by the last connection: see Deliveries
@@ -153,7 +153,7 @@ class BrokerThread:
             self._wait(gather_s)
             self._rang = True
 
-    def _may_read(self, connection: Connection) -> bool:
+    def _may_read(self, connection: BrokerConnection) -> bool:
         """Not while held or while the reader is behind; but CONNACK must be read to say so much as CONNECT."""
         orders = self.orders
         orders.starved = True  # before looking: a taken() in between must ring
@@ -161,7 +161,7 @@ class BrokerThread:
             orders.starved = False
         return not connection.is_up or not (orders.held or orders.starved)
 
-    def _acknowledge(self, connection: Connection) -> None:
+    def _acknowledge(self, connection: BrokerConnection) -> None:
         acks = self.orders.acks
         while acks:
             epoch, packet_ids = acks.popleft()
@@ -169,7 +169,7 @@ class BrokerThread:
                 connection.acknowledge(packet_ids)
 
     def _connect(self) -> None:
-        self.rival.judge()
+        self.rival.decide()
         self._gave_up = self.rival.won
         if self._gave_up:
             self._post([TakenOver(self.settings.client_id, TIMES, STEADY_S)])
@@ -182,7 +182,7 @@ class BrokerThread:
             self.version.heard(Heard.UNREACHED)
             self._failed(_explain(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
             return
-        self._connection = connection = Connection(
+        self._connection = connection = BrokerConnection(
             sock,
             node,
             (self.address.username, self.address.password),
@@ -203,7 +203,7 @@ class BrokerThread:
         addresses = trio.from_thread.run(_resolve, node.host, node.port)
         return dial(addresses, node.host, tls, self._wait)
 
-    def _lost(self, connection: Connection, ending: Ending) -> None:
+    def _lost(self, connection: BrokerConnection, ending: Ending) -> None:
         self._connection = None
         now = time.monotonic()
         steady = connection.is_up and now - connection.up_at >= STEADY_S
@@ -218,7 +218,7 @@ class BrokerThread:
         self._outgoing.ended(blamed=ending.blames_publish, now=now)
         self._doubt(connection, ending, steady=steady)
 
-    def _doubt(self, connection: Connection, ending: Ending, *, steady: bool) -> None:
+    def _doubt(self, connection: BrokerConnection, ending: Ending, *, steady: bool) -> None:
         """Was it another client?"""
         if steady or not connection.is_up:
             self.rival.forget()

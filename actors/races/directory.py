@@ -26,7 +26,7 @@ from actors.dashboards.outbox import Outbox
 from actors.history.mailbox import ParcelMailbox
 from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
-from actors.races.race import LiveState, Race, Restore
+from actors.races.race import CoalescingMailbox, Race, Restore
 from actors.races.state import RaceState, joined_positions
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
@@ -50,14 +50,14 @@ _LIVE = (State.WAITING, State.STARTING, State.RUNNING)
 
 
 @attrs.define(eq=False)
-class Races:
+class Directory:
     """The directory. `states` outlives a crash of the actor because the supervisor keeps this object."""
 
     make_race: Callable[[RaceState], Race]
     make_standing: Callable[[], LivePositions]
     restore: Restore
     to_history: ParcelMailbox
-    live_state: LiveState
+    live_state: CoalescingMailbox
     metrics: Metrics
     clock: Clock
     budget: Budget

@@ -1,6 +1,7 @@
 """One race: its live positions, and who watches them.
 
-Owns: nothing that must survive. Its state (mailbox, live_positions, dashboards, open window) is the directory's and is lent.
+Owns: nothing that must survive. Its state (mailbox, live positions, dashboards, open window) is lent by the
+directory.
 Takes in: the messages of RaceMessage. Sends out: parcels to persistence, live positions to live state, prebuilt frames
 to the outboxes of dashboards.
 A crash loses nothing: the message in hand stays in the state and is done again, one fix at a time, to find the fix that
@@ -46,7 +47,7 @@ class Restore(Protocol):
         ...
 
 
-class LiveState(Protocol):
+class CoalescingMailbox(Protocol):
     """The coalescing mailbox of live state."""
 
     def post(self, positions: Sequence[Fix]) -> None: ...
@@ -55,12 +56,12 @@ class LiveState(Protocol):
 
 @attrs.define(eq=False)
 class Race:
-    """The actor. One per race with fixes: a race without fixes costs no actor."""
+    """One per race with fixes: a race without fixes costs no actor."""
 
     state: RaceState
     restore: Restore
     to_history: ParcelMailbox
-    live_state: LiveState
+    live_state: CoalescingMailbox
     metrics: Metrics
     clock: Clock
     window_s: float  # [ws] batch_window_ms

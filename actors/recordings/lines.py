@@ -15,7 +15,7 @@ from actors.core.rejection import Rejection
 from actors.core.timestamps import DAY_MS, EARLIEST_MS, format_ms
 from actors.ingest.decode import decode
 from actors.ingest.validate import Rules
-from actors.recordings.points import Recorded, Tally
+from actors.recordings.points import PointAccount, Recorded
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -34,7 +34,7 @@ class Lines:
     shift_ms: int  # what every timestamp is moved by
     latest_ms: int  # of a timestamp after that
 
-    def read(self, chunks: Iterable[bytes], tally: Tally) -> Iterator[Recorded]:
+    def read(self, chunks: Iterable[bytes], tally: PointAccount) -> Iterator[Recorded]:
         """In the order of the file; what is wanted and cannot be used is told to `tally`. Raises what `chunks` does."""
         rules = Rules(self.max_payload_bytes)
         for number, line in enumerate(_lines(chunks, self.max_payload_bytes), 1):
@@ -45,7 +45,7 @@ class Lines:
             elif payload:
                 yield from self._message(payload, rules, number, tally)
 
-    def _message(self, payload: bytes, rules: Rules, line: int, tally: Tally) -> Iterator[Recorded]:
+    def _message(self, payload: bytes, rules: Rules, line: int, tally: PointAccount) -> Iterator[Recorded]:
         """The message for one line, as it stands there unless a part is left out or moved in time."""
         fixes, rejections = decode(b"", payload, self._arrived_ms, rules)
         if rejections and rejections[0].code in _OF_A_WHOLE_LINE:
@@ -63,7 +63,9 @@ class Lines:
         if fixes:
             yield Recorded(fixes[0].participant_id, fixes[0].race_id, fixes[0].timestamp_ms + self.shift_ms, payload)
 
-    def _parts(self, elements: Sequence[bytes | msgspec.Raw], line: int, tally: Tally) -> Iterator[tuple[Fix, bytes]]:
+    def _parts(
+        self, elements: Sequence[bytes | msgspec.Raw], line: int, tally: PointAccount
+    ) -> Iterator[tuple[Fix, bytes]]:
         """What is wanted and can be used: each fix as it was recorded, and its JSON, moved in time."""
         for element in map(bytes, elements):
             # In brackets, because an array in an array is no fixes.

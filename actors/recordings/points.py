@@ -64,7 +64,7 @@ Reason = LeftOut | RejectionCode
 
 
 @attrs.define
-class Tally:
+class PointAccount:
     """What was read of one recording, and what was left out of it."""
 
     read: int = 0  # points, the ones left out too

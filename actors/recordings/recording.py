@@ -18,7 +18,7 @@ from actors.core.timestamps import LATEST_MS
 from actors.recordings import gpx
 from actors.recordings.judging import Judge
 from actors.recordings.lines import Lines
-from actors.recordings.points import CutOff, Point, Reader, Recorded, Tally, UnreadableRecording, WrongUse
+from actors.recordings.points import CutOff, Point, PointAccount, Reader, Recorded, UnreadableRecording, WrongUse
 from actors.recordings.source import kind_of, opened, unpacked_name
 
 READERS: dict[str, Reader] = {"GPX": gpx.read}
@@ -34,7 +34,7 @@ class Recording:
     zone: tzinfo | None = None  # of the times of points that have none
     max_payload_bytes: int = 262_144  # of a message
 
-    def read(self, tally: Tally, shift_ms: int = 0, latest_ms: int = LATEST_MS) -> Iterator[Recorded]:
+    def read(self, tally: PointAccount, shift_ms: int = 0, latest_ms: int = LATEST_MS) -> Iterator[Recorded]:
         """What can be published, in the order of the file, moved by `shift_ms` and then not later than `latest_ms`.
 
         Everything else is told to `tally`. Raises UnreadableRecording, WrongUse.
@@ -57,7 +57,7 @@ class Recording:
                 tally.cut = str(cut)
 
     def _points(
-        self, kind: str, pieces: Iterable[bytes], tally: Tally, shift_ms: int, latest_ms: int
+        self, kind: str, pieces: Iterable[bytes], tally: PointAccount, shift_ms: int, latest_ms: int
     ) -> Iterator[Recorded]:
         judge: Judge | None = None
         try:

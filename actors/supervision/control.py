@@ -35,7 +35,7 @@ Snapshot = Callable[[], Mapping[str, Any]]
 
 @attrs.define
 class ControlSocket:
-    """The actor."""
+    """Owns the Unix socket."""
 
     socket_path: Path  # at most 107 bytes; its folder belongs to this daemon
     snapshot: Snapshot  # asked once a connection

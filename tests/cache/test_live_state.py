@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
-from actors.cache.live_state import PING_S, WRITE_ROWS, LiveMailbox, LiveStateActor
+from actors.cache.live_state import PING_S, WRITE_ROWS, LiveMailbox, LiveState
 from actors.core.fix import Fix
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
@@ -19,7 +19,7 @@ from tests.kit.making import make_fix
 @asynccontextmanager
 async def running(cache: FakeCache, everything: list[Fix] | None = None) -> AsyncIterator[tuple[LiveMailbox, Health]]:
     mailbox, health = LiveMailbox(), Health(Metrics())
-    actor = LiveStateActor(mailbox, cache, health, 0.05, lambda: everything or [])
+    actor = LiveState(mailbox, cache, health, 0.05, lambda: everything or [])
     async with trio.open_nursery() as nursery:
         await nursery.start(actor.run)
         yield mailbox, health

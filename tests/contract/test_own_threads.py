@@ -11,7 +11,7 @@ import trio
 
 from actors.cache.redis import RedisStore
 from actors.core.addresses import RedisAddress
-from actors.history.spool.spool import Spool
+from actors.history.spool.spool import SpoolOnDisk
 from actors.mqtt.link import BrokerAddress, MqttLink
 from tests.history.spool.spool_child import PLENTY
 from tests.kit.making import make_fix
@@ -36,7 +36,7 @@ async def test_mqtt(tmp_path: Path) -> None:
 
 
 async def test_the_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     async with everybodys_threads_taken():
         await spool.open()
         assert await spool.put([make_fix()], []) == 1

@@ -279,7 +279,7 @@ async def test_a_crash_between_commit_and_settle_repeats_the_batch(autojump_cloc
             w.put(0, make_fix(at_s=0))
             await trio.sleep(10)  # pinged, collected, being written
         assert w.settled == []
-        assert len(w.persistence.desk.writing) == 1
+        assert len(w.persistence.state.writing) == 1
         w.store.delay_s = 0
         async with running(w):
             w.put(1, make_fix(at_s=1))

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from actors.core.addresses import PostgresAddress, RedisAddress
-from actors.history.postgres.libpq import Connection, connect
+from actors.history.postgres.libpq import PostgresConnection, connect
 from actors.history.postgres.table_check import texts
 from actors.history.postgres.writer import PostgresWriter
 from actors.settings.load import Secret
@@ -45,7 +45,7 @@ class Database:
     """An empty database; `run` and `rows` go over a connection of the test's own."""
 
     address: PostgresAddress
-    connection: Connection
+    connection: PostgresConnection
 
     async def run(self, sql: str) -> None:
         await self.connection.script(sql)

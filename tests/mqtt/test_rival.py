@@ -152,7 +152,7 @@ async def test_without_a_witness_there_is_no_telling() -> None:
 
     rival = Rival(thrown_out=2)
     rival.doubt(Address("b", 1883), refused)
-    rival.judge()
+    rival.decide()
     assert rival.thrown_out == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from actors.mqtt import thread
-from actors.mqtt.connection import Connection
+from actors.mqtt.connection import BrokerConnection
 from actors.mqtt.link import BrokerAddress, MqttLink
 from tests.kit.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
 from tests.mqtt.mqtt_desk import SETTINGS, Desk, running
@@ -62,7 +62,7 @@ async def test_nobody_else_touches_the_connection(tmp_path: Path, monkeypatch: p
         users.add(threading.get_ident())
         return object.__getattribute__(self, name)
 
-    monkeypatch.setattr(Connection, "__getattribute__", watched)
+    monkeypatch.setattr(BrokerConnection, "__getattribute__", watched)
     async with linked(tmp_path) as (broker, side, link, _):
         link.hold(True)
         link.acknowledge(1, (1,))

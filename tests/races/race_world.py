@@ -13,7 +13,7 @@ from actors.cache.live_state import LiveMailbox
 from actors.core.fix import Fix
 from actors.core.parcel import Parcel, PersistenceMessage
 from actors.history.mailbox import ParcelMailbox
-from actors.races.directory import Races
+from actors.races.directory import Directory
 from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
@@ -37,7 +37,7 @@ def now_ms() -> int:
 class World:
     """The directory with everything around it faked."""
 
-    races: Races
+    races: Directory
     persistence: trio.MemoryReceiveChannel[PersistenceMessage]
     live: LiveMailbox
     store: FakeStore
@@ -93,7 +93,7 @@ async def world(
         return Race(state, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
 
     budget = Budget(max_restarts, 30, 1, 4)
-    races = Races(race, live_positions, restore, rows, live, metrics, now_ms, budget, max_races)
+    races = Directory(race, live_positions, restore, rows, live, metrics, now_ms, budget, max_races)
     async with trio.open_nursery() as nursery:
         await nursery.start(races.run)
         yield World(races, receive, live, store, history, cache, standings)

@@ -16,7 +16,7 @@ from actors.core.timestamps import DAY_MS, LATEST_MS
 from actors.ingest.decode import decode
 from actors.ingest.validate import Rules
 from actors.recordings.judging import Judge
-from actors.recordings.points import LeftOut, Point, Reason, Tally
+from actors.recordings.points import LeftOut, Point, PointAccount, Reason
 from actors.recordings.times import time_ms
 
 TIME = "2025-07-01T08:15:30Z"
@@ -231,7 +231,7 @@ def test_the_latest_time() -> None:
 
 
 def test_the_summary() -> None:
-    tally = Tally()
+    tally = PointAccount()
     assert tally.summary == "read 0 points, left out 0"
     assert not tally.is_course
     tally.read = 1200
@@ -242,9 +242,9 @@ def test_the_summary() -> None:
 
 
 def test_a_course() -> None:
-    assert Tally(read=3, left_out={LeftOut.NO_TIME: 2, LeftOut.ROUTE: 1}).is_course
-    assert not Tally(read=3, left_out={LeftOut.NO_TIME: 2}).is_course
-    assert not Tally(read=3, left_out={LeftOut.NO_TIME: 2, LeftOut.NO_ZONE: 1}).is_course
+    assert PointAccount(read=3, left_out={LeftOut.NO_TIME: 2, LeftOut.ROUTE: 1}).is_course
+    assert not PointAccount(read=3, left_out={LeftOut.NO_TIME: 2}).is_course
+    assert not PointAccount(read=3, left_out={LeftOut.NO_TIME: 2, LeftOut.NO_ZONE: 1}).is_course
 
 
 @pytest.mark.parametrize(
@@ -252,5 +252,5 @@ def test_a_course() -> None:
     [("2010-01-01T00:00:00Z", True), ("2010-01-01T00:00:01Z", False), ("2010-02-01T00:00:00Z", False)],
 )
 def test_times_that_begin_with_a_year(first: str, looks: bool) -> None:
-    assert Tally(first_ms=ms(first)).looks_made_up is looks
-    assert not Tally().looks_made_up
+    assert PointAccount(first_ms=ms(first)).looks_made_up is looks
+    assert not PointAccount().looks_made_up

@@ -16,7 +16,7 @@ from actors.core.timestamps import DAY_MS, HOUR_MS, LATEST_MS
 from actors.ingest.decode import decode
 from actors.ingest.validate import Rules
 from actors.recordings.lines import _lines
-from actors.recordings.points import Recorded, Tally, UnreadableRecording, WrongUse
+from actors.recordings.points import PointAccount, Recorded, UnreadableRecording, WrongUse
 from actors.recordings.recording import Recording
 
 LINES = [
@@ -56,7 +56,7 @@ def gpx(tmp_path: Path) -> Path:
 
 def read(recording: Recording, shift_ms: int = 0, latest_ms: int = LATEST_MS) -> tuple[list[Recorded], str]:
     """What can be published, and the summary."""
-    tally = Tally()
+    tally = PointAccount()
     return list(recording.read(tally, shift_ms, latest_ms)), tally.summary
 
 
@@ -172,7 +172,7 @@ def test_a_gzip_that_is_cut_gives_its_whole_lines(tmp_path: Path) -> None:
     for name, content in (("x.jsonl.gz", "\n".join([LINES[0]] * 5000)), ("x.gpx.gz", GPX + " " * 10_000)):
         path = tmp_path / name
         path.write_bytes(gzip.compress(content.encode(), 0)[:-5000])
-        tally = Tally()
+        tally = PointAccount()
         found = list(Recording(path, participant="P1", race=None if "json" in name else "R").read(tally))
         assert len(found) == (2 if name == "x.gpx.gz" else len(found))
         assert len(found) > 0

@@ -170,7 +170,7 @@ async def test_a_race_that_nobody_runs_any_more_is_corrected_in_redis(autojump_c
         refused = world.cache.live[("R1", "P1")]
         world.daemon.races.children["R1"].scope.cancel()
         world.daemon.races.children.clear()
-        world.daemon.races.cells.clear()
+        world.daemon.races.states.clear()
         await trio.sleep(20)
         assert cached(world) == {"P1": 10.0, "P2": 1.0}
         assert refused.id not in world.store.rows

@@ -59,7 +59,7 @@ def within(seconds: float) -> Iterator[None]:
         raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from None
 
 
-class Connection:
+class PostgresConnection:
     """One session, used by one task at a time. Made by `connect`, which says what is raised."""
 
     def __init__(self, pgconn: PGconn) -> None:
@@ -197,8 +197,8 @@ async def connect(
     address: PostgresAddress,
     application_name: str,
     deadline_s: float,
-    accept: Callable[[Connection], Awaitable[object]] | None = None,
-) -> Connection:
+    accept: Callable[[PostgresConnection], Awaitable[object]] | None = None,
+) -> PostgresConnection:
     """Open a session with the first of the addresses that the host's name stands for that will do.
 
     `accept` raises when one will not do (a stand-by, for who wants to write); it gets what is left of the address's
@@ -224,7 +224,7 @@ async def connect(
     raise (StoreMisconfigured if wrong else StoreUnavailable)(text)
 
 
-async def _connect(address: PostgresAddress, hostaddr: str | None, application_name: str) -> Connection:
+async def _connect(address: PostgresAddress, hostaddr: str | None, application_name: str) -> PostgresConnection:
     conninfo = make_conninfo(
         host=address.host,
         hostaddr=hostaddr,
@@ -251,7 +251,7 @@ async def _connect(address: PostgresAddress, hostaddr: str | None, application_n
             state = pgconn.connect_poll()
         pgconn.nonblocking = 1
         connected = True
-        return Connection(pgconn)
+        return PostgresConnection(pgconn)
     finally:
         if not connected:
             pgconn.finish()

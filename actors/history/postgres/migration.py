@@ -11,7 +11,7 @@ import structlog
 
 from actors.core.errors import StoreMisconfigured
 from actors.history.postgres import binary
-from actors.history.postgres.libpq import Connection, within
+from actors.history.postgres.libpq import PostgresConnection, within
 
 log = structlog.get_logger("migration")
 
@@ -59,13 +59,13 @@ def parse(text: str) -> list[Statements]:
     ]
 
 
-async def plan(connection: Connection) -> list[str]:
+async def plan(connection: PostgresConnection) -> list[str]:
     """What is missing, in the order in which it would be made; changes nothing."""
     async with connection.transaction():
         return [str(item) for item in await _missing(connection)]
 
 
-async def apply(connection: Connection) -> list[str]:
+async def apply(connection: PostgresConnection) -> list[str]:
     """Make what is missing, in one transaction; returns what was made.
 
     Raises StoreUnavailable (also when a busy table cannot be locked within 5 s; the connection may then be closed)
@@ -95,7 +95,7 @@ async def apply(connection: Connection) -> list[str]:
     return [str(item) for item in todo]
 
 
-async def _missing(connection: Connection) -> list[Statements]:
+async def _missing(connection: PostgresConnection) -> list[Statements]:
     missing = []
     with within(LOOK_S):
         for item in parse(SCHEMA.read_text(encoding="utf-8")):

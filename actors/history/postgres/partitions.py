@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from actors.core.errors import NoPartition, Partitions, StoreMisconfigured
 from actors.history.postgres import binary
-from actors.history.postgres.libpq import Connection
+from actors.history.postgres.libpq import PostgresConnection
 from actors.history.postgres.table_check import texts
 
 # `id` is the only column that they can be made by: its unique index has to have all such columns. A default partition
@@ -17,13 +17,13 @@ select coalesce(pg_get_partkeydef(to_regclass('tracking_positions')), ''), coale
 from pg_partition_tree(to_regclass('tracking_positions')) where isleaf"""
 
 
-async def present(connection: Connection) -> Partitions:
+async def present(connection: PostgresConnection) -> Partitions:
     """Raises as any query does."""
     ((by, takes),) = await texts(connection, PRESENT)
     return Partitions(by, takes)
 
 
-async def missing_for(connection: Connection, ids: Sequence[bytes], why: str) -> StoreMisconfigured:
+async def missing_for(connection: PostgresConnection, ids: Sequence[bytes], why: str) -> StoreMisconfigured:
     """What to raise after `why`: NoPartition for those of the ids that none takes.
 
     StoreMisconfigured where each has one: it was made just now, or it is another table, which a trigger writes to.

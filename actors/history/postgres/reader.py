@@ -17,7 +17,7 @@ from actors.core.fix import STATUSES, Fix, newest_of
 from actors.history.cursor import EARLIEST_US, LATEST_US
 from actors.history.postgres import binary
 from actors.history.postgres import reader_sql as sql
-from actors.history.postgres.libpq import Connection, connect, within
+from actors.history.postgres.libpq import PostgresConnection, connect, within
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
 
 log = structlog.get_logger("history")
@@ -41,7 +41,9 @@ class PostgresHistory:
 
     address: PostgresAddress
     max_clock_skew_ms: int = 300_000  # of races(): a fix further ahead of its arrival says nothing about its race
-    _idle: list[tuple[float, Connection]] = attrs.field(factory=list)  # since when (trio's clock), the longest first
+    _idle: list[tuple[float, PostgresConnection]] = attrs.field(
+        factory=list
+    )  # since when (trio's clock), the longest first
     _closes_idle: bool = False
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
 
@@ -137,7 +139,7 @@ class PostgresHistory:
                         log.debug("trying another connection", why=str(error))
                 return await self._run(await connect(self.address, APPLICATION, CONNECT_S), text, params)
 
-    async def _run(self, connection: Connection, text: str, params: sql.Params) -> PGresult:
+    async def _run(self, connection: PostgresConnection, text: str, params: sql.Params) -> PGresult:
         try:
             return await connection.query(text, params.values, params.types)
         finally:
@@ -155,7 +157,7 @@ class PostgresHistory:
         self._closes_idle = False
 
 
-async def _fetched(connection: Connection, race_id: str) -> AsyncGenerator[list[Fix], None]:
+async def _fetched(connection: PostgresConnection, race_id: str) -> AsyncGenerator[list[Fix], None]:
     rows = CHUNK_ROWS
     while rows == CHUNK_ROWS:
         with within(CALL_S):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from actors.core.errors import StoreUnavailable
-from actors.history.postgres.libpq import Connection
+from actors.history.postgres.libpq import PostgresConnection
 from actors.history.postgres.table_check import texts
 
 WAITS_S = 1.0
@@ -24,7 +24,7 @@ select current_setting('synchronous_standby_names'), current_setting('synchronou
 _NUMBER = re.compile(r"\s*(?:first\s+|any\s+)?(\d+)\s*\(", re.IGNORECASE)
 
 
-async def missing_standby(connection: Connection) -> str:
+async def missing_standby(connection: PostgresConnection) -> str:
     """What commits would wait for, before any has; empty when for nothing."""
     ((names, commit, attached),) = await texts(connection, ATTACHED)
     number = _NUMBER.match(names)
@@ -37,7 +37,7 @@ async def missing_standby(connection: Connection) -> str:
     )
 
 
-async def check_standby(connection: Connection) -> None:
+async def check_standby(connection: PostgresConnection) -> None:
     """Raises StoreUnavailable while a session of ours, given up or of another node, hangs in its commit.
 
     Nothing ends such a session but the standby, a reload without it, or somebody's pg_cancel_backend; until then a new

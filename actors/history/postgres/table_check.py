@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.fix import STATUSES
-from actors.history.postgres.libpq import Connection
+from actors.history.postgres.libpq import PostgresConnection
 
 # Column -> types that hold our values without loss, as format_type names them.
 NAMES = ("character varying(50)", "character varying", "text")
@@ -42,7 +42,7 @@ where i.indrelid = to_regclass('tracking_positions') and i.indisunique and i.ind
 LABELS = "select enumlabel::text from pg_enum where enumtypid = to_regtype('participant_status')"
 
 
-async def check_session(connection: Connection) -> bool:
+async def check_session(connection: PostgresConnection) -> bool:
     """True when a commit is durable once it is answered, False when `synchronous_commit` is off.
 
     Raises StoreMisconfigured (server older than 14, encoding other than UTF8) or StoreUnavailable (read-only: a
@@ -63,7 +63,7 @@ async def check_session(connection: Connection) -> bool:
     return synchronous != "off"
 
 
-async def check_table(connection: Connection) -> None:
+async def check_table(connection: PostgresConnection) -> None:
     """Raises StoreMisconfigured with everything that is wrong with the table."""
     async with connection.transaction():  # one session, also behind a pooler
         columns, unique, enum = [await texts(connection, sql) for sql in (TABLE, UNIQUE_ID, LABELS)]
@@ -87,7 +87,7 @@ async def check_table(connection: Connection) -> None:
         raise StoreMisconfigured(f"table tracking_positions: {'; '.join(problems)}; see schema.sql")
 
 
-async def texts(connection: Connection, sql: str) -> list[list[str]]:
+async def texts(connection: PostgresConnection, sql: str) -> list[list[str]]:
     """Rows of a query whose columns are all text and not null."""
     result = await connection.query(sql)
     return [

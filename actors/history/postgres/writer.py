@@ -18,7 +18,7 @@ from actors.core.errors import NoPartition, Partitions, RowRefused, StoreMisconf
 from actors.core.fix import STATUSES, Fix
 from actors.core.rejection import Rejection
 from actors.history.postgres import binary, migration, partitions
-from actors.history.postgres.libpq import Connection, connect, within
+from actors.history.postgres.libpq import PostgresConnection, connect, within
 from actors.history.postgres.standby import check_standby
 from actors.history.postgres.table_check import check_session, check_table
 
@@ -90,7 +90,7 @@ class PostgresWriter:
     """
 
     address: PostgresAddress
-    _connection: Connection | None = None  # None until the first call and after trouble
+    _connection: PostgresConnection | None = None  # None until the first call and after trouble
     _turn: trio.Lock = attrs.field(factory=trio.Lock)  # trimming goes on beside storing, on one connection
 
     async def aclose(self) -> None:
@@ -177,7 +177,7 @@ class PostgresWriter:
         return result.command_tuples or 0
 
     @asynccontextmanager
-    async def _call(self, deadline_s: float) -> AsyncIterator[Connection]:
+    async def _call(self, deadline_s: float) -> AsyncIterator[PostgresConnection]:
         async with self._turn:
             connection = await self._connected()
             with within(deadline_s):
@@ -191,7 +191,7 @@ class PostgresWriter:
                     await self.aclose()
                     raise
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> PostgresConnection:
         if self._connection is not None and self._connection.usable:
             return self._connection
         await self.aclose()
@@ -205,14 +205,14 @@ class PostgresWriter:
         return connection
 
 
-async def _check_server(connection: Connection) -> None:
+async def _check_server(connection: PostgresConnection) -> None:
     if not await check_session(connection):
         log.warning("synchronous_commit is off: a crash of PostgreSQL can lose fixes that were acknowledged")
     await check_standby(connection)
 
 
 @asynccontextmanager
-async def _is_the_table_to_blame(connection: Connection) -> AsyncIterator[None]:
+async def _is_the_table_to_blame(connection: PostgresConnection) -> AsyncIterator[None]:
     """A column that a DBA made narrower refuses some rows and takes others: that is no fault of the rows."""
     try:
         yield

@@ -25,7 +25,7 @@ T = TypeVar("T")
 CLOSE_S = 5.0
 
 
-class Spool:
+class SpoolOnDisk:
     """`path`: the file, in a folder that exists. `max_bytes`: a put never makes file and log together larger."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:

@@ -11,7 +11,7 @@ import trio
 from actors.core.addresses import PostgresAddress
 from actors.core.rejection import Rejection
 from actors.history.postgres import migration
-from actors.history.postgres.libpq import Connection, connect
+from actors.history.postgres.libpq import PostgresConnection, connect
 from actors.history.postgres.reader import PostgresHistory
 from actors.history.postgres.writer import PostgresWriter
 from actors.history.queries import HistoryQuery, RaceSummary
@@ -67,7 +67,7 @@ async def parts(database: Database, race: str) -> int:
 
 
 @pytest.fixture
-async def others(database: Database) -> AsyncIterator[list[Connection]]:
+async def others(database: Database) -> AsyncIterator[list[PostgresConnection]]:
     """Two other writers."""
     await migration.apply(database.connection)
     found = [await connect(database.address, "test", 10) for _ in range(2)]
@@ -127,7 +127,7 @@ async def test_they_follow_changes_of_the_participants_themselves(database: Data
     assert await counts(database) == {"R4": 1}
 
 
-async def test_nobody_waits_for_who_has_not_committed(database: Database, others: list[Connection]) -> None:
+async def test_nobody_waits_for_who_has_not_committed(database: Database, others: list[PostgresConnection]) -> None:
     """An import that takes an hour in one transaction does not keep new participants out of the race."""
     await database.run(row("R1", "P1"))
     await others[0].script("begin;" + row("R1", "P2", "P3"))
@@ -142,7 +142,7 @@ async def test_nobody_waits_for_who_has_not_committed(database: Database, others
     assert await counts(database) == {"R1": 1}
 
 
-async def test_races_in_opposite_orders_are_no_deadlock(database: Database, others: list[Connection]) -> None:
+async def test_races_in_opposite_orders_are_no_deadlock(database: Database, others: list[PostgresConnection]) -> None:
     await database.run(row("R1", "P1") + row("R2", "P1"))
     one, other = others
     await one.script("begin;" + row("R1", "P2"))
@@ -152,10 +152,12 @@ async def test_races_in_opposite_orders_are_no_deadlock(database: Database, othe
     assert await counts(database) == {"R1": 3, "R2": 3}
 
 
-async def test_the_same_new_participants_in_opposite_orders(database: Database, others: list[Connection]) -> None:
+async def test_the_same_new_participants_in_opposite_orders(
+    database: Database, others: list[PostgresConnection]
+) -> None:
     """Each is counted once, by whoever was first."""
 
-    async def write(connection: Connection, order: int) -> None:
+    async def write(connection: PostgresConnection, order: int) -> None:
         for start in range(0, 2000, 100):
             batch = [(f"R{number % 2}", f"P{number:04}") for number in range(start, start + 100)]
             await connection.script(rows(batch[::order]))

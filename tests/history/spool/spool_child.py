@@ -11,7 +11,7 @@ import trio
 from actors.core.errors import SpoolFull, SpoolUnavailable
 from actors.core.fix import Fix
 from actors.core.rejection import Rejection
-from actors.history.spool.spool import Spool
+from actors.history.spool.spool import SpoolOnDisk
 from tests.kit.making import BASE_MS, make_fix
 
 BATCH = 150
@@ -34,7 +34,7 @@ def rejections_of(batch: int) -> list[Rejection]:
 
 async def fill(path: Path) -> None:
     """For ever, from batch argv[3] on; a line with the number of each batch that is durable."""
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     await spool.open()
     batch = int(sys.argv[3])
     while True:
@@ -45,7 +45,7 @@ async def fill(path: Path) -> None:
 
 async def meet_the_end(path: Path) -> None:
     """Put until files may not grow any more, then see that nothing is half there, and go on once they may."""
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     await spool.open()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), hard))
@@ -56,7 +56,7 @@ async def meet_the_end(path: Path) -> None:
     print(batch + 1)
 
 
-async def put_until_refused(spool: Spool, refusal: type[SpoolFull | SpoolUnavailable]) -> int:
+async def put_until_refused(spool: SpoolOnDisk, refusal: type[SpoolFull | SpoolUnavailable]) -> int:
     """How many batches there was room for: all of them are there, and nothing of the next."""
     batch = 0
     while True:

@@ -14,7 +14,7 @@ from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.history.spool import file as spool_file
 from actors.history.spool.rescue import rescue
-from actors.history.spool.spool import Spool
+from actors.history.spool.spool import SpoolOnDisk
 from tests.history.spool.spool_child import BATCH, PLENTY, REJECTED, fixes_of, rejections_of
 from tests.kit.making import make_fix
 
@@ -44,7 +44,7 @@ async def test_a_damaged_file_is_put_aside_and_kept(
 ) -> None:
     assert callable(damage)
     path = tmp_path / "spool.sqlite"
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     for number in (1, 2):
         await spool.open()
         for batch in range(5):
@@ -64,9 +64,9 @@ async def test_a_damaged_file_is_put_aside_and_kept(
         path.unlink()
 
 
-async def _filled(path: Path) -> Spool:
+async def _filled(path: Path) -> SpoolOnDisk:
     """With 40 batches, closed."""
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     await spool.open()
     for batch in range(40):
         await spool.put(fixes_of(batch), rejections_of(batch))
@@ -107,7 +107,7 @@ async def test_the_log_of_a_damaged_file_is_read_as_well(tmp_path: Path) -> None
     """As after kill -9: the newest rows are in the log only."""
     path, left = tmp_path / "spool.sqlite", tmp_path / "left" / "spool.sqlite"
     left.parent.mkdir()
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     await spool.open()
     for batch in range(40):
         await spool.put(fixes_of(batch), [])
@@ -118,7 +118,7 @@ async def test_the_log_of_a_damaged_file_is_read_as_well(tmp_path: Path) -> None
     shutil.copy(f"{path}-wal", f"{left}-wal")
     await spool.aclose()
     _leaves(left, "fixes", hit=(5,), source=path)
-    rescued = Spool(left, PLENTY)
+    rescued = SpoolOnDisk(left, PLENTY)
     assert 39 * BATCH < await rescued.open() < 40 * BATCH
     assert (await rescued.oldest(PLENTY)).fixes[-1] == make_fix("last")
     assert Path(f"{left}.damaged-1-wal").stat().st_size > 0
@@ -147,13 +147,13 @@ async def test_killed_while_it_moves_the_next_start_goes_on(tmp_path: Path, monk
 
 
 async def test_what_is_rescued_keeps_to_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     await spool.open()
     for batch in range(100):
         await spool.put(fixes_of(batch), rejections_of(batch))
     await spool.aclose()
     _leaves(tmp_path / "spool.sqlite", "fixes", hit=(100,))
-    small = Spool(tmp_path / "spool.sqlite", 1 << 20)
+    small = SpoolOnDisk(tmp_path / "spool.sqlite", 1 << 20)
     assert 1000 <= await small.open() < 10_000
     assert sum(each.stat().st_size for each in tmp_path.glob("spool.sqlite*") if "damaged" not in each.name) <= 1 << 20
     await small.aclose()

@@ -18,15 +18,15 @@ from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.history.spool import file
 from actors.history.spool import spool as spool_driver
-from actors.history.spool.spool import Spool
+from actors.history.spool.spool import SpoolOnDisk
 from tests.history.spool.spool_child import ANY_SKEW_MS, BATCH, PLENTY, REJECTED, fixes_of, rejections_of
 from tests.kit.making import make_fix
 
 
 @pytest.fixture
-async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
+async def spool(tmp_path: Path) -> AsyncIterator[SpoolOnDisk]:
     """Open and empty."""
-    made = Spool(tmp_path / "spool.sqlite", PLENTY)
+    made = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     assert await made.open() == 0
     yield made
     await made.aclose()
@@ -36,7 +36,7 @@ def rejection(number: int, topic: str = "tracking/P1/position") -> Rejection:
     return Rejection(number.to_bytes(16, "big"), 1_751_357_730_001, topic, b"\x00\xff", "bad_json", "why \ud800")
 
 
-async def test_rows_come_back_as_they_were_put(spool: Spool) -> None:
+async def test_rows_come_back_as_they_were_put(spool: SpoolOnDisk) -> None:
     sent = msgspec.structs.replace(
         make_fix("Zoë@1", 5, lat=-89.9999999, lon=179.9999999, status=3, arrived_s=7.25, race_id="R-日本"),
         sent_timestamp="2025-07-01t15:15:30.123456789+07:00",
@@ -51,7 +51,7 @@ async def test_rows_come_back_as_they_were_put(spool: Spool) -> None:
     assert spool.rows == 4
 
 
-async def test_the_same_id_is_one_row(spool: Spool, tmp_path: Path) -> None:
+async def test_the_same_id_is_one_row(spool: SpoolOnDisk, tmp_path: Path) -> None:
     first, again = make_fix(arrived_s=1), make_fix(arrived_s=2)
     assert await spool.put([first, again, make_fix("P2")], [rejection(1), rejection(1)]) == 3
     assert await spool.put([again], [rejection(1), rejection(2)]) == 1
@@ -59,13 +59,13 @@ async def test_the_same_id_is_one_row(spool: Spool, tmp_path: Path) -> None:
     assert spool.rows == 4
     assert (await spool.oldest(9)).fixes == (first, make_fix("P2"))
     await spool.aclose()
-    reopened = Spool(tmp_path / "spool.sqlite", PLENTY)
+    reopened = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     assert await reopened.open() == reopened.rows == 4
     assert await reopened.put([again], [rejection(2)]) == 0
     await reopened.aclose()
 
 
-async def test_each_form_in_which_a_fix_was_sent_is_a_row(spool: Spool, tmp_path: Path) -> None:
+async def test_each_form_in_which_a_fix_was_sent_is_a_row(spool: SpoolOnDisk, tmp_path: Path) -> None:
     """For its receipt. The first is the one that arrived first, and all are one position."""
     forms = [
         msgspec.structs.replace(make_fix(arrived_s=second), sent_timestamp=text)
@@ -75,7 +75,7 @@ async def test_each_form_in_which_a_fix_was_sent_is_a_row(spool: Spool, tmp_path
     poisoned = [attrs.evolve(rejection(1), sent_timestamp=text) for text in (None, "yesterday", "today")]
     assert await spool.put([*forms, forms[1]], [*poisoned, poisoned[1]]) == 4
     await spool.aclose()
-    again = Spool(tmp_path / "spool.sqlite", PLENTY)
+    again = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     assert await again.open() == 6
     assert await again.put(forms, poisoned) == 0
     batch = await again.oldest(9)
@@ -85,7 +85,7 @@ async def test_each_form_in_which_a_fix_was_sent_is_a_row(spool: Spool, tmp_path
     await again.aclose()
 
 
-async def test_rows_of_an_earlier_version_are_there(spool: Spool, tmp_path: Path) -> None:
+async def test_rows_of_an_earlier_version_are_there(spool: SpoolOnDisk, tmp_path: Path) -> None:
     """It kept one form of each."""
     fix = msgspec.structs.replace(make_fix(), sent_timestamp="2025-07-01T08:15:30Z")
     await spool.put([fix], [rejection(1)])
@@ -100,7 +100,7 @@ async def test_rows_of_an_earlier_version_are_there(spool: Spool, tmp_path: Path
     assert (batch.fixes, batch.rejections) == ((fix,), (rejection(1),))
 
 
-async def test_the_oldest_come_in_the_order_of_arrival(spool: Spool) -> None:
+async def test_the_oldest_come_in_the_order_of_arrival(spool: SpoolOnDisk) -> None:
     late_first = [make_fix("P1", at_s) for at_s in (5, 3, 9, 1)]
     await spool.put(late_first[:2], [rejection(1)])
     await spool.put(late_first[2:], [rejection(2)])
@@ -118,7 +118,7 @@ async def test_the_oldest_come_in_the_order_of_arrival(spool: Spool) -> None:
     assert spool.rows == 0
 
 
-async def test_rows_that_stay_can_be_passed_over(spool: Spool) -> None:
+async def test_rows_that_stay_can_be_passed_over(spool: SpoolOnDisk) -> None:
     await spool.put([make_fix("stays"), make_fix("goes")], [rejection(1)])
     await spool.put([make_fix("stays", 1), make_fix("goes", 1)], [])
     batch = await spool.oldest(4)
@@ -130,7 +130,7 @@ async def test_rows_that_stay_can_be_passed_over(spool: Spool) -> None:
     assert spool.rows == 3
 
 
-async def test_keys_removed_twice_meet_no_newer_row(spool: Spool) -> None:
+async def test_keys_removed_twice_meet_no_newer_row(spool: SpoolOnDisk) -> None:
     await spool.put([make_fix("P1"), make_fix("P2")], [rejection(1)])
     batch = await spool.oldest(9)
     await spool.remove(batch.keys)
@@ -149,7 +149,7 @@ async def test_keys_removed_twice_meet_no_newer_row(spool: Spool) -> None:
     assert spool.rows == 1
 
 
-async def test_the_newest_of_each_participant(spool: Spool) -> None:
+async def test_the_newest_of_each_participant(spool: SpoolOnDisk) -> None:
     tied = [make_fix("P1", 5, status=status, lat=lat) for status in (1, 0) for lat in (1, 2, 3)]
     ahead = make_fix("P2", 100, arrived_s=0)
     await spool.put([make_fix("P1", 1, status=3), *tied, make_fix("P2", 2), ahead], [])
@@ -171,7 +171,7 @@ async def test_the_newest_of_each_participant(spool: Spool) -> None:
     assert await newest("R1", ANY_SKEW_MS) == {make_fix("P2", 1)}
 
 
-async def test_a_drained_spool_shrinks(spool: Spool, tmp_path: Path) -> None:
+async def test_a_drained_spool_shrinks(spool: SpoolOnDisk, tmp_path: Path) -> None:
     for batch in range(60):
         await spool.put(fixes_of(batch), rejections_of(batch))
     assert sum(each.stat().st_size for each in tmp_path.iterdir()) > 2 * file.SMALL_BYTES
@@ -181,7 +181,7 @@ async def test_a_drained_spool_shrinks(spool: Spool, tmp_path: Path) -> None:
     assert await spool.put(fixes_of(0), rejections_of(0)) == BATCH + REJECTED
 
 
-async def test_names_of_participants_go_with_the_last_fix(spool: Spool, tmp_path: Path) -> None:
+async def test_names_of_participants_go_with_the_last_fix(spool: SpoolOnDisk, tmp_path: Path) -> None:
     await spool.put(fixes_of(0), [])
     await spool.remove((await spool.oldest(PLENTY)).keys)
     await spool.aclose()
@@ -189,7 +189,7 @@ async def test_names_of_participants_go_with_the_last_fix(spool: Spool, tmp_path
         assert connection.execute("SELECT * FROM participants").fetchall() == []
 
 
-async def test_files_are_private_and_nothing_else_is_left(spool: Spool, tmp_path: Path) -> None:
+async def test_files_are_private_and_nothing_else_is_left(spool: SpoolOnDisk, tmp_path: Path) -> None:
     await spool.put([make_fix()], [])
     files = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
     assert files == {"spool.sqlite": 0o600, "spool.sqlite-wal": 0o600}
@@ -200,7 +200,7 @@ async def test_files_are_private_and_nothing_else_is_left(spool: Spool, tmp_path
     assert (tmp_path / "spool.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_cancelled_put_is_there_or_not_but_never_half(spool: Spool) -> None:
+async def test_a_cancelled_put_is_there_or_not_but_never_half(spool: SpoolOnDisk) -> None:
     whole = 0
     for batch in range(12):
         with trio.move_on_after(batch * 0.0005):
@@ -213,7 +213,7 @@ async def test_a_cancelled_put_is_there_or_not_but_never_half(spool: Spool) -> N
     assert spool.rows % (BATCH + REJECTED) == 0
 
 
-async def test_the_loop_turns_while_the_disk_works(spool: Spool) -> None:
+async def test_the_loop_turns_while_the_disk_works(spool: SpoolOnDisk) -> None:
     """At one of several times: on a busy machine others keep it from turning, too."""
     for hour in range(5):
         turns, worst_s, took_s = await turned(spool, [make_fix(f"P{n}", hour * 3600 + n) for n in range(20_000)])
@@ -222,7 +222,7 @@ async def test_the_loop_turns_while_the_disk_works(spool: Spool) -> None:
     raise AssertionError(f"{turns} turns, one of {worst_s:.3f} s out of {took_s:.3f} s")
 
 
-async def turned(spool: Spool, many: list[Fix]) -> tuple[int, float, float]:
+async def turned(spool: SpoolOnDisk, many: list[Fix]) -> tuple[int, float, float]:
     """(turns of the loop while these are put into the spool, the longest of them in s, how long it took in s)."""
     worst, turns = 0.0, 0
 
@@ -243,7 +243,7 @@ async def turned(spool: Spool, many: list[Fix]) -> tuple[int, float, float]:
     return turns, worst, took
 
 
-async def test_closing_while_cancelled_closes(spool: Spool, tmp_path: Path) -> None:
+async def test_closing_while_cancelled_closes(spool: SpoolOnDisk, tmp_path: Path) -> None:
     await spool.put([make_fix()], [])
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -256,7 +256,7 @@ async def test_closing_while_cancelled_closes(spool: Spool, tmp_path: Path) -> N
         await spool.oldest(1)
 
 
-async def test_closing_waits_for_no_disk_that_hangs(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_waits_for_no_disk_that_hangs(spool: SpoolOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = threading.Event()
     monkeypatch.setattr(spool_driver, "CLOSE_S", 0.05)
     started = trio.current_time()
@@ -271,7 +271,7 @@ async def test_closing_waits_for_no_disk_that_hangs(spool: Spool, monkeypatch: p
     assert (await spool.oldest(1)).keys == ()
 
 
-async def test_a_fault_of_ours_is_no_trouble_of_the_disk(spool: Spool) -> None:
+async def test_a_fault_of_ours_is_no_trouble_of_the_disk(spool: SpoolOnDisk) -> None:
     wrong = msgspec.structs.replace(make_fix("P2"), lat_e7=None)
     with pytest.raises(sqlite3.IntegrityError):
         await spool.put([make_fix("P1"), wrong], [])
@@ -279,7 +279,7 @@ async def test_a_fault_of_ours_is_no_trouble_of_the_disk(spool: Spool) -> None:
     assert await spool.put([make_fix("P1")], []) == 1
 
 
-async def test_sqlite_is_told_to_sync_each_commit(spool: Spool) -> None:
+async def test_sqlite_is_told_to_sync_each_commit(spool: SpoolOnDisk) -> None:
     """No test without a power switch shows more. 2 is FULL (sqlite.org/pragma.html#pragma_synchronous)."""
     connection = spool._file._connection
     assert connection is not None

@@ -17,7 +17,7 @@ import trio
 
 from actors.core.errors import SpoolFull, SpoolUnavailable
 from actors.history.spool import file, open
-from actors.history.spool.spool import Spool
+from actors.history.spool.spool import SpoolOnDisk
 from actors.history.spool.sql import VERSION
 from tests.history.spool.spool_child import (
     ANY_SKEW_MS,
@@ -57,7 +57,7 @@ async def test_what_a_put_returned_for_survives_sigkill(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGKILL)
             said += await trio.to_thread.run_sync(lines.readlines)
         known = int([line for line in said if line.endswith("\n")][-1]) + 1
-        spool = Spool(path, PLENTY)
+        spool = SpoolOnDisk(path, PLENTY)
         found = await spool.open()
         batch = await spool.oldest(PLENTY)
         await spool.aclose()
@@ -72,7 +72,7 @@ async def test_what_a_put_returned_for_survives_sigkill(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mib", [1, 3, 8])
 async def test_a_spool_never_grows_beyond_its_limit(tmp_path: Path, mib: int) -> None:
-    spool = Spool(tmp_path / "spool.sqlite", mib * MIB)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", mib * MIB)
     await spool.open()
     for _ in range(2):
         filled = await put_until_refused(spool, SpoolFull)
@@ -99,12 +99,12 @@ async def test_files_that_may_not_grow_refuse_a_put_as_a_whole(tmp_path: Path, l
         assert process.stdout is not None
         said = await trio.to_thread.run_sync(process.stdout.read)
     assert process.returncode == 0
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     assert await spool.open() == int(said) * (BATCH + REJECTED)
     await spool.aclose()
 
 
-def limit_pages(spool: Spool, pages: int) -> None:
+def limit_pages(spool: SpoolOnDisk, pages: int) -> None:
     connection = spool._file._connection
     assert connection is not None
     connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
@@ -112,7 +112,7 @@ def limit_pages(spool: Spool, pages: int) -> None:
 
 @pytest.mark.parametrize("pages", [30, 200])
 async def test_sqlites_word_for_a_full_disk(tmp_path: Path, pages: int) -> None:
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     await spool.open()
     # ENOSPC comes as SQLITE_FULL; this makes SQLite say so without a disk of our own.
     limit_pages(spool, pages)
@@ -125,7 +125,7 @@ async def test_sqlites_word_for_a_full_disk(tmp_path: Path, pages: int) -> None:
 
 @pytest.mark.parametrize("pages", [200, 700])
 async def test_a_spool_drains_although_nothing_can_be_written(tmp_path: Path, pages: int) -> None:
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     await spool.open()
     for batch in range(pages // 10):
         await spool.put(fixes_of(batch), rejections_of(batch))
@@ -162,7 +162,7 @@ async def test_a_spool_drains_although_nothing_can_be_written(tmp_path: Path, pa
 
 
 async def test_a_new_file_that_cannot_be_begun_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     await spool.open()
     for batch in range(30):
         await spool.put(fixes_of(batch), rejections_of(batch))
@@ -199,7 +199,7 @@ async def test_a_file_that_somebody_else_holds_is_left_alone(
     tmp_path: Path, held: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open, "LOCKED_S", 0.05)
-    spool = Spool(tmp_path / "spool.sqlite", PLENTY)
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
     with pytest.raises(SpoolUnavailable, match="locked"):
         await spool.open()
     held.execute("ROLLBACK")
@@ -216,7 +216,7 @@ async def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     later = sqlite3.connect(path, isolation_level=None)
     later.execute(f"PRAGMA user_version = {VERSION + 1}")
     later.close()
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     with pytest.raises(SpoolUnavailable, match="later version"):
         await spool.open()
     assert not list(tmp_path.glob("*.damaged*"))
@@ -225,12 +225,12 @@ async def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 async def test_no_way_to_the_file(tmp_path: Path) -> None:
     for path in (tmp_path / "missing" / "spool.sqlite", tmp_path):
         with pytest.raises(SpoolUnavailable, match=str(path)):
-            await Spool(path, PLENTY).open()
+            await SpoolOnDisk(path, PLENTY).open()
 
 
 async def test_a_file_removed_under_us_takes_no_more_until_it_is_drained(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
-    spool = Spool(path, PLENTY)
+    spool = SpoolOnDisk(path, PLENTY)
     await spool.open()
     await spool.put([make_fix("P1")], [])
     path.unlink()
