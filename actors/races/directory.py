@@ -54,7 +54,7 @@ class Directory:
     """The directory. `states` outlives a crash of the actor because the supervisor keeps this object."""
 
     make_race: Callable[[RaceState], Race]
-    make_standing: Callable[[], LivePositions]
+    make_live_positions: Callable[[], LivePositions]
     restore: Restore
     to_history: ParcelMailbox
     live_state: CoalescingMailbox
@@ -89,7 +89,7 @@ class Directory:
         state = self.states.get(parcel.race_id)
         if state is not None and state.mailbox.hand(message):
             return
-        state = state or self._new_cell(parcel.race_id)
+        state = state or self._new_state(parcel.race_id)
         child = self.children.get(parcel.race_id) or self._want(state)
         if child.state in _LIVE and state.restored:
             state.mailbox.post(message)
@@ -107,7 +107,7 @@ class Directory:
         for fix in fixes:
             by_race.setdefault(fix.race_id, []).append(fix)
         for race_id, group in by_race.items():
-            state = self.states.get(race_id) or self._new_cell(race_id)
+            state = self.states.get(race_id) or self._new_state(race_id)
             state.refuse(group)
             child = self.children.get(race_id)
             if child is not None and child.state is State.PARKED:
@@ -121,7 +121,7 @@ class Directory:
         self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
     ) -> None:
         """Answered through the outbox: a snapshot and then the stream, or a refusal."""
-        state = self.states.get(race_id) or self._new_cell(race_id)
+        state = self.states.get(race_id) or self._new_state(race_id)
         child = self.children.get(race_id)
         if child is not None and child.state is State.PARKED:
             event = events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {race_id}", request_id)
@@ -154,7 +154,7 @@ class Directory:
         if state is not None and state.live_positions.newest:
             return [joined_positions(state)]
         found = await self.restore(race_id, state.refused if state is not None else ())
-        live_positions = self.make_standing()
+        live_positions = self.make_live_positions()
         live_positions.accept(live_positions.changes(found.fixes, self.clock()))
         return [position_json(fix, pid in live_positions.stale) for pid, fix in live_positions.newest.items()]
 
@@ -267,7 +267,7 @@ class Directory:
         self.children.pop(state.race_id).scope.cancel()
         held = state.quarantine.held
         waiting = state.mailbox.take_all() if held is None else [held, *state.mailbox.take_all()]
-        heir = self._new_cell(state.race_id)
+        heir = self._new_state(state.race_id)
         heir.refused = state.refused
         if state.refused and not state.restored:
             self.live_state.forget(state.race_id)
@@ -288,8 +288,8 @@ class Directory:
                 outbox.lose(state.race_id)
         self._drop_if_unused(heir)
 
-    def _new_cell(self, race_id: str) -> RaceState:
-        state = RaceState(race_id, self.make_standing(), quiet_since=trio.current_time())
+    def _new_state(self, race_id: str) -> RaceState:
+        state = RaceState(race_id, self.make_live_positions(), quiet_since=trio.current_time())
         self.states[race_id] = state
         return state
 

@@ -76,7 +76,10 @@ MakeStanding = Callable[[], LivePositions]
 
 @asynccontextmanager
 async def world(
-    max_races: int = 100, make_standing: MakeStanding | None = None, max_restarts: int = 2, window_s: float = WINDOW_S
+    max_races: int = 100,
+    make_live_positions: MakeStanding | None = None,
+    max_restarts: int = 2,
+    window_s: float = WINDOW_S,
 ) -> AsyncIterator[World]:
     store = FakeStore()
     history, cache, live, metrics = FakeHistory(store), FakeCache(), LiveMailbox(), Metrics()
@@ -86,7 +89,7 @@ async def world(
     standings: list[LivePositions] = []
 
     def live_positions() -> LivePositions:
-        standings.append((make_standing or (lambda: LivePositions(STALE_MS, 300_000)))())
+        standings.append((make_live_positions or (lambda: LivePositions(STALE_MS, 300_000)))())
         return standings[-1]
 
     def race(state: RaceState) -> Race:

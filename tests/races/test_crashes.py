@@ -30,7 +30,7 @@ class Touchy(LivePositions):
 
 
 async def test_poison_fix_crashes_twice_and_becomes_a_rejection(autojump_clock: MockClock) -> None:
-    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
+    async with world(make_live_positions=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
         viewer = w.watch()
         await wait_all_tasks_blocked()
         good = [make_fix(at_s=i) for i in range(3)]
@@ -49,7 +49,7 @@ async def test_poison_fix_crashes_twice_and_becomes_a_rejection(autojump_clock: 
 
 
 async def test_poison_that_was_stored_before_its_race_was_up_is_never_live(autojump_clock: MockClock) -> None:
-    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
+    async with world(make_live_positions=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
         good, bad = make_fix(at_s=1), make_fix(at_s=1.5, lat=13.0)
         w.route(good, bad)
         await trio.sleep(20)
@@ -62,7 +62,7 @@ async def test_poison_that_was_stored_before_its_race_was_up_is_never_live(autoj
 
 
 async def test_what_comes_while_a_race_is_down_is_stored_at_once_and_shown_later(autojump_clock: MockClock) -> None:
-    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000)) as w:
+    async with world(make_live_positions=lambda: Touchy(STALE_MS, 300_000)) as w:
         viewer = w.watch()
         w.route(make_fix(at_s=0))
         await trio.sleep(1)
@@ -101,7 +101,7 @@ async def test_no_fix_waits_for_what_the_stores_know(autojump_clock: MockClock) 
 
 
 async def test_a_long_queue_of_a_race_that_is_down_is_shortened(autojump_clock: MockClock) -> None:
-    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000)) as w:
+    async with world(make_live_positions=lambda: Touchy(STALE_MS, 300_000)) as w:
         viewer = w.watch()
         w.route(make_fix(at_s=0))
         await trio.sleep(1)
@@ -122,7 +122,7 @@ class Hopeless(LivePositions):
 
 
 async def test_spent_budget_parks_only_the_live_view(autojump_clock: MockClock) -> None:
-    async with world(make_standing=lambda: Hopeless(STALE_MS, 300_000)) as w:
+    async with world(make_live_positions=lambda: Hopeless(STALE_MS, 300_000)) as w:
         w.route(make_fix())
         await trio.sleep(60)
         assert w.state() is State.PARKED
@@ -167,7 +167,7 @@ async def test_a_batch_that_crashes_as_a_whole_goes_to_history_alone(autojump_cl
                 raise IndexError("crowded")
             return super().changes(fixes, now_ms)
 
-    async with world(make_standing=lambda: Crowded(STALE_MS, 300_000), max_restarts=0) as w:
+    async with world(make_live_positions=lambda: Crowded(STALE_MS, 300_000), max_restarts=0) as w:
         w.route(make_fix(at_s=-1))
         await trio.sleep(1)
         w.handed_over()
@@ -182,7 +182,7 @@ async def test_a_batch_that_crashes_as_a_whole_goes_to_history_alone(autojump_cl
 
 async def test_poison_in_the_stores_is_left_out(autojump_clock: MockClock) -> None:
     """It got there while its race was down."""
-    async with world(make_standing=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
+    async with world(make_live_positions=lambda: Touchy(STALE_MS, 300_000), max_restarts=0) as w:
         bad, good = make_fix(lat=13.0), make_fix("P2")
         w.store.rows = {fix.id: fix for fix in (bad, good)}
         viewer = w.watch()
@@ -247,7 +247,7 @@ async def test_what_waits_while_the_directory_itself_is_down_reaches_history(aut
 
 
 async def test_a_parked_race_forgets_dashboards_that_go(autojump_clock: MockClock) -> None:
-    async with world(make_standing=lambda: Hopeless(STALE_MS, 300_000)) as w:
+    async with world(make_live_positions=lambda: Hopeless(STALE_MS, 300_000)) as w:
         viewer = w.watch()
         w.route(make_fix())
         await trio.sleep(60)

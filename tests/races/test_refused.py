@@ -151,7 +151,7 @@ async def test_what_a_race_had_in_hand_when_it_crashed_is_neither_lost_nor_left_
                 raise RuntimeError("crashed")
             return super().changes(fixes, now_ms)
 
-    async with world(make_standing=lambda: Fragile(STALE_MS, 300_000)) as w:
+    async with world(make_live_positions=lambda: Fragile(STALE_MS, 300_000)) as w:
         await shown_and_refused(w)
         await trio.sleep(10)
         Fragile.crashes = 1
