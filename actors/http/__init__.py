@@ -3,6 +3,8 @@
 access.py        who may look at what: tokens, origins, the secret that signs the tokens
 api.py           the routes: API, probes, metrics
 asyncapi.json    WebSocket: every message, code and close
+coding.py        pure: content codings: which one an answer gets, and how it is made piece by piece
+compress.py      answers compressed for clients that ask for it, in slices
 documents.py     descriptions of the APIs, and what operators load: /api/*.json, /ops/
 export.py        a whole race as a download, with flat memory
 files.py         a file from memory, with its ETag

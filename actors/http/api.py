@@ -25,6 +25,7 @@ from actors.history.answers import list_races, one_page
 from actors.history.export import FORMATS, formatter
 from actors.history.queries import History, HistoryQuery, StoredRejection
 from actors.http.access import BadToken, Grant, find_token
+from actors.http.compress import Compress
 from actors.http.documents import document_routes
 from actors.http.export import ExportResponse
 from actors.http.gate import SECURITY_HEADERS, Cors, Gate, problem_response
@@ -103,6 +104,7 @@ def build_app(
                 allow_credentials=ws.cors_credentials and "*" not in ws.cors_origin,
                 expose_headers=["Content-Disposition", "ETag", "Retry-After"],
             ),
+            Middleware(Compress),
         ],
         exception_handlers={
             Problem: _problem,
