@@ -13,8 +13,10 @@ import attrs
 
 from tests.benchmarks.site import Site
 from tests.kit.daemon import SUPERVISOR, external, write_settings
+from tests.kit.metrics import conserved
 from tests.kit.servers import free_port
-from tests.kit.station import SECRET, Running, conserved
+from tests.kit.station import Running
+from tests.kit.tokens import SECRET
 
 Sections = Mapping[str, Mapping[str, object]]
 START_S = 120.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from tests.kit.station import token
+from tests.kit.tokens import token
 
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
 """First byte of a frame: FIN and the opcode (section 5.2). None of the servers sends a message in fragments."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import jwt
 
-from tests.kit.outsider import SECRET, token
+from tests.kit.tokens import SECRET, token
 
 
 def unsigned(**claims: object) -> str:

@@ -23,7 +23,8 @@ from actors.core.addresses import PostgresAddress
 from tests.kit.commands import run_here
 from tests.kit.daemon import SUPERVISOR
 from tests.kit.expected import e7, fix, now_ms, row, unix_ms, utc
-from tests.kit.station import SECRET, Payload, Running, Station, station, until
+from tests.kit.station import Payload, Running, Station, station, until
+from tests.kit.tokens import SECRET
 
 pytestmark = pytest.mark.live
 

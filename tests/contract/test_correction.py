@@ -9,7 +9,8 @@ import pytest
 from actors.core.addresses import PostgresAddress
 from tests.kit.expected import fix, now_ms
 from tests.kit.live_state import cached, snapshot
-from tests.kit.station import conserved, station, until
+from tests.kit.metrics import conserved
+from tests.kit.station import station, until
 
 pytestmark = pytest.mark.live
 

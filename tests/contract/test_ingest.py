@@ -14,7 +14,8 @@ import pytest
 from actors.core.addresses import PostgresAddress
 from tests.contract.bad_input import ACCEPTED, BAD, LONG, text
 from tests.kit.expected import fix, fix_id, now_ms, row, unix_ms, utc
-from tests.kit.station import Running, Station, conserved, station, until
+from tests.kit.metrics import conserved
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

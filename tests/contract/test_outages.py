@@ -12,7 +12,8 @@ import pytest
 from actors.core.addresses import PostgresAddress
 from tests.kit.expected import fix, now_ms
 from tests.kit.live_state import cached, seen, snapshot
-from tests.kit.station import Running, Station, conninfo, conserved, station, until
+from tests.kit.metrics import conserved
+from tests.kit.station import Running, Station, conninfo, station, until
 
 pytestmark = pytest.mark.live
 

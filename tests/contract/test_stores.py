@@ -14,7 +14,8 @@ from actors.core.addresses import PostgresAddress
 from tests.contract.contract_schema import INDEXES, check_schema
 from tests.kit.expected import STATUSES, fix, fix_id, now_ms, row, unix_ms, utc
 from tests.kit.live_state import cached, last, seen, snapshot
-from tests.kit.station import Running, Station, conserved, station, until
+from tests.kit.metrics import conserved
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 
-from tests.kit.dashboards import make_token
+from tests.kit.tokens import token
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = {
@@ -22,7 +22,7 @@ AWAITED = 408  # the rest of the head never came
 def request(target: str = "/tracking", *more: str, line: str = "", **fields: str | None) -> bytes:
     """An upgrade with a good token, changed by `fields`: `_` for `-`, None leaves one out. `more` are further lines."""
     if "Authorization" not in fields:
-        fields["Authorization"] = f"Bearer {make_token()}"
+        fields["Authorization"] = f"Bearer {token()}"
     merged: dict[str, str | None] = {**UPGRADE, **{name.replace("_", "-"): value for name, value in fields.items()}}
     lines = [line or f"GET {target} HTTP/1.1", *(f"{k}: {v}" for k, v in merged.items() if v is not None), *more]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

@@ -18,7 +18,8 @@ from actors.http.access import Access
 from actors.settings.load import Settings
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
-from tests.kit.dashboards import SECRET, FakeHistory, FakeRaces, hello, make_token, ws_settings
+from tests.kit.dashboards import FakeHistory, FakeRaces, hello, ws_settings
+from tests.kit.tokens import SECRET, token
 
 Memory = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
@@ -65,7 +66,7 @@ class Bench:
     async def upgrade(self, client: trio.abc.Stream) -> WebSocketConnection:
         # Any stream will do, whatever its annotation says.
         stream = cast(trio.SocketStream, client)
-        return await wrap_client_stream(self.nursery, stream, "127.0.0.1", f"/tracking?token={make_token()}")
+        return await wrap_client_stream(self.nursery, stream, "127.0.0.1", f"/tracking?token={token()}")
 
     @property
     def connected(self) -> float | None:

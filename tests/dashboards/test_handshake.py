@@ -11,7 +11,8 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from tests.dashboards.hostile import request
-from tests.kit.dashboards import WITHIN_S, Site, make_token, running_site, until, wall_ms, ws_settings
+from tests.kit.dashboards import WITHIN_S, Site, running_site, until, wall_ms, ws_settings
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 
@@ -60,18 +61,18 @@ async def test_the_answer_of_rfc_6455() -> None:
 
 
 async def test_a_token_in_each_of_three_places() -> None:
-    token = make_token()
+    ticket = token()
     async with running_site() as site:
-        assert await status(site, request(Authorization=f"Bearer {token}")) == 101
-        assert await status(site, request(f"/tracking?token={token}", Authorization=None)) == 101
+        assert await status(site, request(Authorization=f"Bearer {ticket}")) == 101
+        assert await status(site, request(f"/tracking?token={ticket}", Authorization=None)) == 101
         code, fields, _ = await exchange(
-            site, request(Authorization=None, Sec_WebSocket_Protocol=f"tracking.v1, bearer.{token}")
+            site, request(Authorization=None, Sec_WebSocket_Protocol=f"tracking.v1, bearer.{ticket}")
         )
         assert (code, fields["sec-websocket-protocol"]) == (101, "tracking.v1")
 
 
 async def test_the_first_token_found_counts() -> None:
-    good = make_token()
+    good = token()
     async with running_site() as site:
         assert await status(site, request(f"/tracking?token={good}", Authorization="Bearer bad")) == 401
         assert await status(site, request(f"/tracking?token={good}", Authorization=None)) == 101
@@ -79,8 +80,8 @@ async def test_the_first_token_found_counts() -> None:
 
 async def test_subprotocols() -> None:
     async with running_site() as site:
-        token = make_token()
-        assert await status(site, request(Authorization=None, Sec_WebSocket_Protocol=f"bearer.{token}")) == 400
+        ticket = token()
+        assert await status(site, request(Authorization=None, Sec_WebSocket_Protocol=f"bearer.{ticket}")) == 400
         code, fields, _ = await exchange(site, request(Sec_WebSocket_Protocol="tracking.v1"))
         assert (code, fields["sec-websocket-protocol"]) == (101, "tracking.v1")
         code, fields, _ = await exchange(site, request(Sec_WebSocket_Protocol="chat"))
@@ -89,43 +90,43 @@ async def test_subprotocols() -> None:
 
 
 @pytest.mark.parametrize(
-    "token",
+    "ticket",
     [
         "",
         "x",
         "a.b.c",
-        make_token(ttl_s=-1),
-        make_token(secret="another secret of at least 32 bytes!"),
-        make_token(exp=None),
-        make_token(exp="tomorrow"),
-        make_token() + "x",
-        make_token(races="R1"),
+        token(ttl_s=-1),
+        token(secret="another secret of at least 32 bytes!"),
+        token(exp=None),
+        token(exp="tomorrow"),
+        token() + "x",
+        token(races="R1"),
         # alg none
         "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJleHAiOjk5OTk5OTk5OTl9.",
     ],
 )
-async def test_bad_tokens(token: str) -> None:
+async def test_bad_tokens(ticket: str) -> None:
     async with running_site() as site:
-        code, fields, _ = await exchange(site, request(Authorization=f"Bearer {token}"))
+        code, fields, _ = await exchange(site, request(Authorization=f"Bearer {ticket}"))
         assert (code, fields["www-authenticate"]) == (401, "Bearer")
         assert site.dropped("unauthorized") == 1
 
 
 async def test_why_a_token_is_refused_is_in_the_answer_and_once_a_second_in_the_log() -> None:
     """No browser tells its page."""
-    token = make_token(aud="https://maps.example")
+    ticket = token(aud="https://maps.example")
     with structlog.testing.capture_logs() as logs:
         async with running_site() as site:
             for _ in range(3):
-                _, _, body = await exchange(site, request(f"/tracking?token={token}", Authorization=None))
+                _, _, body = await exchange(site, request(f"/tracking?token={ticket}", Authorization=None))
                 assert b"aud" in body
-                assert token.encode() not in body
+                assert ticket.encode() not in body
             assert await status(site, request(Origin="https://b.example", Upgrade="websocketx")) == 426
     refused = [line for line in logs if line["event"] == "connection refused"]
     assert 1 <= len(refused) <= 2
     assert (refused[0]["status"], refused[0]["log_level"]) == (401, "info")
     assert "aud" in refused[0]["reason"]
-    assert token not in str(logs)
+    assert ticket not in str(logs)
 
 
 async def test_no_token() -> None:
@@ -239,16 +240,16 @@ async def test_a_request_sent_together_with_the_upgrade_is_answered() -> None:
 
 async def test_expired_means_expired() -> None:
     async with running_site() as site:
-        assert await status(site, request(Authorization=f"Bearer {make_token(exp=int(time.time()))}")) == 401
+        assert await status(site, request(Authorization=f"Bearer {token(exp=int(time.time()))}")) == 401
 
 
 async def test_a_token_by_a_clock_that_is_set() -> None:
     """An hour forward it has expired for who comes and for who is there; after it is set back it is good again."""
     step_ms = 0
-    token = make_token(ttl_s=1800)
-    asked = request(Authorization=f"Bearer {token}")
+    ticket = token(ttl_s=1800)
+    asked = request(Authorization=f"Bearer {ticket}")
     async with running_site(ws_settings(heartbeat_s=1), clock=lambda: wall_ms() + step_ms) as site:
-        async with site.dashboard(token=token) as dashboard:
+        async with site.dashboard(access=ticket) as dashboard:
             step_ms = -3_600_000
             assert await status(site, asked) == 101
             step_ms = 3_600_000

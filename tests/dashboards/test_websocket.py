@@ -11,7 +11,8 @@ import trio.testing
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.position import position_json
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary
-from tests.kit.dashboards import NOW_MS, closed_code, make_fix, make_token, running_site, ws_settings
+from tests.kit.dashboards import NOW_MS, closed_code, make_fix, running_site, ws_settings
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 
@@ -146,8 +147,8 @@ async def test_the_101st_subscription() -> None:
 
 
 async def test_a_token_for_some_races() -> None:
-    token = make_token(races=["R1"])
-    async with running_site() as site, site.dashboard(token=token) as dashboard:
+    ticket = token(races=["R1"])
+    async with running_site() as site, site.dashboard(access=ticket) as dashboard:
         assert await dashboard.error("subscribe_race", {"raceId": "R2"}) == "forbidden_race"
         assert await dashboard.error("get_history", {"raceId": "R2"}) == "forbidden_race"
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
@@ -156,7 +157,7 @@ async def test_a_token_for_some_races() -> None:
 
 
 async def test_a_token_for_no_race() -> None:
-    async with running_site() as site, site.dashboard(token=make_token(races=[])) as dashboard:
+    async with running_site() as site, site.dashboard(access=token(races=[])) as dashboard:
         assert await dashboard.error("subscribe_race", {"raceId": "R1"}) == "forbidden_race"
 
 

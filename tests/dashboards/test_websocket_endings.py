@@ -10,7 +10,8 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed
 
-from tests.kit.dashboards import WITHIN_S, closed_code, make_token, running_site, until, ws_settings
+from tests.kit.dashboards import WITHIN_S, closed_code, running_site, until, ws_settings
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 
@@ -45,8 +46,8 @@ async def test_a_flood_is_closed_with_1008() -> None:
 
 
 async def test_an_expired_token_closes_with_4401() -> None:
-    token = make_token(ttl_s=3)  # long enough to connect with on a busy machine
-    async with running_site() as site, site.dashboard(token=token) as dashboard:
+    ticket = token(ttl_s=3)  # long enough to connect with on a busy machine
+    async with running_site() as site, site.dashboard(access=ticket) as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
         assert await closed_code(dashboard) == 4401
         await site.until_dropped("token_expired")

@@ -15,8 +15,9 @@ from tests.dashboards.hostile_autobahn import AUTOBAHN
 from tests.dashboards.hostile_frames import FRAMES, MAX_MESSAGE_BYTES, Talk
 from tests.dashboards.hostile_site import ENDINGS, Talker, each, leave, tasks
 from tests.kit.certificate import contexts
-from tests.kit.dashboards import WITHIN_S, make_token, running_site, until, ws_settings
+from tests.kit.dashboards import WITHIN_S, running_site, until, ws_settings
 from tests.kit.http_client import HttpClient
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 
@@ -26,7 +27,7 @@ async def test_a_dashboard_over_tls(tmp_path: Path) -> None:
     async with running_site(server_tls=server) as site, trio.open_nursery() as nursery:
         site.races.positions = b'"' + b"x" * 300_000 + b'"'
         async with trio.SSLStream(await site.raw(), client, server_hostname="127.0.0.1") as stream:
-            path = f"/tracking?token={make_token()}"
+            path = f"/tracking?token={token()}"
             connection = await wrap_client_stream(nursery, stream, "127.0.0.1", path)
             await connection.send_message('{"event": "subscribe_race", "data": {"raceId": "R1"}}')
             with trio.fail_after(WITHIN_S):

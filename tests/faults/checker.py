@@ -19,7 +19,8 @@ from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
 from tests.kit.expected import STATUSES, row, utc
 from tests.kit.live_state import last
-from tests.kit.station import WITHIN_S, Running, Station, conninfo, conserved
+from tests.kit.metrics import conserved
+from tests.kit.station import WITHIN_S, Running, Station, conninfo
 
 POLL_S = 0.1
 SHOW = 5

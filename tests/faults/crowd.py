@@ -17,7 +17,8 @@ from tests.dashboards.hostile_frames import PONG, frame, text
 from tests.kit.dashboards import reset_on_close
 from tests.kit.expected import fix, now_ms, utc
 from tests.kit.raw_socket import RawSocket
-from tests.kit.station import Station, token
+from tests.kit.station import Station
+from tests.kit.tokens import token
 
 RETRY_S = 0.2
 

@@ -21,8 +21,9 @@ from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy
 from tests.faults.site import Site
 from tests.kit.expected import now_ms
+from tests.kit.metrics import conserved
 from tests.kit.servers import Server
-from tests.kit.station import conserved, until
+from tests.kit.station import until
 
 LASTS_S = (1.0, 1.0, 4.0)
 """One of these, or a part of it: short of what anybody notices, or long enough for keepalive and spool_after_s."""

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from tests.kit.station import token
+from tests.kit.tokens import token
 
 RETRY_S = 0.2
 OPEN_S = 5.0

@@ -11,7 +11,8 @@ from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.spectator import Spectator
 from tests.kit.expected import fix, now_ms, row
-from tests.kit.station import conserved, station, until
+from tests.kit.metrics import conserved
+from tests.kit.station import station, until
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,9 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.kit.daemon import SUPERVISOR
+from tests.kit.metrics import conserved
 from tests.kit.servers import Server
-from tests.kit.station import WITHIN_S, Running, Station, conserved, station, until
+from tests.kit.station import WITHIN_S, Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

@@ -19,9 +19,10 @@ from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
 from tests.kit.daemon import SUPERVISOR, DaemonProcess, external, write_settings
 from tests.kit.expected import fix, now_ms
+from tests.kit.metrics import conserved
 from tests.kit.scripted_broker import scripted_broker
 from tests.kit.servers import free_port
-from tests.kit.station import Running, conserved, station, until
+from tests.kit.station import Running, station, until
 from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live

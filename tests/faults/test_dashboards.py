@@ -17,7 +17,8 @@ from actors.core.addresses import PostgresAddress
 from tests.dashboards.hostile_frames import PING, frame
 from tests.faults.crowd import Change, RaceDay, Viewer, changes, snapshot
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Running, Station, conserved, station, until
+from tests.kit.metrics import conserved
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

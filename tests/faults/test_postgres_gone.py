@@ -11,7 +11,8 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay, own_servers, race_day
 from tests.kit.live_state import snapshot
-from tests.kit.station import Running, conserved, until
+from tests.kit.metrics import conserved
+from tests.kit.station import Running, until
 
 pytestmark = pytest.mark.live
 

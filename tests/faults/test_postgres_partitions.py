@@ -11,7 +11,8 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay
 from tests.kit.expected import fix, fix_id, now_ms
-from tests.kit.station import conserved, until
+from tests.kit.metrics import conserved
+from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

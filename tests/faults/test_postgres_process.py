@@ -10,7 +10,8 @@ import pytest
 
 from tests.faults.outage import WRITERS, Own, RaceDay
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import conninfo, conserved, until
+from tests.kit.metrics import conserved
+from tests.kit.station import conninfo, until
 
 pytestmark = pytest.mark.live
 

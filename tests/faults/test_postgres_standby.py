@@ -12,8 +12,9 @@ import pytest
 from actors.core.addresses import PostgresAddress
 from actors.settings.load import Secret
 from tests.kit.expected import fix, fix_id
+from tests.kit.metrics import conserved
 from tests.kit.standby import NAME, Pair, sql, start_pair
-from tests.kit.station import Running, Station, conserved, station, until
+from tests.kit.station import Running, Station, station, until
 
 pytestmark = pytest.mark.live
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay, newest_sent
 from tests.faults.small_disk import small_disk
-from tests.kit.station import conninfo, conserved, until
+from tests.kit.metrics import conserved
+from tests.kit.station import conninfo, until
 
 pytestmark = pytest.mark.live
 

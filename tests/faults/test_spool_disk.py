@@ -13,7 +13,8 @@ import pytest
 from tests.faults.outage import Own, RaceDay, race_day
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.kit.live_state import snapshot
-from tests.kit.station import conserved, until
+from tests.kit.metrics import conserved
+from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

@@ -17,6 +17,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
 from actors.core.addresses import PostgresAddress, RedisAddress
 from tests.kit.described import check_frame
+from tests.kit.metrics import conserved, samples
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISOR = str(ROOT / "supervisor.py")
@@ -89,13 +90,7 @@ class DaemonProcess:
 
     async def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        _, body = await self.get("/metrics")
-        found = 0.0
-        for line in body.decode().splitlines():
-            label, _, value = line.rpartition(" ")
-            if label.partition("{")[0] == f"tracking_{name}":
-                found += float(value)
-        return found
+        return samples((await self.get("/metrics"))[1].decode()).get(f"tracking_{name}", 0.0)
 
     async def until_metric(self, name: str, value: float, within_s: float = 60) -> None:
         """Poll: metrics are the only sign from outside."""
@@ -104,17 +99,7 @@ class DaemonProcess:
                 await trio.sleep(0.05)
 
     async def conservation_holds(self) -> bool:
-        _, body = await self.get("/metrics")
-        values: dict[str, float] = {}
-        for line in body.decode().splitlines():
-            label, _, value = line.rpartition(" ")
-            name = label.partition("{")[0]
-            if name.startswith("tracking_fixes_"):
-                values[name] = values.get(name, 0) + float(value)
-        came = values["tracking_fixes_received_total"] + values["tracking_fixes_recovered_total"]
-        gone = sum(values[f"tracking_fixes_{x}_total"] for x in ("committed", "duplicate"))
-        gone += values.get("tracking_fixes_rejected_total", 0)
-        return came == gone + values["tracking_fixes_spooled"] + values["tracking_fixes_in_flight"]
+        return conserved(samples((await self.get("/metrics"))[1].decode()))
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 30) -> int:
         self.process.send_signal(number)

@@ -12,7 +12,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
 import attrs
-import jwt
 import trio
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,8 +29,8 @@ from actors.settings.load import Settings
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
 from tests.kit.described import check_frame
+from tests.kit.tokens import SECRET, token
 
-SECRET = "a secret of at least thirty-two bytes"
 NOW_MS = 1_751_357_730_000
 WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 
@@ -39,15 +38,6 @@ WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 def make_fix(participant_id: str = "P001", race_id: str = "R1", timestamp_ms: int = NOW_MS) -> Fix:
     """A fix at the place of the contract's example."""
     return Fix(race_id, participant_id, -79_456_000, 1_126_145_000, timestamp_ms, 0, timestamp_ms + 512, bytes(16))
-
-
-def make_token(races: object = None, ttl_s: float = 3600, secret: str = SECRET, **claims: object) -> str:
-    """A signed token; `claims` replace or, when None, remove."""
-    payload: dict[str, object] = {"exp": time.time() + ttl_s}
-    if races is not None:
-        payload["races"] = races
-    payload.update(claims)
-    return jwt.encode({key: value for key, value in payload.items() if value is not None}, secret, "HS256")
 
 
 def wall_ms() -> int:
@@ -173,13 +163,13 @@ class Site:
     async def dashboard(
         self,
         path: str = "/tracking",
-        token: str | None = "",
+        access: str | None = "",
         host: str = "",
         stream: trio.abc.Stream | None = None,
         **more: Any,
     ) -> AsyncIterator[Dashboard]:
         """A client, with a token for all races in the query unless another one is given; None = none."""
-        query = "" if token is None else f"?token={token or make_token()}"
+        query = "" if access is None else f"?token={access or token()}"
         # trio-websocket does not close the socket of a client whose server closed first, so the stream is ours.
         stream = stream or await self.raw()
         try:

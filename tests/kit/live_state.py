@@ -9,7 +9,8 @@ import trio
 from trio_websocket import open_websocket_url
 
 from tests.kit.daemon import Dashboard
-from tests.kit.station import Running, Station, token
+from tests.kit.station import Running, Station
+from tests.kit.tokens import token
 
 
 def snapshot(running: Running, *races: str) -> dict[str, dict[str, dict[str, Any]]]:

@@ -19,8 +19,9 @@ import trio
 from actors.core.addresses import PostgresAddress, RedisAddress
 from actors.history.postgres.libpq import connect
 from tests.kit.daemon import START_S, SUPERVISOR, external, write_settings
-from tests.kit.outsider import SECRET, Place
+from tests.kit.outsider import Place
 from tests.kit.servers import Server, free_port, start_mosquitto
+from tests.kit.tokens import SECRET
 
 _REDIS_DB = itertools.count(1)
 """Redis lives as long as the test run, of all folders: each daemon has a database of its own there, of 16."""

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import jwt
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 from trio_websocket import WebSocketConnection, wrap_client_stream
@@ -27,17 +26,11 @@ from trio_websocket import WebSocketConnection, wrap_client_stream
 from actors.core.addresses import PostgresAddress
 from tests.kit.described import check_frame, check_http
 from tests.kit.servers import Server
+from tests.kit.tokens import token
 
-SECRET = "the outsiders' secret, of more than 32 bytes"
 LISTED = "https://one.example"
 WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 Json = dict[str, Any]
-
-
-def token(races: object = None, ttl_s: float = 3600, secret: str = SECRET, **claims: object) -> str:
-    """HS256; `claims` are added as they are."""
-    payload: Json = {"exp": time.time() + ttl_s, **({} if races is None else {"races": races}), **claims}
-    return jwt.encode(payload, secret, "HS256")
 
 
 def iso(ms: int) -> str:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import jwt
 import psycopg
 from paho.mqtt import publish
 from psycopg.conninfo import make_conninfo
@@ -30,9 +29,10 @@ from redis import Redis
 from actors.core.addresses import PostgresAddress
 from tests.kit.commands import run_commands, run_here
 from tests.kit.daemon import SUPERVISOR, write_settings
+from tests.kit.metrics import samples
 from tests.kit.servers import Server, free_port, start_mosquitto, start_redis
+from tests.kit.tokens import SECRET, token
 
-SECRET = "a secret of the tests, longer than 32 bytes"
 WITHIN_S = 30.0
 StartBroker = Callable[[Path], AbstractContextManager[Server]]
 Payload = bytes | dict[str, Any] | list[Any]
@@ -44,10 +44,6 @@ def until(condition: Callable[[], object], what: str = "", within_s: float = WIT
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.02)
-
-
-def token(**claims: Any) -> str:
-    return jwt.encode({"exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
 
 
 @attrs.define(eq=False)
@@ -79,14 +75,7 @@ class Running:
 
     def metrics(self) -> dict[str, float]:
         """Sums over the labels, and each sample under its full name."""
-        found: dict[str, float] = {}
-        for line in self.get("/metrics")[1].decode().splitlines():
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                found[name] = float(value)
-                if "{" in name:
-                    found[name.partition("{")[0]] = found.get(name.partition("{")[0], 0) + float(value)
-        return found
+        return samples(self.get("/metrics")[1].decode())
 
     def settled(self, messages: float) -> dict[str, float]:
         """The metrics once that many messages arrived and none of them is waiting for anything.
@@ -109,13 +98,6 @@ class Running:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(WITHIN_S)
-
-
-def conserved(seen: Mapping[str, float]) -> bool:
-    """The conservation law (README, "Guarantees, and their limits")."""
-    came = seen["tracking_fixes_received_total"] + seen["tracking_fixes_recovered_total"]
-    gone = sum(seen.get(f"tracking_fixes_{name}_total", 0.0) for name in ("committed", "duplicate", "rejected"))
-    return came == gone + seen["tracking_fixes_spooled"] + seen["tracking_fixes_in_flight"]
 
 
 @attrs.define(eq=False)

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import pytest
 
 from actors.core.addresses import PostgresAddress
-from tests.kit.station import Running, Station, station, token
+from tests.kit.station import Running, Station, station
+from tests.kit.tokens import token
 from tests.page.browser import Browser, Tab, browser, chromium
 
 STALE_MS = 60_000  # long enough for a page to be opened and looked at on a slow machine

@@ -11,7 +11,8 @@ import pytest
 
 from tests.kit.daemon import ROOT
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Running, Station, token, until
+from tests.kit.station import Running, Station, until
+from tests.kit.tokens import token
 from tests.page.browser import Browser, Tab
 from tests.page.conftest import Visit, asked_only, console_is_quiet
 from tests.page.looking import rows, shows, text, wait_for_text

@@ -8,7 +8,8 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Station, station, token, until
+from tests.kit.station import Station, station, until
+from tests.kit.tokens import token
 from tests.page.browser import Browser
 from tests.page.conftest import asked_only, console_is_quiet
 from tests.page.looking import shows, text, wait_for_text

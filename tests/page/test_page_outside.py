@@ -17,7 +17,8 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import WITHIN_S, Station, station, token, until
+from tests.kit.station import WITHIN_S, Station, station, until
+from tests.kit.tokens import token
 from tests.page.browser import Browser
 from tests.page.conftest import asked_only, console_is_quiet
 from tests.page.looking import colours, shows, text, wait_for_text

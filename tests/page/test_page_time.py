@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Running, Station, token, until
+from tests.kit.station import Running, Station, until
+from tests.kit.tokens import token
 from tests.page.browser import Browser, Tab
 from tests.page.conftest import Visit, address, console_is_quiet
 from tests.page.looking import shows, text, wait_for_text

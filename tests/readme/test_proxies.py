@@ -20,8 +20,9 @@ from actors.telemetry.metrics import Metrics
 from tests.dashboards.hostile import request
 from tests.http.http_site import FakeRaces, ScriptedHistory
 from tests.kit.certificate import contexts
-from tests.kit.dashboards import SECRET, WITHIN_S, Dashboard, Site, make_token, running_site, wall_ms, ws_settings
+from tests.kit.dashboards import WITHIN_S, Dashboard, Site, running_site, wall_ms, ws_settings
 from tests.kit.raw_socket import RawSocket
+from tests.kit.tokens import SECRET, token
 from tests.readme import proxies
 from tests.readme.proxies import TIMEOUT_S, Made, Proxy, needs_proxies
 
@@ -107,15 +108,15 @@ async def outside(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def test_what_is_for_everybody_is_there_and_what_is_for_operators_is_not(outside: Outside) -> None:
-    token = f"\nAuthorization: Bearer {make_token()}"
+    ticket = f"\nAuthorization: Bearer {token()}"
     public = [
-        f"/{token}",
+        f"/{ticket}",
         "/static/app.js",
         "/api/openapi.json",
-        f"/api/races{token}",
-        f"/api/races/R1/positions{token}",
+        f"/api/races{ticket}",
+        f"/api/races/R1/positions{ticket}",
     ]
-    public += [f"/api/races/{name}/positions{token}" for name in ("metrics", "ops", "healthz")]
+    public += [f"/api/races/{name}/positions{ticket}" for name in ("metrics", "ops", "healthz")]
     assert await outside.get(*public) == [("2", 200)] * len(public)
     assert await outside.get("/api/races") == [("2", 401)]
     for http, version in (("--http2", "2"), ("--http1.1", "1.1")):
@@ -148,7 +149,7 @@ async def test_the_daemon_knows_its_own_origin(outside: Outside) -> None:
 
 async def test_no_log_has_a_token(outside: Outside) -> None:
     """Of requests that go well, and of such that do not, because the daemon is gone."""
-    secret = make_token()
+    secret = token()
     ways = [f"/api/races?token={secret}", f"/api/races\nAuthorization: Bearer {secret}"]
     heads = [
         outside.request(f"?token={secret}", Authorization=None),

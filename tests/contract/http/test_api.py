@@ -14,7 +14,8 @@ import trio
 from tests.contract.bad_tokens import BAD_TOKENS
 from tests.contract.http.paths import API
 from tests.kit.expected import POSITION
-from tests.kit.outsider import Json, Place, fix, iso, now_ms, token
+from tests.kit.outsider import Json, Place, fix, iso, now_ms
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from tests.contract.http.paths import API, PROBES
-from tests.kit.outsider import LISTED, Place, fix, now_ms, token
+from tests.kit.outsider import LISTED, Place, fix, now_ms
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.kit.outsider import Place, fix, now_ms, token
+from tests.kit.outsider import Place, fix, now_ms
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

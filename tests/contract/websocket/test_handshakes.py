@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.outsider import LISTED, Place, token
+from tests.kit.outsider import LISTED, Place
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

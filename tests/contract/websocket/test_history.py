@@ -10,7 +10,8 @@ import trio
 
 from tests.kit.expected import POSITION
 from tests.kit.outside_world import without_postgres
-from tests.kit.outsider import Client, Json, Place, fix, iso, now_ms, token
+from tests.kit.outsider import Client, Json, Place, fix, iso, now_ms
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

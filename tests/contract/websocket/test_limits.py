@@ -9,7 +9,8 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from tests.kit.outside_world import World
-from tests.kit.outsider import Place, token
+from tests.kit.outsider import Place
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

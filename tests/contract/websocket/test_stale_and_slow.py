@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.contract.websocket.boards import SLOW_MS, THRESHOLD_MS, close_code, seen, sent
-from tests.kit.outsider import Client, Json, Place, fix, iso, now_ms, token
+from tests.kit.outsider import Client, Json, Place, fix, iso, now_ms
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 AHEAD_MS = 2000  # of the clock: so much more time before it is stale, for a busy machine

@@ -10,7 +10,8 @@ import trio
 from tests.kit.certificate import CERTIFICATE
 from tests.kit.daemon import run_command, write_settings
 from tests.kit.outside_world import World
-from tests.kit.outsider import LISTED, Place, fix, now_ms, token
+from tests.kit.outsider import LISTED, Place, fix, now_ms
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 

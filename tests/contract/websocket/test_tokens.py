@@ -8,7 +8,8 @@ import pytest
 
 from tests.contract.bad_tokens import BAD_TOKENS
 from tests.contract.websocket.boards import close_code
-from tests.kit.outsider import Place, token
+from tests.kit.outsider import Place
+from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
 
