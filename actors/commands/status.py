@@ -65,7 +65,7 @@ def ask(path: str) -> bytes:
 
 
 def show(status: dict[str, Any], console: Console) -> None:
-    """The document of `actors.control.Snapshot` as a head line, a table and a line of components."""
+    """The document of `supervision/control.py` as a head line, a table and a line of components."""
     facts = [f"{key} {status[key]}" for key in ("pid", "node_id") if key in status]
     if "uptime_s" in status:
         facts.append(f"up {duration(status['uptime_s'])}")

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 WITHOUT_MOSQUITTO = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from actors.drivers import embedded_broker
-embedded_broker.find_mosquitto = lambda: None
+from actors.embedded import broker
+broker.find_mosquitto = lambda: None
 """
 """Of a program, its first lines: on a machine like this one without mosquitto."""
 SUPERVISOR_WITHOUT_MOSQUITTO = f"""{WITHOUT_MOSQUITTO}

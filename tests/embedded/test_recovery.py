@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 import attrs, trio
 from actors.data_dir import open_data_dir
-from actors.embedded import EmbeddedServers
-from actors.settings import Settings
+from actors.embedded.servers import EmbeddedServers
+from actors.settings.load import Settings
 default = Settings()
 app = attrs.evolve(default.app, data_dir=Path(sys.argv[1]))
 mqtt = attrs.evolve(default.mqtt, embedded_bind=sys.argv[2])
@@ -44,9 +44,9 @@ import sys
 from pathlib import Path
 import trio
 from actors.data_dir import open_data_dir
-from actors.drivers import embedded_postgres
+from actors.embedded import postgres
 with open_data_dir(Path(sys.argv[1])) as opened:
-    trio.run(embedded_postgres.prepare, opened.folder)
+    trio.run(postgres.prepare, opened.folder)
 """
 
 
