@@ -22,6 +22,7 @@ from actors.http.head import (
     RequestHead,
     Upgrade,
     parse_head,
+    response_head,
     upgrade_of,
 )
 from actors.http.problem import Problem, bad_request, unauthorized
@@ -45,6 +46,13 @@ class Admitted:
     upgrade: Upgrade
     grant: Grant
 
+    def answer(self) -> bytes:
+        """The HTTP response behind which frames begin (RFC 6455 section 4.2.2)."""
+        fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": self.upgrade.accept}
+        if self.upgrade.selected is not None:
+            fields["Sec-WebSocket-Protocol"] = self.upgrade.selected
+        return response_head(HTTPStatus.SWITCHING_PROTOCOLS, fields)
+
 
 def last_answer(problem: Problem) -> bytes:
     """The whole HTTP response (RFC 9112); the connection is closed behind it."""
@@ -56,9 +64,7 @@ def last_answer(problem: Problem) -> bytes:
         "Connection": "close",
         **problem.headers,
     }
-    status = HTTPStatus(problem.status)
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{k}: {v}" for k, v in fields.items())]
-    return "\r\n".join(lines).encode("ascii") + HEAD_END + body
+    return response_head(HTTPStatus(problem.status), fields) + body
 
 
 async def read_head(stream: ConnectionStream) -> bytes | None:

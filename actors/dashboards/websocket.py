@@ -1,23 +1,24 @@
 """One dashboard's WebSocket: trio-websocket reads frames and keeps the protocol, we write prebuilt frames beside it.
 
 The library's reader runs in a nursery of the caller; pongs are processed only while someone receives:
-unless someone always does, a live dashboard is taken for dead. Not its `serve_websocket`: 18 of 129 handshakes that
-anybody may send (a header that is not ASCII, a GET and a reset) ended the whole server.
+unless someone always does, a live dashboard is taken for dead. The handshake is ours: of 129 that anybody may send, 18
+(a header that is not ASCII, a GET and a reset) ended the whole server of the library, and it can agree on no extension.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import attrs
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection
 from wsproto.utilities import LocalProtocolError
 
 from actors.core.errors import TrackingError
-from actors.http.head import Upgrade
 from actors.http.stream import CLOSE_FRAME, ConnectionStream
 
 RECEIVE_BYTES = 4096  # of a dashboard's requests, which are small
@@ -101,44 +102,31 @@ class WebSocket:
         await self.stream.linger(LINGER_S)
 
 
-async def accept(
-    nursery: trio.Nursery, stream: ConnectionStream, upgrade: Upgrade, max_message_bytes: int
-) -> WebSocket:
-    """Answer an upgrade that was checked before, and whose head was read. Raises Closed."""
+async def accept(nursery: trio.Nursery, stream: ConnectionStream, answer: bytes, max_message_bytes: int) -> WebSocket:
+    """`answer` an upgrade that was checked before, and whose head was read.
+
+    Raises trio.BrokenResourceError, trio.ClosedResourceError.
+    """
     stream.received_bytes = 0  # of requests before this one
-    stream.shut_gate(upgrade.replay())
-    request = await wrap_server_stream(
-        cast(trio.Nursery, Guard(nursery)),
+    await stream.send_all(answer)
+    stream.hold()
+    connection = WebSocketConnection(
         stream,
+        # The handshake is behind us: of what the library wants here, that half which knows frames.
+        cast(WSConnection, Connection(ConnectionType.SERVER)),
         max_message_size=max_message_bytes,
         receive_buffer_size=RECEIVE_BYTES,
     )
-    try:
-        connection = await request.accept(subprotocol=upgrade.selected)
-    except ConnectionClosed:
-        raise Closed from None
-    stream.hold()
-    stream.open_gate()
+    nursery.start_soon(_read, connection)
     return WebSocket(stream, connection)
 
 
-@attrs.frozen
-class Guard:
-    """The nursery that the library starts its reader in: its only use of it."""
-
-    nursery: trio.Nursery
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        """As trio's."""
-        self.nursery.start_soon(_read, reader)
-
-
-async def _read(reader: Callable[[], Awaitable[None]]) -> None:
+async def _read(connection: WebSocketConnection) -> None:
     # It wants to answer what comes after the close frame went out, which is not allowed, and dies of it
     # (python-trio/trio-websocket#184). Nothing after that frame matters, and `receive` raises Closed once the reader
     # is gone.
     with contextlib.suppress(LocalProtocolError):
-        await reader()
+        await connection._reader_task()
 
 
 def _close_frame(code: int) -> bytes:

@@ -1,6 +1,6 @@
-"""The head of an HTTP request: what is it, and is it a WebSocket upgrade that we can take?
+"""The head of an HTTP request: what is it, and is it a WebSocket upgrade that we can take? And that of a response.
 
-Stricter than h11, and before it: trio-websocket dies of heads that h11 cannot parse.
+Stricter than h11, which reads heads of plain HTTP once more behind it.
 Sources: RFC 9112 sections 3 and 5 (request line, header fields), RFC 6455 section 4.2.1 (what an upgrade must have).
 """
 
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
+from collections.abc import Mapping
+from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
@@ -18,6 +21,8 @@ MAX_HEAD_BYTES = 16 * 1024
 
 SUBPROTOCOL = "tracking.v1"
 WEBSOCKET_VERSION = "13"  # the only one there is (RFC 6455 section 4.1)
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~]+) HTTP/(1\.[01])")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -103,13 +108,10 @@ class Upgrade:
         """The subprotocol that the answer names: ours where it was offered."""
         return SUBPROTOCOL if SUBPROTOCOL in self.subprotocols else None
 
-    def replay(self) -> bytes:
-        """The same request as short as it can be: what the library parses and keeps is this, not the client's."""
-        offered = f"Sec-WebSocket-Protocol: {self.selected}\r\n" if self.selected else ""
-        return (
-            "GET / HTTP/1.1\r\nHost: dashboard\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {self.key}\r\nSec-WebSocket-Version: {WEBSOCKET_VERSION}\r\n{offered}\r\n"
-        ).encode("ascii")
+    @property
+    def accept(self) -> str:
+        """The answer to the key, which shows that it was understood (RFC 6455 section 4.2.2)."""
+        return base64.b64encode(hashlib.sha1(f"{self.key}{_GUID}".encode("ascii")).digest()).decode("ascii")
 
 
 class OtherVersion(BadHead):
@@ -139,3 +141,9 @@ def upgrade_of(head: RequestHead) -> Upgrade:
     if len(set(subprotocols)) != len(subprotocols) or not all(_TOKEN.fullmatch(name) for name in subprotocols):
         raise BadHead("Sec-WebSocket-Protocol is malformed")
     return Upgrade(key, subprotocols)
+
+
+def response_head(status: HTTPStatus, fields: Mapping[str, str]) -> bytes:
+    """Everything up to the body (RFC 9112 section 4). All of it is ASCII."""
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join(lines).encode("ascii") + HEAD_END

@@ -31,9 +31,7 @@ class ConnectionStream(trio.abc.Stream):
         self.unsent = b""  # of a write without waiting: goes out before anything else, by the next send
         self.received_bytes = 0  # from the socket; whoever reads the number may set it back
         self._put_back = b""
-        self._behind_gate = b""
         self._lock = trio.StrictFIFOLock()
-        self._gate: trio.Event | None = None  # while it is there and not set, only put back bytes are received
         self._held = False
         self._ended = False
 
@@ -55,18 +53,6 @@ class ConnectionStream(trio.abc.Stream):
             self._put_back = bytes(await self.receive_some(CHUNK_BYTES))
         return bool(self._put_back)
 
-    def shut_gate(self, head: bytes) -> None:
-        """Give `head` to the next receive, and nothing more before `open_gate`."""
-        self._put_back, self._behind_gate = head, self._put_back
-        self._gate = trio.Event()
-
-    def open_gate(self) -> None:
-        """Go on with what was put back before `shut_gate`, and then with what comes from the socket."""
-        assert self._gate is not None
-        self._put_back, self._behind_gate = self._behind_gate, b""
-        self._gate.set()
-        self._gate = None
-
     def hold(self) -> None:
         """From now on `aclose` only ends reading and writing; the socket is closed by `drop` or `linger`.
 
@@ -76,8 +62,6 @@ class ConnectionStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """As trio.abc.ReceiveStream."""
-        if not self._put_back and self._gate is not None:
-            await self._gate.wait()
         if self._ended:
             raise trio.ClosedResourceError
         if self._put_back:

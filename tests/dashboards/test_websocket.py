@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
+from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.position import position_json
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary
-from tests.kit.dashboards import NOW_MS, closed_code, make_fix, running_site, ws_settings
+from tests.dashboards.hostile import request
+from tests.dashboards.hostile_frames import PING, PONG, TEXT, frame, text
+from tests.kit.dashboards import NOW_MS, WITHIN_S, closed_code, make_fix, running_site, ws_settings
+from tests.kit.raw_socket import RawSocket
 from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
@@ -50,6 +56,26 @@ async def test_snapshot_then_stream_then_nothing() -> None:
         site.races.change("R1")
         assert (await dashboard.ask("list_races"))["event"] == "races"
         assert site.races.calls == [("subscribe", "R1", "s", False), ("unsubscribe", "R1")]
+
+
+async def test_frames_may_come_right_behind_the_request() -> None:
+    async with running_site() as site, await site.raw() as stream:
+        client = RawSocket(stream)
+        with trio.fail_after(WITHIN_S):
+            assert await client.open(request() + frame(PING, b"early") + text(b"{}")) == 101
+            assert await client.frame() == (0x80 | PONG, b"early")
+            assert (await client.frame() or (0, b""))[0] == 0x80 | TEXT
+
+
+async def test_the_reader_is_what_the_library_starts_for_a_server() -> None:
+    """The one thing of it that is taken without a promise."""
+    started: list[Any] = []
+    with trio.move_on_after(0):
+        stream, _ = trio.testing.memory_stream_pair()
+        await wrap_server_stream(cast(trio.Nursery, SimpleNamespace(start_soon=started.append)), stream)
+    [reader] = started
+    assert reader == reader.__self__._reader_task
+    assert isinstance(reader.__self__, WebSocketConnection)
 
 
 async def test_subscribing_twice_is_a_new_snapshot() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.http.head import BadHead, OtherVersion, parse_head, upgrade_of
+from actors.http.head import BadHead, OtherVersion, parse_head, response_head, upgrade_of
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GOOD = (
@@ -42,19 +44,20 @@ def test_a_good_upgrade() -> None:
     upgrade = upgrade_of(parsed)
     assert upgrade.subprotocols == ("tracking.v1", "bearer.x", "other")
     assert upgrade.selected == "tracking.v1"
+    assert upgrade.accept == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the example of RFC 6455 section 1.3
 
 
-@pytest.mark.parametrize("lines", [GOOD, [line for line in GOOD if "Protocol" not in line]])
-def test_what_the_library_gets_is_short_and_parses(lines: tuple[str, ...]) -> None:
-    upgrade = upgrade_of(parse_head(head(*lines)))
-    server = h11.Connection(h11.SERVER)
-    server.receive_data(upgrade.replay())
-    request = server.next_event()
-    assert isinstance(request, h11.Request)
-    fields = dict(request.headers)
-    assert fields[b"sec-websocket-key"] == KEY.encode()
-    assert fields.get(b"sec-websocket-protocol") == (b"tracking.v1" if upgrade.selected else None)
-    assert len(upgrade.replay()) < 300
+def test_the_head_of_a_response_is_read_by_a_client() -> None:
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    client.receive_data(response_head(HTTPStatus.NOT_FOUND, {"Content-Length": "0", "X-Empty": ""}))
+    response = client.next_event()
+    assert isinstance(response, h11.Response)
+    assert (response.status_code, response.reason, dict(response.headers)) == (
+        404,
+        b"Not Found",
+        {b"content-length": b"0", b"x-empty": b""},
+    )
 
 
 @pytest.mark.parametrize(

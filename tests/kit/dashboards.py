@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
@@ -16,13 +16,13 @@ import trio
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.dashboards import events
 from actors.dashboards.listener import Listener
 from actors.dashboards.outbox import Outbox
-from actors.dashboards.websocket import Guard
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.http.access import Access
 from actors.settings.load import Settings
@@ -174,7 +174,6 @@ class Site:
         stream = stream or await self.raw()
         try:
             async with trio.open_nursery() as nursery:
-                # The library's client dies of a ping that crosses its close frame, as its server would.
                 guard = cast(trio.Nursery, Guard(nursery))
                 connection = await wrap_client_stream(
                     guard, cast(trio.SocketStream, stream), host or f"127.0.0.1:{self.port}", path + query, **more
@@ -185,6 +184,21 @@ class Site:
                 nursery.cancel_scope.cancel()
         finally:
             await trio.aclose_forcefully(stream)
+
+
+@attrs.frozen
+class Guard:
+    """The nursery that the library's client starts its reader in. It dies of a ping that crosses its close frame."""
+
+    nursery: trio.Nursery
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """As trio's."""
+        self.nursery.start_soon(self._read, reader)
+
+    async def _read(self, reader: Callable[[], Awaitable[None]]) -> None:
+        with contextlib.suppress(LocalProtocolError):
+            await reader()
 
 
 @attrs.define(eq=False)
