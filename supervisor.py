@@ -67,6 +67,7 @@ from actors.supervision.tree import Tree
 from actors.telemetry import log as logging_setup
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
+from actors.telemetry.stall import LoopWatch
 
 log = structlog.get_logger("supervisor")
 
@@ -275,7 +276,8 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
             data_dir.socket_path("control.sock"),
             lambda: tree_status(daemon.tree.children, races.children, health, settings.app.node_id, started_at),
         )
-        return [("control", control.run), ("listener", listener.run)]
+        watch = LoopWatch(metrics)
+        return [("loop watch", watch.run), ("control", control.run), ("listener", listener.run)]
 
     return Daemon(
         settings,

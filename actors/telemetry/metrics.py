@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from actors.core.errors import RejectionCode
 from actors.core.parcel import Tally
 
 COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+STALL_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 ARRIVAL_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
 
 
@@ -17,11 +20,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"tracking_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"tracking_{name}", text, labels, registry=registry)
+        counter = partial(Counter, namespace="tracking", registry=registry)
+        gauge = partial(Gauge, namespace="tracking", registry=registry)
+        histogram = partial(Histogram, namespace="tracking", registry=registry)
 
         self.messages_received = counter("messages_received_total", "MQTT messages taken from the broker")
         self.copies = counter("mqtt_copies_total", "MQTT messages that came again while they were in flight, dropped")
@@ -46,7 +47,7 @@ class Metrics:
         self.fixes_recovered = counter("fixes_recovered_total", "Fixes found in the spool at start")
         self.fixes_committed = counter("fixes_committed_total", "Fixes whose row was new in PostgreSQL")
         self.fixes_duplicate = counter("fixes_duplicate_total", "Fixes whose row was there already")
-        self.fixes_rejected = counter("fixes_rejected_total", "Fixes rejected, their rejection durable", "code")
+        self.fixes_rejected = counter("fixes_rejected_total", "Fixes rejected, their rejection durable", ("code",))
         for code in RejectionCode:  # a counter that is first seen at 1 has not increased, to Prometheus
             self.fixes_rejected.labels(code=code)
         self.fixes_late = counter("fixes_late_total", "Fixes that arrived past the stale threshold")
@@ -56,24 +57,26 @@ class Metrics:
         )
         self.fixes_in_flight = gauge("fixes_in_flight", "Fixes received and not yet durable")
 
-        self.mailbox_depth = gauge("mailbox_depth", "Messages waiting in the deepest mailbox of a kind", "actor")
-        self.actor_restarts = counter("actor_restarts_total", "Restarts after a crash", "actor")
-        self.actors_parked = gauge("actors_parked", "Actors that stay down, their restart budget spent", "actor")
-        self.component_up = gauge("component_up", "1 when the component can be used", "component")
+        self.mailbox_depth = gauge("mailbox_depth", "Messages waiting in the deepest mailbox of a kind", ("actor",))
+        self.actor_restarts = counter("actor_restarts_total", "Restarts after a crash", ("actor",))
+        self.actors_parked = gauge("actors_parked", "Actors that stay down, their restart budget spent", ("actor",))
+        self.component_up = gauge("component_up", "1 when the component can be used", ("component",))
 
         self.ws_connections = gauge("ws_connections", "Dashboards connected")
         self.ws_frames = counter("ws_frames_total", "Frames handed to dashboards")
         self.ws_resyncs = counter("ws_resyncs_total", "Snapshots that replaced dropped updates")
-        self.ws_dropped = counter("ws_dropped_total", "Dashboards dropped or refused", "reason")
+        self.ws_dropped = counter("ws_dropped_total", "Dashboards dropped or refused", ("reason",))
 
-        self.commit_seconds = Histogram(
-            "tracking_commit_seconds", "One batch, from BEGIN to COMMIT", buckets=COMMIT_BUCKETS_S, registry=registry
-        )
-        self.arrival_to_socket_seconds = Histogram(
-            "tracking_arrival_to_socket_seconds",
+        self.commit_seconds = histogram("commit_seconds", "One batch, from BEGIN to COMMIT", buckets=COMMIT_BUCKETS_S)
+        self.arrival_to_socket_seconds = histogram(
+            "arrival_to_socket_seconds",
             "From the arrival of a fix to its frame being handed to the first dashboard's socket",
             buckets=ARRIVAL_BUCKETS_S,
-            registry=registry,
+        )
+        self.loop_stall_seconds = histogram(
+            "loop_stall_seconds",
+            "By how much a timer of 10 ms came too late: a step held the loop",
+            buckets=STALL_BUCKETS_S,
         )
 
         ProcessCollector(registry=registry)  # process_...: memory, CPU, file descriptors, start time

@@ -42,6 +42,8 @@ WORLD = {  # metric -> what Prometheus scrapes every minute while all is well; `
     'tracking_actor_restarts_total{actor="race"}': "0x120",
     'tracking_actors_parked{actor="race"}': "0x120",
     "tracking_ws_connections": "3x120",
+    "tracking_loop_stall_seconds_count": "0+6000x120",
+    'tracking_loop_stall_seconds_bucket{le="0.5"}': "0+6000x120",
     "process_start_time_seconds": "0x120",
 }
 TROUBLE: dict[str, dict[str, str]] = {  # alert -> what is different then; at minute 60 it fires
@@ -52,6 +54,7 @@ TROUBLE: dict[str, dict[str, str]] = {  # alert -> what is different then; at mi
     "TrackingSessionLost": {"tracking_mqtt_session_lost_total": "0x50 1x70"},
     "TrackingBrokerDropped": {"tracking_broker_dropped_total": "0x50 620x70"},
     "TrackingMailboxFull": {"tracking_in_flight_ratio": "0.5x55 0.99x65"},
+    "TrackingLoopHeld": {'tracking_loop_stall_seconds_bucket{le="0.5"}': "0+6000x57 347998+6000x62"},
     "TrackingActorRestarted": {'tracking_actor_restarts_total{actor="race"}': "0x50 1x70"},
     "TrackingDaemonRestarts": {"process_start_time_seconds": "0x40 2400x5 2700x75"},
     "TrackingRaceParked": {'tracking_actors_parked{actor="race"}': "0x50 1x70"},
