@@ -8,7 +8,9 @@
     python -m tests.benchmarks.startup     until ready
 
 Each prints a table of medians with (lowest to highest), writes all its results as JSON, and has --help and --quick.
-`--peer FOLDER` adds the peer: a copy of ../shared/peer after `npm ci && npm run build`. Numbers of different minutes on
+`--peer FOLDER` adds the peer, the same job in Node, built by `npm ci && npm run build`. Numbers of different minutes on
 a shared machine cannot be compared: what is compared takes turns in one run, under the same publisher, dashboards and
-questions to PostgreSQL.
+questions to PostgreSQL. An older checkout is a second subject:
+
+    python -m tests.benchmarks.against OLDER/supervisor.py ingest --repeat 3 -- --rates 1000
 """

@@ -17,7 +17,7 @@ from tests.benchmarks.report import Rows, add, say
 from tests.benchmarks.site import Site
 from tests.benchmarks.subject import Subject, daemon_place
 from tests.benchmarks.websocket import DIALECTS, WebSocket, connect
-from tests.kit.daemon import ROOT, SUPERVISOR
+from tests.kit.daemon import ROOT
 
 DATABASE = "history"
 BIG = "BIG"
@@ -64,7 +64,9 @@ def make_table(site: Site, folder: Path, rows: int) -> dict[str, float]:
     site.sql(DATABASE, "alter table tracking_positions add primary key (id)")
     filled = time.monotonic()
     settings = daemon_place(site, folder, DATABASE, {}).settings
-    subprocess.run([sys.executable, SUPERVISOR, "--settings", str(settings), "migrate"], check=True, stdout=sys.stderr)
+    subprocess.run(
+        [sys.executable, str(site.program), "--settings", str(settings), "migrate"], check=True, stdout=sys.stderr
+    )
     migrated = time.monotonic()
     site.sql(DATABASE, "vacuum analyze tracking_positions")
     site.sql(DATABASE, "checkpoint")

@@ -176,7 +176,7 @@ def main() -> None:
     report.begin()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracking-bench-")))
-        site = stack.enter_context(start_site(folder))
+        site = stack.enter_context(start_site(folder, args.program))
         fresh = fresh_daemons(site, folder)
         for _ in range(args.repeat):
             for name, results in measure_round(site, args, fresh).items():

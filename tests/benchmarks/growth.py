@@ -99,7 +99,7 @@ def main() -> None:
     rows: Rows = {}
     answered: Rows = {}
     report.begin()
-    with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name)) as site:
+    with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name), args.program) as site:
         for turn in range(args.repeat if args.only != "answers" else 0):
             folder = Path(name) / f"turn-{turn}"
             folder.mkdir()

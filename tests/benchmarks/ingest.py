@@ -96,7 +96,7 @@ def main() -> None:
     loads += [Load(f"{rate:,}/s", rate * args.seconds, rate, args.participants) for rate in args.rates]
     rows: Rows = {}
     report.begin()
-    with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name)) as site:
+    with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name), args.program) as site:
         for turn in range(args.repeat):
             for protocol in args.protocols:
                 found = measure_daemon(site, Path(name) / f"daemon-{turn}-{protocol}", protocol, loads, args)

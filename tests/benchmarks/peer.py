@@ -1,4 +1,4 @@
-"""The peer of ../shared/peer on the servers of the site. FOLDER is a copy of it after `npm ci && npm run build`."""
+"""The peer on the servers of the site: the same job in Node, in a folder in which `npm ci && npm run build` was run."""
 
 from __future__ import annotations
 

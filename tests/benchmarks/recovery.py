@@ -84,7 +84,7 @@ def main() -> None:
         args.repeat, args.count = 1, 5_000
     rows: Rows = {}
     report.begin()
-    with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name)) as site:
+    with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name), args.program) as site:
         for turn in range(args.repeat):
             for what, results in measure_round(site, Path(name) / f"daemon-{turn}", args).items():
                 rows.setdefault(what, []).extend(results)

@@ -16,6 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
+from tests.kit.daemon import SUPERVISOR
+
 Rows = dict[str, list[dict[str, float]]]
 """What was measured -> one result a round."""
 
@@ -33,6 +35,7 @@ def options(name: str, description: str | None, repeat: int) -> argparse.Argumen
     )
     parser.add_argument("--repeat", type=int, default=repeat, help=f"rounds (default {repeat})")
     parser.add_argument("--json", type=Path, default=JSON_FOLDER / f"{name}.json", help="where all results go")
+    parser.add_argument("--program", type=Path, default=SUPERVISOR, help="the supervisor.py to be measured")
     parser.add_argument("--quick", action="store_true", help="so little that it shows only whether everything works")
     return parser
 

@@ -65,6 +65,7 @@ class Site:
     """A broker, PostgreSQL and Valkey on 127.0.0.1, without passwords."""
 
     folder: Path
+    program: Path  # the supervisor.py of the daemon that is measured
     broker: Server
     postgres: Server
     redis: Server
@@ -114,7 +115,7 @@ class Site:
 
 
 @contextmanager
-def start_site(folder: Path) -> Iterator[Site]:
+def start_site(folder: Path, program: Path) -> Iterator[Site]:
     """The broker does not log each packet, PostgreSQL syncs as in production."""
     with ExitStack() as stack:
         servers = []
@@ -122,7 +123,7 @@ def start_site(folder: Path) -> Iterator[Site]:
             own = folder / start.__name__
             own.mkdir(parents=True)
             servers.append(stack.enter_context(start(own)))
-        site = Site(folder, *servers)
+        site = Site(folder, program, *servers)
         site.broker.stop()
         site.broker.argv = [part for part in site.broker.argv if part != "-v"]
         site.broker.start()

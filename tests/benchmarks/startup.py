@@ -13,7 +13,6 @@ from tests.benchmarks.report import Rows, add
 from tests.benchmarks.site import start_site
 from tests.benchmarks.subject import Place, daemon_place, place
 from tests.embedded.embedded_place import make_place, reachable_folder
-from tests.kit.daemon import SUPERVISOR
 from tests.kit.servers import free_port
 
 COLUMNS = {"ready_s": "ready s", "cpu_s": "CPU s", "stop_s": "stopped s", "rss_mib": "MiB"}
@@ -29,27 +28,27 @@ def measure_start(where: Place) -> dict[str, float]:
     return {**found, "stop_s": time.monotonic() - stopping}
 
 
-def measure_help() -> dict[str, float]:
+def measure_help(program: Path) -> dict[str, float]:
     """The part of Python and of the imports."""
     began = time.monotonic()
-    subprocess.run([sys.executable, SUPERVISOR, "run", "--help"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, str(program), "run", "--help"], check=True, stdout=subprocess.DEVNULL)
     return {"ready_s": time.monotonic() - began}
 
 
-def measure_external(folder: Path, rows: Rows) -> None:
+def measure_external(folder: Path, program: Path, rows: Rows) -> None:
     """Broker, PostgreSQL and Valkey run already."""
     folder.mkdir()
-    with start_site(folder / "servers") as site:
+    with start_site(folder / "servers", program) as site:
         site.afresh("daemon")
         where = daemon_place(site, folder / "daemon", "daemon", {})
         add(rows, "external servers, empty database", measure_start(where))
         add(rows, "external servers, again", measure_start(where))
 
 
-def measure_embedded(rows: Rows) -> None:
+def measure_embedded(program: Path, rows: Rows) -> None:
     """Broker, PostgreSQL and Valkey are started by the daemon."""
     with reachable_folder() as folder, make_place(folder / "daemon" / "var"):
-        where = place(folder / "daemon", {"mqtt": {"embedded_bind": f"127.0.0.1:{free_port()}"}})
+        where = place(folder / "daemon", {"mqtt": {"embedded_bind": f"127.0.0.1:{free_port()}"}}, program)
         add(rows, "embedded servers, first start", measure_start(where))
         add(rows, "embedded servers, again", measure_start(where))
 
@@ -63,9 +62,9 @@ def main() -> None:
     report.begin()
     with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name:
         for turn in range(args.repeat):
-            add(rows, "run --help (Python and imports)", measure_help())
-            measure_external(Path(name) / str(turn), rows)
-            measure_embedded(rows)
+            add(rows, "run --help (Python and imports)", measure_help(args.program))
+            measure_external(Path(name) / str(turn), args.program, rows)
+            measure_embedded(args.program, rows)
     report.show("start-up", COLUMNS, rows)
     report.write(args, rows)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 from tests.benchmarks.site import Site
-from tests.kit.daemon import SUPERVISOR, external, write_settings
+from tests.kit.daemon import external, write_settings
 from tests.kit.metrics import conserved
 from tests.kit.servers import free_port
 from tests.kit.station import Running
@@ -68,6 +68,7 @@ class Place:
     settings: Path
     port: int
     database: str
+    program: Path
 
     @contextmanager
     def daemon(self) -> Iterator[Subject]:
@@ -75,7 +76,7 @@ class Place:
         log = self.settings.with_name("daemon.log")
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, SUPERVISOR, "--settings", str(self.settings)], stdout=output, stderr=output
+                [sys.executable, str(self.program), "--settings", str(self.settings)], stdout=output, stderr=output
             )
         subject = Subject(process, self.port, "daemon", self.database, log)
         try:
@@ -102,14 +103,14 @@ class Place:
             time.sleep(READY_POLL_S)
 
 
-def place(folder: Path, sections: Sections, database: str = "") -> Place:
+def place(folder: Path, sections: Sections, program: Path, database: str = "") -> Place:
     """A new one, for settings that name no port."""
     folder.mkdir()
     port = free_port()
     found: dict[str, dict[str, object]] = {"app": {"port": port}, "ws": {"port": port, "auth_secret": SECRET}}
     for name, keys in sections.items():
         found[name] = {**found.get(name, {}), **keys}
-    return Place(write_settings(folder, found), port, database)
+    return Place(write_settings(folder, found), port, database, program)
 
 
 def daemon_place(site: Site, folder: Path, database: str, sections: Sections) -> Place:
@@ -119,4 +120,4 @@ def daemon_place(site: Site, folder: Path, database: str, sections: Sections) ->
         del found[name]
     for name, keys in sections.items():
         found.setdefault(name, {}).update(keys)
-    return place(folder, found, database)
+    return place(folder, found, site.program, database)
