@@ -67,7 +67,6 @@ from actors.supervision.tree import Tree
 from actors.telemetry import log as logging_setup
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
-from actors.telemetry.stall import LoopWatch
 
 log = structlog.get_logger("supervisor")
 
@@ -233,6 +232,7 @@ def serve(settings: Settings, beside: Callable[[], Awaitable[None]] | None = Non
 async def _serve(settings: Settings, data_dir: DataDir, beside: Callable[[], Awaitable[None]] | None) -> int:
     embedded = EmbeddedServers(settings, data_dir) if uses_embedded(settings) else None
     daemon = make_daemon(settings, data_dir, embedded)
+    trio.lowlevel.add_instrument(daemon.metrics.loop)
 
     def abandon(signal_name: str) -> None:
         log.error(
@@ -276,8 +276,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
             data_dir.socket_path("control.sock"),
             lambda: tree_status(daemon.tree.children, races.children, health, settings.app.node_id, started_at),
         )
-        watch = LoopWatch(metrics)
-        return [("loop watch", watch.run), ("control", control.run), ("listener", listener.run)]
+        return [("control", control.run), ("listener", listener.run)]
 
     return Daemon(
         settings,

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from actors.core.errors import RejectionCode
 from actors.core.parcel import Tally
+from actors.telemetry.stall import LoopWatch
 
 COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-STALL_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 ARRIVAL_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
 
 
@@ -73,12 +73,8 @@ class Metrics:
             "From the arrival of a fix to its frame being handed to the first dashboard's socket",
             buckets=ARRIVAL_BUCKETS_S,
         )
-        self.loop_stall_seconds = histogram(
-            "loop_stall_seconds",
-            "By how much a timer of 10 ms came too late: a step held the loop",
-            buckets=STALL_BUCKETS_S,
-        )
-
+        self.loop = LoopWatch()  # tracking_loop_stall_seconds, once it is added to a run of trio
+        registry.register(self.loop)
         ProcessCollector(registry=registry)  # process_...: memory, CPU, file descriptors, start time
 
     def count(self, tally: Tally) -> None:
