@@ -37,6 +37,18 @@ def three(folder: Path, start: StartNodes) -> Iterator[tuple[Own, list[Server], 
         yield own, nodes, balancer
 
 
+def start_again(node: Server) -> None:
+    """Twice where it ends at once, as their units of systemd do (Restart=on-failure): a node of RabbitMQ 3.10 that
+    starts while the others are about to elect a leader may give up."""
+    try:
+        node.start()
+    except AssertionError:
+        assert node.process is not None
+        assert node.process.poll() not in (None, 0), node.log[-3000:]
+        node.process = None
+        node.start()
+
+
 @pytest.mark.parametrize("start", [start_nats_cluster, start_rabbitmq_cluster])
 def test_a_node_is_killed(tmp_path: Path, start: StartNodes) -> None:
     """The daemon knows the load balancer alone."""
@@ -49,7 +61,7 @@ def test_a_node_is_killed(tmp_path: Path, start: StartNodes) -> None:
             nodes[0].kill()
             balancer.server_port = nodes[1].port
             until_more(trackers, 500)
-            nodes[0].start()
+            start_again(nodes[0])
             until_more(trackers, 200)
             nodes[1].stop()
             balancer.server_port = nodes[0].port
@@ -59,7 +71,7 @@ def test_a_node_is_killed(tmp_path: Path, start: StartNodes) -> None:
             balancer.server_port = nodes[2].port
             alone = len(trackers.acknowledged)
             until(lambda: not pipeline.is_reading(running), "noticed")
-            nodes[1].start()
+            start_again(nodes[1])
             balancer.server_port = nodes[1].port
             until(lambda: pipeline.is_reading(running), "connected again", pipeline.WITHIN_S)
             until_more(trackers, 200)
@@ -84,7 +96,7 @@ def test_each_node_once(tmp_path: Path, start: StartNodes) -> None:
                 balancer.server_port = nodes[(number + 1) % len(nodes)].port
                 until(lambda: pipeline.is_reading(running), "connected again", pipeline.WITHIN_S)
                 until_more(trackers, 200)
-                node.start()
+                start_again(node)
                 until_more(trackers, 200)
             seen = check(own.at, running, trackers, within_s=pipeline.WITHIN_S)
             assert seen.metrics["tracking_mqtt_session_lost_total"] == 0
