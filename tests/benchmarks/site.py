@@ -13,7 +13,8 @@ import psycopg
 
 from actors.core.addresses import PostgresAddress, RedisAddress
 from actors.settings.load import Secret
-from tests.kit.servers import Server, start_mosquitto, start_postgres, start_redis
+from tests.kit.postgres import start_postgres
+from tests.kit.servers import Server, start_mosquitto, start_redis
 from tests.kit.station import conninfo
 
 POSTGRES = {

@@ -18,7 +18,8 @@ from tests.faults.checker import Seen, check
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
 from tests.kit.metrics import conserved
-from tests.kit.servers import Server, start_postgres
+from tests.kit.postgres import start_postgres
+from tests.kit.servers import Server
 from tests.kit.station import Running, StartBroker, Station, conninfo, station, until
 
 WRITERS = "from pg_stat_activity where application_name = 'race-tracking writer'"

@@ -20,7 +20,8 @@ from tests.faults.proxy import Proxy
 from tests.faults.site import Site, running_site
 from tests.kit.expected import now_ms
 from tests.kit.live_state import seen
-from tests.kit.servers import Server, start_postgres
+from tests.kit.postgres import start_postgres
+from tests.kit.servers import Server
 from tests.kit.station import conninfo, until
 
 pytestmark = pytest.mark.live

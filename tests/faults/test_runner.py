@@ -17,7 +17,7 @@ from tests.faults.checker import check
 from tests.faults.nemesis import Nemesis
 from tests.faults.site import running_site
 from tests.faults.spectator import Spectator
-from tests.kit.servers import start_postgres
+from tests.kit.postgres import start_postgres
 
 pytestmark = pytest.mark.live
 

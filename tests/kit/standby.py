@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import Any
 import attrs
 import psycopg
 
-from tests.kit.servers import START_S, Server, free_port, start_postgres
+from tests.kit.postgres import run_as, start_postgres
+from tests.kit.servers import START_S, Server, free_port
 
 NAME = "second"
 POLL_S = 0.02
@@ -72,20 +72,14 @@ def start_pair(folder: Path) -> Iterator[Pair]:
         home.mkdir()
         if primary.user is not None:
             shutil.chown(home, primary.user.pw_uid, primary.user.pw_gid)
-        copied = subprocess.run(
+        run_as(
+            primary.user,
             [
-                str(Path(primary.argv[0]).with_name("pg_basebackup")), "--pgdata", str(home / "data"), "--no-sync",
+                Path(primary.argv[0]).with_name("pg_basebackup"), "--pgdata", home / "data", "--no-sync",
                 "--checkpoint=fast", "--write-recovery-conf", "--dbname", f"{dsn(primary)} application_name={NAME}",
             ],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=home,
-            user=primary.user.pw_uid if primary.user else None,
-            group=primary.user.pw_gid if primary.user else None,
-            extra_groups=[] if primary.user else None,
+            home,
         )  # fmt: skip
-        assert copied.returncode == 0, copied.stderr
         port = free_port()
         argv = [word.replace(str(primary.folder / "data"), str(home / "data")) for word in primary.argv]
         standby = attrs.evolve(

@@ -16,7 +16,8 @@ from actors.history.postgres.libpq import PostgresConnection, connect
 from actors.history.postgres.table_check import texts
 from actors.history.postgres.writer import PostgresWriter
 from actors.settings.load import Secret
-from tests.kit.servers import start_postgres, start_redis
+from tests.kit.postgres import start_postgres
+from tests.kit.servers import start_redis
 
 PASSWORD = "not$a'secret\\ really"
 COUNT = "select count(*)::text from tracking_positions"

@@ -17,7 +17,7 @@ from actors.history.postgres import migration
 from actors.history.postgres.libpq import connect
 from actors.history.postgres.table_check import check_session, check_table
 from actors.settings.load import Secret, Settings
-from tests.kit.servers import postgres_binaries
+from tests.kit.postgres import postgres_binaries
 from tests.kit.stores import PASSWORD, Database
 
 pytestmark = pytest.mark.live
