@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import structlog
 
+from tests.kit.durations import Durations
 from tests.kit.stores import database as database
 from tests.kit.stores import postgres_server as postgres_server
 from tests.kit.stores import redis_process as redis_process
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # the others start the workers
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    else:
+        config.pluginmanager.register(Durations())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
