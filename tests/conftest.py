@@ -7,6 +7,7 @@ with `--hypothesis-profile explore`. A deadline would time the machine, not the 
 from __future__ import annotations
 
 import os
+import sys
 
 import hypothesis
 import pytest
@@ -17,6 +18,11 @@ from tests.kit.stores import database as database
 from tests.kit.stores import postgres_server as postgres_server
 from tests.kit.stores import redis_process as redis_process
 from tests.kit.stores import writer as writer
+
+# What is compiled is kept, as where a daemon runs. Without that each of the hundreds of daemons and commands of a run
+# compiles all files anew, half a second of a processor, and so does each worker with the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None)
