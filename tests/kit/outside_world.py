@@ -20,6 +20,7 @@ from actors.core.addresses import PostgresAddress, RedisAddress
 from actors.history.postgres.libpq import connect
 from tests.kit.daemon import START_S, SUPERVISOR, external, write_settings
 from tests.kit.outsider import Place
+from tests.kit.postgres import new_database
 from tests.kit.servers import Server, free_port, start_mosquitto
 from tests.kit.tokens import SECRET
 
@@ -46,7 +47,7 @@ class World:
         topic, port = f"site{number}", free_port()
         app_port = free_port() if two_ports else port
         database = attrs.evolve(self.postgres, database=f"outside_{secrets.token_hex(4)}")
-        sql(self.postgres, f"create database {database.database}")
+        sql(self.postgres, new_database(database.database))
         settings = external(self.broker.port, self.redis, database, port)
         settings["app"]["port"] = app_port
         settings["redis"]["db"] = next(_REDIS_DB)

@@ -67,6 +67,11 @@ def postgres_binaries() -> Path:
     return _shared(programs, lambda half: shutil.copytree(package / "pginstall", half, symlinks=True)) / "bin"
 
 
+def new_database(name: str) -> str:
+    """The statement. By default its pages go through the log one by one: three times the time, for each test."""
+    return f"create database {name} strategy file_copy"
+
+
 def run_as(user: pwd.struct_passwd | None, argv: Sequence[str | Path], cwd: Path) -> None:
     """One program to its end, which must be a good one."""
     done = subprocess.run(

@@ -30,6 +30,7 @@ from actors.core.addresses import PostgresAddress
 from tests.kit.commands import run_commands, run_here
 from tests.kit.daemon import SUPERVISOR, write_settings
 from tests.kit.metrics import samples
+from tests.kit.postgres import new_database
 from tests.kit.servers import Server, free_port, start_mosquitto, start_redis
 from tests.kit.tokens import SECRET, token
 
@@ -237,7 +238,7 @@ def station(
     start = partial(start_mosquitto, extra=broker, persistence=True) if isinstance(broker, str) else broker
     name = f"tracking_{secrets.token_hex(4)}"
     with psycopg.connect(conninfo(server), autocommit=True) as admin:
-        admin.execute(f"create database {name}".encode())
+        admin.execute(new_database(name).encode())
     address = attrs.evolve(server, database=name)
     folders = [folder / part for part in ("broker", "redis")]
     for each in folders:

@@ -16,7 +16,7 @@ from actors.history.postgres.libpq import PostgresConnection, connect
 from actors.history.postgres.table_check import texts
 from actors.history.postgres.writer import PostgresWriter
 from actors.settings.load import Secret
-from tests.kit.postgres import start_postgres
+from tests.kit.postgres import new_database, start_postgres
 from tests.kit.servers import start_redis
 
 PASSWORD = "not$a'secret\\ really"
@@ -60,7 +60,7 @@ class Database:
 async def database(postgres_server: PostgresAddress) -> AsyncIterator[Database]:
     admin = await connect(postgres_server, "test", 10)
     name = f"tracking_{secrets.token_hex(4)}"
-    await admin.script(f"create database {name}")
+    await admin.script(new_database(name))
     address = attrs.evolve(postgres_server, database=name)
     connection = await connect(address, "test", 10)
     yield Database(address, connection)
