@@ -20,19 +20,8 @@ from datetime import datetime
 
 import attrs
 
-from tests.benchmarks.websocket import (
-    CLOSE,
-    DIALECTS,
-    PING,
-    PONG,
-    READ_BYTES,
-    TEXT,
-    Dialect,
-    WebSocket,
-    frames,
-    masked,
-    subscribe,
-)
+from tests.benchmarks.websocket import DIALECTS, READ_BYTES, Dialect, WebSocket, subscribe
+from tests.kit.websocket import CLOSE, PING, PONG, TEXT, frame, frames
 
 POSITION = re.compile(rb'"participantId":"([^"]*)".*?"timestamp":"([^"]*)"')
 EDGE_BYTES = 256
@@ -121,13 +110,13 @@ class Crowd:
         if board.socket.rest:
             data = memoryview(board.socket.rest + data)
         done = 0
-        for kind, start, done in frames(data):
-            if kind == TEXT:
+        for opcode, start, done in frames(data):
+            if opcode == TEXT:
                 self._text(board, came, data, start, done)
-            elif kind == PING:
-                board.socket.sock.send(masked(PONG, bytes(data[start:done])))
+            elif opcode == PING:
+                board.socket.sock.send(frame(PONG, bytes(data[start:done])))
             else:
-                assert kind == CLOSE, f"a frame that begins with {kind:#x}"
+                assert opcode == CLOSE, opcode
         board.socket.rest = bytes(data[done:])
 
     def _text(self, board: Dashboard, came: float, data: memoryview, start: int, end: int) -> None:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 
 import attrs
 
 from tests.kit.tokens import token
-
-TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
-"""First byte of a frame: FIN and the opcode (section 5.2). None of the servers sends a message in fragments."""
+from tests.kit.websocket import PING, PONG, TEXT, frame, frames, request
 
 READ_BYTES = 1 << 20
 TIMEOUT_S = 60.0
@@ -56,31 +53,6 @@ DIALECTS = {
 }
 
 
-def frames(data: memoryview) -> Iterator[tuple[int, int, int]]:
-    """(first byte, where its payload starts, where it ends) of each whole frame."""
-    start, size = 2, len(data)
-    while start <= size:
-        at = start - 2
-        length = data[at + 1]
-        if length >= 126:
-            start += 2 if length == 126 else 8
-            if start > size:
-                return
-            length = int.from_bytes(data[at + 2 : start], "big")
-        end = start + length
-        if end > size:
-            return
-        yield data[at], start, end
-        start = end + 2
-
-
-def masked(kind: int, payload: bytes) -> bytes:
-    """A frame of a client, under a mask of zeros."""
-    assert len(payload) < 1 << 16
-    length = len(payload).to_bytes(1, "big") if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
-    return bytes((kind, 0x80 | length[0])) + length[1:] + bytes(4) + payload
-
-
 @attrs.define(eq=False)
 class WebSocket:
     """Blocking. What has come beyond the frame that `receive` gave is in `rest`."""
@@ -90,17 +62,17 @@ class WebSocket:
 
     def say(self, text: str) -> None:
         """One text frame."""
-        self.sock.sendall(masked(TEXT, text.encode()))
+        self.sock.sendall(frame(TEXT, text.encode()))
 
     def receive(self) -> bytes:
         """The next text; pings are answered. Raises EOFError when the server closes."""
         while True:
-            for kind, start, end in frames(memoryview(self.rest)):
+            for opcode, start, end in frames(memoryview(self.rest)):
                 payload, self.rest = self.rest[start:end], self.rest[end:]
-                if kind == TEXT:
+                if opcode == TEXT:
                     return payload
-                if kind == PING:
-                    self.sock.sendall(masked(PONG, payload))
+                if opcode == PING:
+                    self.sock.sendall(frame(PONG, payload))
                 break
             else:
                 self._more()
@@ -131,11 +103,7 @@ def connect(port: int, path: str, receive_buffer: int = 0) -> WebSocket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.connect(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(
-        f"GET {path.replace('TOKEN', token())} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-    )
+    sock.sendall(request(path.replace("TOKEN", token()), Host=f"127.0.0.1:{port}", Authorization=None))
     head = b""
     while b"\r\n\r\n" not in head:
         data = sock.recv(4096)

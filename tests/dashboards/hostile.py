@@ -6,26 +6,9 @@ from __future__ import annotations
 
 import random
 
-from tests.kit.tokens import token
+from tests.kit.websocket import KEY, request
 
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-UPGRADE = {
-    "Host": "tracking.example",
-    "Upgrade": "websocket",
-    "Connection": "keep-alive, Upgrade",
-    "Sec-WebSocket-Key": KEY,
-    "Sec-WebSocket-Version": "13",
-}
 AWAITED = 408  # the rest of the head never came
-
-
-def request(target: str = "/tracking", *more: str, line: str = "", **fields: str | None) -> bytes:
-    """An upgrade with a good token, changed by `fields`: `_` for `-`, None leaves one out. `more` are further lines."""
-    if "Authorization" not in fields:
-        fields["Authorization"] = f"Bearer {token()}"
-    merged: dict[str, str | None] = {**UPGRADE, **{name.replace("_", "-"): value for name, value in fields.items()}}
-    lines = [line or f"GET {target} HTTP/1.1", *(f"{k}: {v}" for k, v in merged.items() if v is not None), *more]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
 def get(*more: str, line: str = "GET / HTTP/1.1") -> bytes:

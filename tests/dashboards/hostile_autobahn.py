@@ -9,7 +9,8 @@ cut off before it goes on: here it does not go on. Left out are 9 and 10 (all ov
 
 from __future__ import annotations
 
-from tests.dashboards.hostile_frames import (
+from tests.dashboards.hostile_frames import Seen, Talk, fragments, text
+from tests.kit.websocket import (
     BAD_DATA,
     BINARY,
     CLOSE,
@@ -20,12 +21,8 @@ from tests.dashboards.hostile_frames import (
     PROTOCOL_ERROR,
     TEXT,
     TOO_BIG,
-    Seen,
-    Talk,
     close,
-    fragments,
     frame,
-    text,
 )
 
 HELLO = text(b"Hello, world!")

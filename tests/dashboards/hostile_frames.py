@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import attrs
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-NORMAL, PROTOCOL_ERROR, BAD_DATA, TOO_BIG = 1000, 1002, 1007, 1009
-MASK = b"\x5a\xa5\x00\xff"
+from tests.kit.websocket import (
+    BAD_DATA,
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    NORMAL,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    TEXT,
+    TOO_BIG,
+    close,
+    frame,
+)
+
 MAX_MESSAGE_BYTES = 4096  # of the site that these are for
 
 Seen = bytes | str | int
 """One frame from the server: the payload of a pong, the code of an `error` event, the code of a close (0: none)."""
-
-
-def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True, size: bytes | int = -1
-) -> bytes:
-    """One frame. `size`: a length other than the payload's, as number or in the bytes of its encoding."""
-    number = len(payload) if isinstance(size, bytes) or size < 0 else size
-    if not isinstance(size, bytes):
-        if number < 126:
-            size = bytes([number])
-        else:
-            size = b"\x7e" + number.to_bytes(2, "big") if number < 1 << 16 else b"\x7f" + number.to_bytes(8, "big")
-    head = bytes([fin << 7 | rsv << 4 | opcode, masked << 7 | size[0]]) + size[1:]
-    return head + _mask(payload) if masked else head + payload
-
-
-def _mask(payload: bytes) -> bytes:
-    size = len(payload)
-    mask = (MASK * (size // 4 + 1))[:size]
-    return MASK + (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
-
-
-def close(code: int, reason: bytes = b"") -> bytes:
-    return frame(CLOSE, code.to_bytes(2, "big") + reason)
 
 
 def text(payload: bytes) -> bytes:

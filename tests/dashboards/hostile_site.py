@@ -12,10 +12,11 @@ import structlog.testing
 import trio
 
 from actors.http.gate import Gate
-from tests.dashboards.hostile import request
-from tests.dashboards.hostile_frames import MAX_MESSAGE_BYTES, NORMAL, Seen, Talk, close
-from tests.kit.dashboards import Dashboard, Site, hello, reset_on_close, running_site, until, ws_settings
-from tests.kit.raw_socket import RawSocket
+from tests.dashboards.hostile_frames import MAX_MESSAGE_BYTES, Seen, Talk
+from tests.kit import websocket
+from tests.kit.client import Dashboard, reset_on_close
+from tests.kit.dashboards import Site, hello, running_site, until, ws_settings
+from tests.kit.websocket import NORMAL, RawSocket, close, request
 
 AT_ONCE = 100  # hostile connections: twice as many file descriptors, of which some systems allow only 1,024
 PATIENCE_S = 90.0
@@ -119,7 +120,7 @@ async def leave(stream: trio.SocketStream, sent: tuple[bytes, ...], ending: str)
 class Talker(RawSocket):
     """Opens a WebSocket, then says what it likes and notes what comes back."""
 
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         super().__init__(stream)
         self.seen: list[Seen] = []
 
@@ -127,11 +128,11 @@ class Talker(RawSocket):
         """Open, and say it: everything that came back, to the end of the connection."""
         assert await self.open(request()) == 101
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.send, *talk.sent)
+            nursery.start_soon(self.write, *talk.sent)
             while len(self.seen) < len(talk.seen) and await self._read():
                 pass
         if not (talk.open_frame or self._closed):
-            await self.send(close(NORMAL))
+            await self.write(close(NORMAL))
         elif talk.open_frame:
             assert isinstance(self.stream, trio.SocketStream)
             await self.stream.send_eof()
@@ -154,6 +155,7 @@ class Talker(RawSocket):
         """Note one more frame; False: there are no more, and nothing came after a close."""
         found = await self.frame()
         if found is None:
+            assert not self.unread, "it closed in the middle of a frame"
             return False
         assert not self._closed
         self.seen.append(_understood(*found))
@@ -162,13 +164,13 @@ class Talker(RawSocket):
 
 def _understood(opcode: int, payload: bytes) -> Seen:
     match opcode:
-        case 0x89:
+        case websocket.PING:
             return "ping"
-        case 0x8A:
+        case websocket.PONG:
             return payload
-        case 0x88:
-            return int.from_bytes(payload[:2], "big")
-        case 0x81:
+        case websocket.CLOSE:
+            return websocket.close_code(payload)
+        case websocket.TEXT:
             event = json.loads(payload)
             return str(event["data"]["code"])
     raise AssertionError((hex(opcode), payload))

@@ -1,25 +1,25 @@
-"""A listener on a port without sockets: connections over memory streams, and clients that stop reading."""
+"""A listener on a port without sockets: connections over memory streams, and clients that read only when told to."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 import attrs
 import pytest
 import trio
 import trio.testing
 from starlette.types import ASGIApp
-from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from actors.dashboards.listener import Listener
 from actors.http.access import Access
 from actors.settings.load import Settings
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
+from tests.kit.client import Dashboard
 from tests.kit.dashboards import FakeHistory, FakeRaces, hello, ws_settings
-from tests.kit.tokens import SECRET, token
+from tests.kit.tokens import SECRET
+from tests.kit.websocket import request
 
 Memory = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
@@ -51,7 +51,6 @@ class Bench:
     listener: Listener
     port: FakePort
     metrics: Metrics
-    nursery: trio.Nursery  # for clients
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def open(self) -> Memory:
@@ -60,13 +59,11 @@ class Bench:
         self.port.send.send_nowait(server)
         return client
 
-    async def dashboard(self, wrap: Callable[[Memory], trio.abc.Stream] = lambda stream: stream) -> WebSocketConnection:
-        return await self.upgrade(wrap(self.open()))
-
-    async def upgrade(self, client: trio.abc.Stream) -> WebSocketConnection:
-        # Any stream will do, whatever its annotation says.
-        stream = cast(trio.SocketStream, client)
-        return await wrap_client_stream(self.nursery, stream, "127.0.0.1", f"/tracking?token={token()}")
+    async def dashboard(self, stream: Memory | None = None) -> Dashboard:
+        """One that was let in, on a new connection unless one is given."""
+        board = Dashboard(stream or self.open())
+        assert await board.open(request()) == 101
+        return board
 
     @property
     def connected(self) -> float | None:
@@ -96,8 +93,8 @@ async def running(
 ) -> AsyncIterator[Bench]:
     metrics = Metrics()
     listener = make_listener(settings or ws_settings(), metrics, app)
-    async with trio.open_nursery() as clients, trio.open_nursery() as nursery:
-        bench = Bench(listener, FakePort(), metrics, clients)
+    async with trio.open_nursery() as nursery:
+        bench = Bench(listener, FakePort(), metrics)
 
         async def open_tcp_listeners(_port: int, *, host: str) -> list[FakePort]:
             await trio.lowlevel.checkpoint()
@@ -113,39 +110,3 @@ async def running(
         assert await nursery.start(run) == [3000]
         yield bench
         bench.scope.cancel()
-        clients.cancel_scope.cancel()
-
-
-class Deaf(trio.abc.Stream):
-    """A client's stream that stops reading once it is connected."""
-
-    def __init__(self, stream: Memory) -> None:
-        self._stream = stream
-        self.deaf = False
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        if self.deaf:
-            await trio.sleep_forever()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def deaf_dashboard(bench: Bench) -> WebSocketConnection:
-    streams: list[Deaf] = []
-
-    def wrap(stream: Memory) -> Deaf:
-        streams.append(Deaf(stream))
-        return streams[0]
-
-    connection = await bench.dashboard(wrap)
-    streams[0].deaf = True
-    return connection

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import errno
-import json
 from typing import cast
 
 import pytest
 import trio
 import trio.testing
-from trio_websocket import ConnectionClosed
 
 from actors.core.errors import NotStarted
 from actors.dashboards.endings import End
 from actors.dashboards.listener import ACCEPT_PAUSE_S, CLOSE_S, LINGER_S, MAX_REFUSALS, STOP_S
 from actors.http.head import MAX_HEAD_BYTES
 from actors.telemetry.metrics import Metrics
-from tests.dashboards.listener_bench import Deaf, deaf_dashboard, make_listener, running
+from tests.dashboards.listener_bench import make_listener, running
+from tests.kit.client import Dashboard
 from tests.kit.dashboards import FakeHistory, ws_settings
+from tests.kit.websocket import request
 
 settled = trio.testing.wait_all_tasks_blocked
+
+
+async def silence(board: Dashboard, lasts_s: float) -> None:
+    """For so long nothing comes but pings, which are answered."""
+    with pytest.raises(trio.TooSlowError):
+        await board.receive(lasts_s)
 
 
 async def test_dashboards_are_pinged_and_stay(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(monkeypatch) as bench:
-        connection = await bench.dashboard()
-        await trio.sleep(20 * 20)
-        await connection.send_message('{"event": "list_races"}')
-        assert json.loads(await connection.get_message())["event"] == "races"
+        board = await bench.dashboard()
+        await silence(board, 20 * 20)
+        assert (await board.ask("list_races"))["event"] == "races"
 
 
 async def test_pongs_are_seen_while_questions_wait_for_their_answers(
@@ -38,20 +43,20 @@ async def test_pongs_are_seen_while_questions_wait_for_their_answers(
     """The library's reader stands still, and with it the pongs, once nobody takes the messages that it has read."""
     async with running(monkeypatch) as bench:
         cast(FakeHistory, bench.listener.history).gate = gate = trio.Event()
-        connection = await bench.dashboard()
+        board = await bench.dashboard()
         for _ in range(5):
-            await connection.send_message('{"event": "get_history", "data": {"raceId": "R1"}}')
-        await trio.sleep(10 * 20)
+            await board.say("get_history", {"raceId": "R1"})
+        await silence(board, 10 * 20)
         gate.set()
         for _ in range(5):
-            assert json.loads(await connection.get_message())["event"] == "history"
+            assert (await board.receive())["event"] == "history"
 
 
 async def test_without_pongs_a_dashboard_is_dropped_after_two_heartbeats(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(monkeypatch) as bench:
-        await deaf_dashboard(bench)
+        await bench.dashboard()
         await trio.sleep(2 * 20)
         assert len(bench.listener.dashboards) == 1
         await trio.sleep(2 * 20)
@@ -65,13 +70,10 @@ async def test_a_stop_takes_no_longer_than_said_whatever_dashboards_do(
     async with running(monkeypatch) as bench:
         good = await bench.dashboard()
         for _ in range(3):
-            await deaf_dashboard(bench)
+            await bench.dashboard()  # does not read
         started = trio.current_time()
         bench.scope.cancel()
-        with pytest.raises(ConnectionClosed) as closed:
-            await good.get_message()
-        assert closed.value.reason is not None
-        assert closed.value.reason.code == 1001
+        assert await good.closed() == 1001
         assert trio.current_time() - started < 0.1
         assert bench.listener.health.components["websocket"].up
         await trio.sleep(STOP_S)
@@ -82,7 +84,7 @@ async def test_a_close_that_is_not_answered_is_waited_for_a_second(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(monkeypatch) as bench:
-        await deaf_dashboard(bench)
+        await bench.dashboard()
         [dashboard] = bench.listener.dashboards
         dashboard.end(End.TOKEN_EXPIRED)
         await trio.sleep(CLOSE_S - 0.1)
@@ -118,17 +120,17 @@ async def test_running_out_of_file_descriptors_is_waited_for(
 async def test_a_crash_of_one_connection_ends_no_other(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Cursed(Deaf):
-        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-            raise ZeroDivisionError("cursed")
+    async def curse() -> None:
+        raise ZeroDivisionError("cursed")
 
     async with running(monkeypatch) as bench:
         good = await bench.dashboard()
-        bench.port.send.send_nowait(Cursed(trio.testing.memory_stream_pair()[0]))
+        _, server = trio.testing.memory_stream_pair()
+        server.receive_stream.receive_some_hook = curse
+        bench.port.send.send_nowait(server)
         await settled()
         assert bench.dropped("crash") == 1
-        await good.send_message('{"event": "list_races"}')
-        assert json.loads(await good.get_message())["event"] == "races"
+        assert (await good.ask("list_races"))["event"] == "races"
 
 
 async def test_another_error_of_accept_is_a_crash(
@@ -172,7 +174,7 @@ async def test_a_library_that_does_not_get_through_its_handshake(
         client, server = trio.testing.memory_stream_pair()
         server.send_stream.send_all_hook = trio.sleep_forever
         bench.port.send.send_nowait(server)
-        bench.nursery.start_soon(bench.upgrade, client)
+        await client.send_all(request())
         await settled()
         assert bench.connected == 1
         await trio.sleep(5.1)

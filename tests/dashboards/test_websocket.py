@@ -14,11 +14,11 @@ from trio_websocket import WebSocketConnection, wrap_server_stream
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.position import position_json
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary
-from tests.dashboards.hostile import request
-from tests.dashboards.hostile_frames import PING, PONG, TEXT, frame, text
-from tests.kit.dashboards import NOW_MS, WITHIN_S, closed_code, make_fix, running_site, ws_settings
-from tests.kit.raw_socket import RawSocket
+from tests.dashboards.hostile_frames import text
+from tests.kit.client import WITHIN_S
+from tests.kit.dashboards import NOW_MS, make_fix, running_site, ws_settings
 from tests.kit.tokens import token
+from tests.kit.websocket import PING, PONG, TEXT, RawSocket, frame, request
 
 pytestmark = pytest.mark.live
 
@@ -63,8 +63,8 @@ async def test_frames_may_come_right_behind_the_request() -> None:
         client = RawSocket(stream)
         with trio.fail_after(WITHIN_S):
             assert await client.open(request() + frame(PING, b"early") + text(b"{}")) == 101
-            assert await client.frame() == (0x80 | PONG, b"early")
-            assert (await client.frame() or (0, b""))[0] == 0x80 | TEXT
+            assert await client.frame() == (PONG, b"early")
+            assert (await client.frame() or (0, b""))[0] == TEXT
 
 
 async def test_the_reader_is_what_the_library_starts_for_a_server() -> None:
@@ -129,7 +129,7 @@ async def test_bad_requests_are_answered_and_the_connection_stays(
     sent: str, code: str, request_id: str | int | None
 ) -> None:
     async with running_site() as site, site.dashboard() as dashboard:
-        await dashboard.connection.send_message(sent)
+        await dashboard.send(sent)
         answer = await dashboard.receive()
         assert (answer["event"], answer["data"]["code"], answer.get("id")) == ("error", code, request_id)
         assert isinstance(answer["data"]["message"], str)
@@ -138,14 +138,14 @@ async def test_bad_requests_are_answered_and_the_connection_stays(
 
 async def test_a_binary_frame_is_a_bad_request() -> None:
     async with running_site() as site, site.dashboard() as dashboard:
-        await dashboard.connection.send_message(b'{"event": "list_races"}')
+        await dashboard.send(b'{"event": "list_races"}')
         assert (await dashboard.receive())["data"]["code"] == "bad_request"
 
 
 async def test_a_race_id_of_10_kb_is_a_frame_too_large() -> None:
     async with running_site() as site, site.dashboard() as dashboard:
-        await dashboard.send("subscribe_race", {"raceId": "R" * 10_000})
-        assert await closed_code(dashboard) == 1009
+        await dashboard.say("subscribe_race", {"raceId": "R" * 10_000})
+        assert await dashboard.closed() == 1009
         await site.until_dropped("too_large")
 
 
@@ -154,11 +154,11 @@ async def test_the_limit_of_a_frame_is_in_bytes(size: int, fits: bool) -> None:
     async with running_site() as site, site.dashboard() as dashboard:
         frame = '{"event": "list_races", "x": "' + "ü" * 2000
         frame += "x" * (size - len(frame.encode()) - 2) + '"}'
-        await dashboard.connection.send_message(frame)
+        await dashboard.send(frame)
         if fits:
             assert (await dashboard.receive())["event"] == "races"
         else:
-            assert await closed_code(dashboard) == 1009
+            assert await dashboard.closed() == 1009
 
 
 async def test_the_101st_subscription() -> None:
@@ -166,7 +166,10 @@ async def test_the_101st_subscription() -> None:
     async with running_site(settings) as site, site.dashboard() as dashboard:
         for number in range(100):
             assert (await dashboard.ask("subscribe_race", {"raceId": f"R{number}"}))["event"] == "race_snapshot"
-        assert await dashboard.error("subscribe_race", {"raceId": "R100"}) == "too_many_subscriptions"
+        assert await dashboard.refused({"event": "subscribe_race", "data": {"raceId": "R100"}}) == (
+            "too_many_subscriptions",
+            None,
+        )
         assert (await dashboard.ask("subscribe_race", {"raceId": "R5"}))["event"] == "race_snapshot"
         await dashboard.ask("unsubscribe_race", {"raceId": "R5"})
         assert (await dashboard.ask("subscribe_race", {"raceId": "R100"}))["event"] == "race_snapshot"
@@ -175,8 +178,11 @@ async def test_the_101st_subscription() -> None:
 async def test_a_token_for_some_races() -> None:
     ticket = token(races=["R1"])
     async with running_site() as site, site.dashboard(access=ticket) as dashboard:
-        assert await dashboard.error("subscribe_race", {"raceId": "R2"}) == "forbidden_race"
-        assert await dashboard.error("get_history", {"raceId": "R2"}) == "forbidden_race"
+        assert await dashboard.refused({"event": "subscribe_race", "data": {"raceId": "R2"}}) == (
+            "forbidden_race",
+            None,
+        )
+        assert await dashboard.refused({"event": "get_history", "data": {"raceId": "R2"}}) == ("forbidden_race", None)
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
         await dashboard.ask("list_races")
         assert site.history.queries == [["R1"]]
@@ -184,13 +190,19 @@ async def test_a_token_for_some_races() -> None:
 
 async def test_a_token_for_no_race() -> None:
     async with running_site() as site, site.dashboard(access=token(races=[])) as dashboard:
-        assert await dashboard.error("subscribe_race", {"raceId": "R1"}) == "forbidden_race"
+        assert await dashboard.refused({"event": "subscribe_race", "data": {"raceId": "R1"}}) == (
+            "forbidden_race",
+            None,
+        )
 
 
 async def test_a_race_that_refuses() -> None:
     async with running_site() as site, site.dashboard() as dashboard:
         site.races.refusing = True
-        assert await dashboard.error("subscribe_race", {"raceId": "R1"}, id=5) == "unavailable"
+        assert await dashboard.refused({"event": "subscribe_race", "data": {"raceId": "R1"}, "id": 5}) == (
+            "unavailable",
+            5,
+        )
 
 
 async def test_list_races() -> None:
@@ -240,8 +252,8 @@ async def test_history_page_by_page() -> None:
 async def test_history_while_postgres_is_away(trouble: Exception) -> None:
     async with running_site() as site, site.dashboard() as dashboard:
         site.history.trouble = trouble
-        assert await dashboard.error("get_history", {"raceId": "R1"}) == "unavailable"
-        assert await dashboard.error("list_races") == "unavailable"
+        assert await dashboard.refused({"event": "get_history", "data": {"raceId": "R1"}}) == ("unavailable", None)
+        assert await dashboard.refused({"event": "list_races"}) == ("unavailable", None)
         assert (await dashboard.ask("subscribe_race", {"raceId": "R1"}))["event"] == "race_snapshot"
 
 
@@ -249,8 +261,8 @@ async def test_history_is_one_at_a_time_and_answers_keep_their_order() -> None:
     async with running_site() as site, site.dashboard() as dashboard:
         site.history.gate = trio.Event()
         for number in range(3):
-            await dashboard.send("get_history", {"raceId": "R1"}, id=number)
-        await dashboard.send("unsubscribe_race", {"raceId": "R1"}, id=3)
+            await dashboard.say("get_history", {"raceId": "R1"}, id=number)
+        await dashboard.say("unsubscribe_race", {"raceId": "R1"}, id=3)
         await trio.testing.wait_all_tasks_blocked()
         site.history.gate.set()
         assert [(await dashboard.receive())["id"] for _ in range(4)] == [0, 1, 2, 3]

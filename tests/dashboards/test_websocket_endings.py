@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from trio_websocket import ConnectionClosed
 
-from tests.kit.dashboards import WITHIN_S, closed_code, running_site, until, ws_settings
+from tests.kit.client import WITHIN_S
+from tests.kit.dashboards import running_site, until, ws_settings
 from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
@@ -20,7 +19,7 @@ async def test_a_burst_over_the_rate_is_limited_and_stays() -> None:
     settings = ws_settings(max_requests_per_s=5)
     async with running_site(settings) as site, site.dashboard() as dashboard:
         for number in range(8):
-            await dashboard.send("unsubscribe_race", {"raceId": "R1"}, id=number)
+            await dashboard.say("unsubscribe_race", {"raceId": "R1"}, id=number)
         answers = [await dashboard.receive() for _ in range(8)]
         assert [answer["id"] for answer in answers] == list(range(8))
         assert [answer["event"] for answer in answers[:5]] == ["race_unsubscribed"] * 5
@@ -32,14 +31,13 @@ async def test_a_flood_is_closed_with_1008() -> None:
     async with running_site(settings) as site, site.dashboard() as dashboard, trio.open_nursery() as nursery:
 
         async def flood() -> None:
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await dashboard.send("list_races")
-                    await trio.sleep(0.02)
+            while True:
+                await dashboard.say("list_races")
+                await trio.sleep(0.02)
 
         nursery.start_soon(flood)
         started = trio.current_time()
-        assert await closed_code(dashboard) == 1008
+        assert await dashboard.closed() == 1008
         assert trio.current_time() - started > 2.5
         nursery.cancel_scope.cancel()
         await site.until_dropped("flooding")
@@ -49,7 +47,7 @@ async def test_an_expired_token_closes_with_4401() -> None:
     ticket = token(ttl_s=3)  # long enough to connect with on a busy machine
     async with running_site() as site, site.dashboard(access=ticket) as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
-        assert await closed_code(dashboard) == 4401
+        assert await dashboard.closed() == 4401
         await site.until_dropped("token_expired")
         assert ("unsubscribe", "R1") in site.races.calls
 
@@ -88,7 +86,7 @@ async def test_a_dashboard_that_takes_nothing_is_dropped_without_a_close_frame()
         for _ in range(200):
             site.races.change("R1", padding=100_000)
         await site.until_dropped("slow")
-        assert await closed_code(dashboard) is None
+        assert await dashboard.closed() is None
         await until(lambda: site.metrics.registry.get_sample_value("tracking_ws_connections") == 0)
 
 
@@ -100,7 +98,7 @@ async def test_a_stop_flushes_and_closes_with_1001() -> None:
         site.scope.cancel()
         for dashboard in (one, two):
             assert (await dashboard.receive())["event"] == "position_update"
-            assert await closed_code(dashboard) == 1001
+            assert await dashboard.closed() == 1001
         with trio.fail_after(WITHIN_S):
             await site.stopped.wait()
 
@@ -109,8 +107,8 @@ async def test_a_crash_closes_one_dashboard_with_1011(monkeypatch: pytest.Monkey
     async with running_site() as site, site.dashboard() as unlucky, site.dashboard() as other:
         await other.ask("subscribe_race", {"raceId": "R1"})
         site.history.trouble = RuntimeError("a bug")
-        await unlucky.send("list_races")
-        assert await closed_code(unlucky) == 1011
+        await unlucky.say("list_races")
+        assert await unlucky.closed() == 1011
         site.races.change("R1")
         assert (await other.receive())["event"] == "position_update"
         await site.until_dropped("crash")

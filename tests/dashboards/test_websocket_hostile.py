@@ -9,12 +9,13 @@ import pytest
 import trio
 
 from actors.dashboards.endings import End
-from tests.dashboards.hostile import BEHIND, HANDSHAKES, get, request
+from tests.dashboards.hostile import BEHIND, HANDSHAKES, get
 from tests.dashboards.hostile_autobahn import AUTOBAHN
-from tests.dashboards.hostile_frames import CONTINUATION, FRAMES, PING, TEXT, Talk, frame
+from tests.dashboards.hostile_frames import FRAMES, Talk
 from tests.dashboards.hostile_site import Talker, besieged, each, leave, read_all
 from tests.kit.dashboards import Site, running_site, until, ws_settings
 from tests.kit.http_client import HttpClient
+from tests.kit.websocket import CONTINUATION, PING, TEXT, frame, request
 
 pytestmark = pytest.mark.live
 
@@ -108,10 +109,10 @@ async def test_a_message_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None
             await stream.send_all(frame(TEXT, fin=False))
             nursery.start_soon(endless, stream, frame(CONTINUATION, fin=False) * 500)
             for _ in range(50):
-                assert await honest.error("x" * 4000) == "unknown_event"
+                assert (await honest.refused({"event": "x" * 4000}))[0] == "unknown_event"
             assert (await talker.rest())[-1] == 1008
             nursery.cancel_scope.cancel()
-        assert await honest.error("still here") == "unknown_event"
+        assert (await honest.refused({"event": "still here"}))[0] == "unknown_event"
 
 
 async def endless(stream: trio.SocketStream, part: bytes) -> None:

@@ -16,7 +16,7 @@ from trio_websocket import CloseReason, WebSocketConnection
 from actors.dashboards import events, websocket
 from actors.dashboards.websocket import WebSocket
 from actors.http.stream import CLOSE_FRAME, ConnectionStream
-from tests.kit.dashboards import WITHIN_S, reset_on_close
+from tests.kit.client import WITHIN_S, reset_on_close
 
 pytestmark = pytest.mark.live
 

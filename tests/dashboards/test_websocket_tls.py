@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import trio
-from trio_websocket import wrap_client_stream
 
+from actors.core.position import position_json
 from tests.dashboards.hostile import HANDSHAKES, get
 from tests.dashboards.hostile_autobahn import AUTOBAHN
 from tests.dashboards.hostile_frames import FRAMES, MAX_MESSAGE_BYTES, Talk
 from tests.dashboards.hostile_site import ENDINGS, Talker, each, leave, tasks
 from tests.kit.certificate import contexts
-from tests.kit.dashboards import WITHIN_S, running_site, until, ws_settings
+from tests.kit.client import WITHIN_S, Dashboard
+from tests.kit.dashboards import make_fix, running_site, until, ws_settings
 from tests.kit.http_client import HttpClient
 from tests.kit.tokens import token
 
@@ -24,19 +24,13 @@ pytestmark = pytest.mark.live
 
 async def test_a_dashboard_over_tls(tmp_path: Path) -> None:
     server, client = contexts(tmp_path)
-    async with running_site(server_tls=server) as site, trio.open_nursery() as nursery:
-        site.races.positions = b'"' + b"x" * 300_000 + b'"'
-        async with trio.SSLStream(await site.raw(), client, server_hostname="127.0.0.1") as stream:
-            path = f"/tracking?token={token()}"
-            connection = await wrap_client_stream(nursery, stream, "127.0.0.1", path)
-            await connection.send_message('{"event": "subscribe_race", "data": {"raceId": "R1"}}')
-            with trio.fail_after(WITHIN_S):
-                snapshot = json.loads(await connection.get_message())
-                assert len(snapshot["data"]["positions"][0]) == 300_000
-                site.races.change("R1")
-                assert json.loads(await connection.get_message())["event"] == "position_update"
-            await connection.aclose()
-        nursery.cancel_scope.cancel()
+    async with running_site(server_tls=server) as site:
+        site.races.positions = b",".join([position_json(make_fix(), stale=False)] * 2000)  # more than a record of TLS
+        stream = trio.SSLStream(await site.raw(), client, server_hostname="127.0.0.1")
+        async with Dashboard.on(stream, f"/tracking?token={token()}") as dashboard:
+            assert len(await dashboard.subscribe("R1")) == 2000
+            site.races.change("R1")
+            assert (await dashboard.receive())["event"] == "position_update"
 
 
 async def test_a_refusal_over_tls(tmp_path: Path) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
-import socket
-import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import attrs
 import trio
 
-from tests.dashboards.hostile import request
-from tests.dashboards.hostile_frames import PONG, frame, text
-from tests.kit.dashboards import reset_on_close
+from tests.kit.client import Dashboard, Json, connected, reset_on_close
 from tests.kit.expected import fix, now_ms, utc
-from tests.kit.raw_socket import RawSocket
 from tests.kit.station import Station
 from tests.kit.tokens import token
+from tests.kit.websocket import request
 
 RETRY_S = 0.2
 
@@ -26,18 +21,8 @@ Change = tuple[str, str]
 """Participant and timestamp."""
 
 
-class Viewer(RawSocket):
+class Viewer(Dashboard):
     """One dashboard."""
-
-    @classmethod
-    async def knock(cls, port: int, receive_bytes: int, lasts_s: int = 3600) -> tuple[Self, int]:
-        """Try to open it once: the status."""
-        plain = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        if receive_bytes:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        await plain.connect(("127.0.0.1", port))
-        viewer = cls(trio.SocketStream(plain))
-        return viewer, await viewer.open(request(Authorization=f"Bearer {token(exp=int(time.time()) + lasts_s)}"))
 
     async def vanish(self) -> None:
         """RST, unless it is gone already."""
@@ -46,33 +31,13 @@ class Viewer(RawSocket):
             reset_on_close(self.stream)
         await trio.aclose_forcefully(self.stream)
 
-    async def ask(self, event: str, **data: object) -> None:
-        await self.send(text(json.dumps({"event": event, "data": data}).encode()))
-
-    async def read_some(self) -> None:
-        """Take a little of what waits, for `event` to look at later."""
-        await self._more()
-
-    async def frame(self) -> tuple[int, bytes] | None:
-        """As RawSocket; pings of the daemon are answered."""
-        while (found := await super().frame()) is not None and found[0] == 0x89:
-            await self.send(frame(PONG, found[1]))
-        return found
-
-    async def event(self, about: str = "") -> dict[str, Any]:
+    async def event(self, about: str = "") -> Json:
         """The next one, of this race if one is given."""
-        while True:
-            found = await self.frame()
-            assert found is not None, "the daemon has closed"
-            assert found[0] == 0x81, found
-            event: dict[str, Any] = json.loads(found[1])
-            if about in ("", event["data"].get("raceId")):
-                return event
+        return await self.until(lambda event: about in ("", event["data"].get("raceId")))
 
-    async def subscribe(self, race: str) -> dict[str, str]:
-        """What the snapshot shows."""
-        await self.ask("subscribe_race", raceId=race)
-        return snapshot(await self.event())
+    async def shown(self, race: str) -> dict[str, str]:
+        """What the snapshot shows of the race that is subscribed to."""
+        return dict(map(change, await self.subscribe(race)))
 
 
 def snapshot(event: Mapping[str, Any]) -> dict[str, str]:
@@ -123,8 +88,9 @@ class RaceDay:
         `lasts_s` is how long its token is good.
         """
         while True:
-            viewer, status = await Viewer.knock(self.at.port, receive_bytes, lasts_s)
+            viewer = Viewer(await connected(self.at.port, receive_bytes))
             self.viewers.append(viewer)
+            status = await viewer.open(request(Authorization=f"Bearer {token(ttl_s=lasts_s)}"))
             if status == 101:
                 return viewer
             # 0: of more refusals than are waited for at once, the close may overtake the answer.

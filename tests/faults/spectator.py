@@ -6,21 +6,17 @@ say: live may have run ahead of history, and a daemon that was killed knows what
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import attrs
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.sync.client import connect
-from websockets.sync.connection import Connection
+import trio
 
-from tests.kit.tokens import token
+from tests.kit.client import Closed, Dashboard, Json, Refused, dashboard
 
 RETRY_S = 0.2
-OPEN_S = 5.0
 TURN_S = 0.2
 
 Shown = dict[tuple[str, str], str]  # (race, participant) -> timestamp
@@ -64,32 +60,33 @@ class Spectator:
 
     def _run(self) -> None:
         try:
-            while not self._ending.is_set():
-                try:
-                    self._connection()
-                except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake):
-                    self._ending.wait(RETRY_S)
+            trio.run(self._watch)
         except BaseException as failure:
             self._failure = failure
             raise
 
-    def _connection(self) -> None:
+    async def _watch(self) -> None:
+        while not self._ending.is_set():
+            try:
+                await self._connection()
+            except (OSError, trio.TooSlowError, Refused, Closed):
+                await trio.sleep(RETRY_S)
+
+    async def _connection(self) -> None:
         """One connection, to its end."""
-        url = f"ws://127.0.0.1:{self.port}/tracking?token={token()}"
-        options: dict[str, Any] = {"open_timeout": OPEN_S, "close_timeout": 1, "max_size": None, "compression": None}
-        with connect(url, proxy=None, **options) as socket:
+        async with dashboard(self.port) as board:
             self.connected += 1
             self._snapshots.clear()
             for race in self.races:
-                _subscribe(socket, race)
+                await board.say("subscribe_race", {"raceId": race}, id=race)
             while not self._ending.is_set():
-                self._receive(socket)
+                try:
+                    message = await board.receive(TURN_S)
+                except trio.TooSlowError:
+                    continue
+                await self._take(board, message)
 
-    def _receive(self, socket: Connection) -> None:
-        try:
-            message = json.loads(socket.recv(timeout=TURN_S))
-        except TimeoutError:
-            return
+    async def _take(self, board: Dashboard, message: Json) -> None:
         data = message["data"]
         match message["event"]:
             case "race_snapshot":
@@ -102,12 +99,12 @@ class Spectator:
             case "participant_stale":
                 pass
             case "error" if data["code"] == "unavailable":
-                self._ending.wait(RETRY_S)
-                _subscribe(socket, message["id"])
+                await trio.sleep(RETRY_S)
+                await board.say("subscribe_race", {"raceId": message["id"]}, id=message["id"])
             case other:
                 raise AssertionError(f"{other}: {data}")
 
-    def _snapshot(self, data: dict[str, Any]) -> None:
+    def _snapshot(self, data: Json) -> None:
         race = data["raceId"]
         if race not in self._snapshots:
             self._snapshots.add(race)
@@ -116,13 +113,9 @@ class Spectator:
         for position in data["positions"]:
             self._show(position)
 
-    def _show(self, position: dict[str, Any]) -> None:
+    def _show(self, position: Json) -> None:
         key, timestamp = (position["raceId"], position["participantId"]), position["timestamp"]
         before = self._shown.get(key, "")
         if timestamp < before:
             self._backward.append(f"{key} went from {before} back to {timestamp}")
         self._shown[key] = timestamp
-
-
-def _subscribe(socket: Connection, race: str) -> None:
-    socket.send(json.dumps({"event": "subscribe_race", "id": race, "data": {"raceId": race}}))

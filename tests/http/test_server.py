@@ -13,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 from actors.dashboards.listener import KEEP_ALIVE_S, STOP_S
 from actors.http.gate import MAX_BODY_BYTES, Gate
 from actors.http.server import AHEAD_BYTES, LEFT_S, RECEIVE_BYTES
-from tests.dashboards.hostile import get, request
-from tests.dashboards.listener_bench import Deaf, running
+from tests.dashboards.hostile import get
+from tests.dashboards.listener_bench import running
 from tests.kit.dashboards import ws_settings
 from tests.kit.http_client import HttpClient
+from tests.kit.websocket import request
 
 settled = trio.testing.wait_all_tasks_blocked
 LIST_RACES = b'{"event": "list_races", "id": 1}'
@@ -87,9 +88,8 @@ async def test_any_request_of_a_connection_may_become_a_dashboard(
             assert "date" in reply.headers
             assert "connection" not in reply.headers
             assert not client.rest
-        connection = await bench.upgrade(stream)
-        await connection.send_message('{"event": "list_races"}')
-        assert json.loads(await connection.get_message())["event"] == "races"
+        board = await bench.dashboard(stream)
+        assert (await board.ask("list_races"))["event"] == "races"
 
 
 @pytest.mark.parametrize("before", [BEFORE["GET"], BEFORE["a body"], BEFORE["a chunked body"], get() * 50])
@@ -127,18 +127,21 @@ async def test_answers_come_in_the_order_of_their_requests(
 async def test_what_is_read_while_an_answer_is_under_way_is_bounded(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, app: Application
 ) -> None:
-    class Counting(Deaf):
+    class Counting(trio.abc.ReceiveStream):
         received = 0
 
         async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-            data = await super().receive_some(max_bytes)
+            data = await theirs.receive_stream.receive_some(max_bytes)
             self.received += len(data)
             return data
 
+        async def aclose(self) -> None:
+            await theirs.receive_stream.aclose()
+
     async with running(monkeypatch, app=app) as bench:
         mine, theirs = trio.testing.memory_stream_pair()
-        counting = Counting(theirs)
-        bench.port.send.send_nowait(counting)
+        counting = Counting()
+        bench.port.send.send_nowait(trio.StapledStream(theirs.send_stream, counting))
         client = HttpClient(mine)
         await mine.send_all(get(line="GET /slow HTTP/1.1") + get() * 2_000)
         await settled()
@@ -296,9 +299,8 @@ async def test_a_crowd_that_says_nothing_keeps_no_probe_out(
         assert (await probe.ask(request())).status == 503
         for client in crowd[:3]:
             assert (await client.reply()).status == 408
-        connection = await bench.upgrade(bench.open())
-        await connection.send_message('{"event": "list_races"}')
-        assert json.loads(await connection.get_message())["event"] == "races"
+        board = await bench.dashboard()
+        assert (await board.ask("list_races"))["event"] == "races"
 
 
 async def test_idle_connections_are_bounded_too(
@@ -312,7 +314,7 @@ async def test_idle_connections_are_bounded_too(
             assert await client.ended() == b""
         for client in clients[2:]:
             assert (await client.ask(get())).status == 200
-        assert await bench.upgrade(bench.open())
+        assert await bench.dashboard()
 
 
 async def test_a_stop_lets_answers_finish_within_its_time(

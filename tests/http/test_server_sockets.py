@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from actors.dashboards.listener import STOP_S
 from actors.http.gate import Gate
 from tests.dashboards.hostile_site import read_all
-from tests.kit.dashboards import Site, reset_on_close, running_site, until
+from tests.kit.client import reset_on_close
+from tests.kit.dashboards import Site, running_site, until
 
 pytestmark = pytest.mark.live
 

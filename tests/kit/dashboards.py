@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import trio
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
-from wsproto.utilities import LocalProtocolError
 
 from actors.core.fix import Fix
 from actors.core.position import position_json
@@ -28,11 +23,10 @@ from actors.http.access import Access
 from actors.settings.load import Settings
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
-from tests.kit.described import check_frame
-from tests.kit.tokens import SECRET, token
+from tests.kit.client import WITHIN_S, Dashboard, dashboard
+from tests.kit.tokens import SECRET
 
 NOW_MS = 1_751_357_730_000
-WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 
 
 def make_fix(participant_id: str = "P001", race_id: str = "R1", timestamp_ms: int = NOW_MS) -> Fix:
@@ -159,82 +153,9 @@ class Site:
         """A TCP connection."""
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
-    @asynccontextmanager
-    async def dashboard(
-        self,
-        path: str = "/tracking",
-        access: str | None = "",
-        host: str = "",
-        stream: trio.abc.Stream | None = None,
-        **more: Any,
-    ) -> AsyncIterator[Dashboard]:
-        """A client, with a token for all races in the query unless another one is given; None = none."""
-        query = "" if access is None else f"?token={access or token()}"
-        # trio-websocket does not close the socket of a client whose server closed first, so the stream is ours.
-        stream = stream or await self.raw()
-        try:
-            async with trio.open_nursery() as nursery:
-                guard = cast(trio.Nursery, Guard(nursery))
-                connection = await wrap_client_stream(
-                    guard, cast(trio.SocketStream, stream), host or f"127.0.0.1:{self.port}", path + query, **more
-                )
-                yield Dashboard(connection)
-                with trio.move_on_after(1):
-                    await connection.aclose()
-                nursery.cancel_scope.cancel()
-        finally:
-            await trio.aclose_forcefully(stream)
-
-
-@attrs.frozen
-class Guard:
-    """The nursery that the library's client starts its reader in. It dies of a ping that crosses its close frame."""
-
-    nursery: trio.Nursery
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        """As trio's."""
-        self.nursery.start_soon(self._read, reader)
-
-    async def _read(self, reader: Callable[[], Awaitable[None]]) -> None:
-        with contextlib.suppress(LocalProtocolError):
-            await reader()
-
-
-@attrs.define(eq=False)
-class Dashboard:
-    """A client."""
-
-    connection: WebSocketConnection
-
-    async def send(self, event: str, data: object = None, **more: object) -> None:
-        await self.connection.send_message(json.dumps({"event": event, "data": data or {}, **more}))
-
-    async def receive(self) -> dict[str, Any]:
-        with trio.fail_after(WITHIN_S):
-            return check_frame(await self.connection.get_message())
-
-    async def ask(self, event: str, data: object = None, **more: object) -> dict[str, Any]:
-        await self.send(event, data, **more)
-        return await self.receive()
-
-    async def error(self, event: str, data: object = None, **more: object) -> str:
-        """The code of the error that answers a request."""
-        answer = await self.ask(event, data, **more)
-        assert answer["event"] == "error", answer
-        code: str = answer["data"]["code"]
-        return code
-
-
-async def closed_code(dashboard: Dashboard) -> int | None:
-    """Read until the server closes; its close code, None without a close frame."""
-    with trio.fail_after(WITHIN_S):
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await dashboard.connection.get_message()
-    reason = dashboard.connection.closed
-    assert reason is not None
-    return None if reason.code == 1006 else reason.code
+    def dashboard(self, access: str = "") -> AbstractAsyncContextManager[Dashboard]:
+        """A client, with a token for all races unless another one is given."""
+        return dashboard(self.port, access)
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -288,8 +209,3 @@ async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(WITHIN_S):
         while not condition():
             await trio.sleep(0.01)
-
-
-def reset_on_close(stream: trio.SocketStream) -> None:
-    """Closing it will send RST."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

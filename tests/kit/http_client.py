@@ -6,7 +6,7 @@ import attrs
 import h11
 import trio
 
-from tests.kit.dashboards import WITHIN_S
+from tests.kit.client import WITHIN_S
 
 
 @attrs.frozen

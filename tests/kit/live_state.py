@@ -6,32 +6,25 @@ import json
 from typing import Any
 
 import trio
-from trio_websocket import open_websocket_url
 
-from tests.kit.daemon import Dashboard
+from tests.kit.client import Json, dashboard
 from tests.kit.station import Running, Station
-from tests.kit.tokens import token
 
 
-def snapshot(running: Running, *races: str) -> dict[str, dict[str, dict[str, Any]]]:
+def snapshot(running: Running, *races: str) -> dict[str, dict[str, Json]]:
     """race -> participantId -> position, as a dashboard that subscribes now sees it."""
 
-    async def look() -> list[dict[str, Any]]:
-        url = f"ws://127.0.0.1:{running.port}/tracking?token={token()}"
-        async with open_websocket_url(url) as ws, trio.open_nursery() as nursery:
-            board = Dashboard(ws)
-            nursery.start_soon(board.listen)
+    async def look() -> dict[str, dict[str, Json]]:
+        found = {}
+        async with dashboard(running.port) as board:
             for race in races:
-                await board.say("subscribe_race", {"raceId": race})
-            await board.until(lambda: len(board.snapshots) == len(races))
-            nursery.cancel_scope.cancel()
-        return board.snapshots
+                await board.say("subscribe_race", {"raceId": race}, id=race)
+                answer = await board.until(lambda message: "id" in message)
+                assert (answer["event"], answer["id"]) == ("race_snapshot", race), answer
+                found[race] = {position["participantId"]: position for position in answer["data"]["positions"]}
+        return found
 
-    found = trio.run(look)
-    return {
-        one["data"]["raceId"]: {position["participantId"]: position for position in one["data"]["positions"]}
-        for one in found
-    }
+    return trio.run(look)
 
 
 def last(race: str, participant: str) -> str:

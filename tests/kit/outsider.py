@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import secrets
-import socket
 import ssl
 import subprocess
 import time
@@ -21,15 +20,14 @@ from typing import Any
 import attrs
 import trio
 from prometheus_client.parser import text_string_to_metric_families
-from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from actors.core.addresses import PostgresAddress
-from tests.kit.described import check_frame, check_http
+from tests.kit.client import WITHIN_S, Dashboard, connected
+from tests.kit.described import check_http
 from tests.kit.servers import Server
 from tests.kit.tokens import token
 
 LISTED = "https://one.example"
-WITHIN_S = 30.0  # for what takes milliseconds on an idle machine
 Json = dict[str, Any]
 
 
@@ -93,15 +91,7 @@ class Place:
         self, port: int = 0, receive_bytes: int = 0
     ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         """A connection; `receive_bytes` makes the kernel's buffer of it small."""
-        plain = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        if receive_bytes:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        try:
-            await plain.connect(("127.0.0.1", port or self.port))
-        except BaseException:
-            plain.close()
-            raise
-        stream = trio.SocketStream(plain)
+        stream = await connected(port or self.port, receive_bytes)
         return (
             trio.SSLStream(stream, self.tls, server_hostname="127.0.0.1", https_compatible=True) if self.tls else stream
         )
@@ -159,19 +149,12 @@ class Place:
     @asynccontextmanager
     async def dashboard(
         self, races: object = None, *, access: str = "", port: int = 0, receive_bytes: int = 0
-    ) -> AsyncIterator[Client]:
+    ) -> AsyncIterator[Dashboard]:
         """A client with a token for these races, None = all."""
         stream = await self.open(port, receive_bytes)
-        try:
-            async with trio.open_nursery() as nursery:
-                host, target = f"127.0.0.1:{port or self.port}", f"/tracking?token={access or token(races)}"
-                with trio.fail_after(WITHIN_S):
-                    socket = await wrap_client_stream(nursery, stream, host, target, max_message_size=1 << 25)
-                yield Client(socket)
-                nursery.cancel_scope.cancel()
-        finally:
-            # The library leaves the socket of a client open when the server closed first.
-            await trio.aclose_forcefully(stream)
+        host = f"127.0.0.1:{port or self.port}"
+        async with Dashboard.on(stream, f"/tracking?token={access or token(races)}", Host=host) as board:
+            yield board
 
     async def publish(self, *payloads: object, pause_s: float = 0) -> None:
         """A message each, in order; the broker has them all when this returns. `pause_s`: spread over so long."""
@@ -218,58 +201,6 @@ class Place:
         before = await self.metric("fixes_committed_total")
         await self.publish(*fixes)
         await self.until_metric("fixes_committed_total", lambda value: value >= before + len(fixes))
-
-
-@attrs.define(eq=False)
-class Client:
-    """A dashboard."""
-
-    socket: WebSocketConnection
-
-    async def say(self, event: str, data: Mapping[str, object] | None = None, **more: object) -> None:
-        await self.send({"event": event, "data": data or {}, **more})
-
-    async def send(self, message: object) -> None:
-        await self.socket.send_message(message if isinstance(message, str | bytes) else json.dumps(message))
-
-    async def receive(self, within_s: float = WITHIN_S) -> Json:
-        with trio.fail_after(within_s):
-            return check_frame(await self.socket.get_message())
-
-    async def ask(self, event: str, data: Mapping[str, object] | None = None, **more: object) -> Json:
-        """The next message after this request."""
-        await self.say(event, data, **more)
-        return await self.receive()
-
-    async def data(self, event: str, data: Mapping[str, object] | None = None, *, reply: str) -> Json:
-        """The data of the reply, which must be of this event."""
-        answer = await self.ask(event, data, id="ask")
-        assert (answer["event"], answer.get("id")) == (reply, "ask"), answer
-        found: Json = answer["data"]
-        return found
-
-    async def subscribe(self, race: str) -> list[Json]:
-        """The positions of the snapshot."""
-        snapshot = await self.data("subscribe_race", {"raceId": race}, reply="race_snapshot")
-        assert set(snapshot) == {"raceId", "positions", "serverTime"}
-        assert snapshot["raceId"] == race
-        positions: list[Json] = snapshot["positions"]
-        return positions
-
-    async def refused(self, message: object) -> tuple[str, object]:
-        """(code, id) of the error that answers this message."""
-        await self.send(message)
-        answer = await self.receive()
-        assert answer["event"] == "error", answer
-        assert set(answer["data"]) == {"code", "message"}
-        assert answer["data"]["message"]
-        return answer["data"]["code"], answer.get("id")
-
-    async def silent(self) -> None:
-        """Nothing is on its way to this dashboard: the next message is the answer to a question asked now."""
-        marker = secrets.token_hex(8)
-        answer = await self.ask("unsubscribe_race", {"raceId": "nobody-has-this"}, id=marker)
-        assert answer == {"event": "race_unsubscribed", "data": {"raceId": "nobody-has-this"}, "id": marker}
 
 
 def _answer(received: bytes) -> Answer:

@@ -17,7 +17,7 @@ from actors.mqtt import connection, outgoing, subscriptions, thread
 from actors.mqtt.events import Connected, Disconnected, ReceiptsDropped, Subscribed, SubscriptionRefused, TakenOver
 from actors.mqtt.link import BrokerAddress, MqttLink
 from actors.mqtt.subscriptions import RememberedTopics
-from tests.kit.dashboards import reset_on_close
+from tests.kit.client import reset_on_close
 from tests.kit.scripted_broker import PUBLISH, SUBSCRIBE, BrokerSide, Packet, ScriptedBroker, scripted_broker
 from tests.mqtt.mqtt_desk import SETTINGS, Desk, running
 

@@ -17,7 +17,7 @@ from actors.mqtt.events import Disconnected, Subscribed, TakenOver
 from actors.mqtt.link import BrokerAddress, MqttLink
 from actors.mqtt.rival import Rival
 from actors.mqtt.socket import BufferedSocket
-from tests.kit.dashboards import reset_on_close
+from tests.kit.client import reset_on_close
 from tests.kit.scripted_broker import PUBLISH, BrokerSide, ScriptedBroker, packet, scripted_broker
 from tests.mqtt.mqtt_desk import SETTINGS, Desk, running
 

@@ -17,12 +17,12 @@ from actors.http.api import build_app
 from actors.settings.load import Settings
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
-from tests.dashboards.hostile import request
 from tests.http.http_site import FakeRaces, ScriptedHistory
 from tests.kit.certificate import contexts
-from tests.kit.dashboards import WITHIN_S, Dashboard, Site, running_site, wall_ms, ws_settings
-from tests.kit.raw_socket import RawSocket
+from tests.kit.client import WITHIN_S, Dashboard
+from tests.kit.dashboards import Site, running_site, wall_ms, ws_settings
 from tests.kit.tokens import SECRET, token
+from tests.kit.websocket import RawSocket, request
 from tests.readme import proxies
 from tests.readme.proxies import TIMEOUT_S, Made, Proxy, needs_proxies
 
@@ -66,10 +66,13 @@ class Outside:
     async def get(self, *requests: str, http: str = "--http2") -> list[tuple[str, int]]:
         return await self.proxy.get(*(self.prefix + each for each in requests), http=http)
 
+    async def stream(self) -> trio.abc.Stream:
+        raw = await trio.open_tcp_stream("127.0.0.1", self.proxy.port)
+        return trio.SSLStream(raw, self.tls, server_hostname="127.0.0.1", https_compatible=True)
+
     @asynccontextmanager
     async def socket(self) -> AsyncIterator[RawSocket]:
-        raw = await trio.open_tcp_stream("127.0.0.1", self.proxy.port)
-        stream = trio.SSLStream(raw, self.tls, server_hostname="127.0.0.1", https_compatible=True)
+        stream = await self.stream()
         try:
             yield RawSocket(stream)
         finally:
@@ -85,10 +88,8 @@ class Outside:
 
     @asynccontextmanager
     async def dashboard(self) -> AsyncIterator[Dashboard]:
-        raw = await trio.open_tcp_stream("127.0.0.1", self.proxy.port)
-        stream = trio.SSLStream(raw, self.tls, server_hostname="127.0.0.1", https_compatible=True)
-        path = f"{self.prefix}/tracking"
-        async with self.site.dashboard(path, host=f"127.0.0.1:{self.proxy.port}", stream=stream) as dashboard:
+        target = f"{self.prefix}/tracking?token={token()}"
+        async with Dashboard.on(await self.stream(), target, Host=f"127.0.0.1:{self.proxy.port}") as dashboard:
             yield dashboard
 
 
@@ -135,7 +136,9 @@ async def test_dashboards_come_in_on_connections_that_served_others(outside: Out
 async def test_a_silent_dashboard_stays(outside: Outside) -> None:
     async with outside.dashboard() as dashboard:
         await dashboard.ask("subscribe_race", {"raceId": "R1"})
-        await trio.sleep(2 * TIMEOUT_S + 1)
+        with trio.move_on_after(2 * TIMEOUT_S + 1) as silence:
+            await dashboard.receive()  # answers pings
+        assert silence.cancelled_caught
         outside.site.races.change("R1")
         assert (await dashboard.receive())["event"] == "position_update"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.websocket.boards import THRESHOLD_MS
+from tests.kit.client import Dashboard
 from tests.kit.described import websocket
 from tests.kit.outside_world import World, sql_async, without_postgres
-from tests.kit.outsider import Client, Json, Place, fix, now_ms
+from tests.kit.outsider import Json, Place, fix, now_ms
 
 pytestmark = pytest.mark.live
 
@@ -22,7 +23,7 @@ def eventful(world: World) -> Place:
     )
 
 
-async def until(board: Client, event: str, kinds: set[str]) -> Json:
+async def until(board: Dashboard, event: str, kinds: set[str]) -> Json:
     """Read to the first of this event; `kinds` takes what came, errors by their code."""
     while True:
         message = await board.receive()

@@ -8,9 +8,10 @@ import random
 import pytest
 import trio
 
+from tests.kit.client import Dashboard
 from tests.kit.expected import POSITION
 from tests.kit.outside_world import without_postgres
-from tests.kit.outsider import Client, Json, Place, fix, iso, now_ms
+from tests.kit.outsider import Json, Place, fix, iso, now_ms
 from tests.kit.tokens import token
 
 pytestmark = pytest.mark.live
@@ -39,7 +40,7 @@ async def test_list_races_newest_first(usual: Place) -> None:
         )
 
 
-async def page_through(board: Client, race: str, **query: object) -> list[list[Json]]:
+async def page_through(board: Dashboard, race: str, **query: object) -> list[list[Json]]:
     """All pages."""
     pages, cursor = [], None
     while True:

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from tests.contract.websocket.boards import close_code
 from tests.kit.outsider import Place, fix, now_ms
 
 pytestmark = pytest.mark.live
@@ -71,7 +70,7 @@ async def test_a_race_id_of_10_kb(usual: Place, quick: Place) -> None:
     message = {"event": "subscribe_race", "data": {"raceId": "x" * 10_000}, "id": 1}
     async with usual.dashboard() as board:  # the frame alone is over max_message_bytes
         await board.send(message)
-        assert await close_code(board) == 1009
+        assert await board.closed() == 1009
     async with quick.dashboard() as board:
         assert await board.refused(message) == ("bad_request", 1)
         await board.silent()
@@ -87,7 +86,7 @@ async def test_the_largest_frame_and_one_byte_more(usual: Place, letter: str) ->
         await board.send(json.dumps({"event": "list_races", "data": {"x": text}}, ensure_ascii=False))
         assert (await board.receive())["data"] == {"races": []}
         await board.send(json.dumps({"event": "list_races", "data": {"x": text + "x"}}, ensure_ascii=False))
-        assert await close_code(board) == 1009
+        assert await board.closed() == 1009
 
 
 @pytest.mark.parametrize("request_id", ["a", "", "x" * 64, "ü" * 64, '"\\\n', 0, -7, 2**53 - 1, 2**63])

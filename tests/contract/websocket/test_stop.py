@@ -7,7 +7,6 @@ import signal
 import pytest
 import trio
 
-from tests.contract.websocket.boards import close_code
 from tests.kit.outside_world import World
 from tests.kit.outsider import fix, now_ms
 
@@ -25,8 +24,8 @@ def test_1001_when_the_daemon_stops(world: World) -> None:
             await board.subscribe(race)
             await place.stored(fix(race, "P1", now_ms()))
             place.process.send_signal(signal.SIGTERM)
-            code = await close_code(board, events)
-            return events, code, await close_code(idle)
+            code = await board.closed(events)
+            return events, code, await idle.closed()
 
     assert trio.run(watch) == (["position_update"], 1001, 1001)
     assert place.process.wait(20) == 0

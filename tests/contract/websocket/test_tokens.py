@@ -7,7 +7,6 @@ import time
 import pytest
 
 from tests.contract.bad_tokens import BAD_TOKENS
-from tests.contract.websocket.boards import close_code
 from tests.kit.outsider import Place
 from tests.kit.tokens import token
 
@@ -76,5 +75,5 @@ async def test_subprotocols(usual: Place) -> None:
 async def test_a_token_that_expires_closes_with_4401(usual: Place) -> None:
     start = time.monotonic()
     async with usual.dashboard(access=token(ttl_s=3)) as board:
-        assert await close_code(board) == 4401
+        assert await board.closed() == 4401
     assert time.monotonic() - start > 1.5

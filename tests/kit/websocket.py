@@ -1,0 +1,131 @@
+"""The client's side of a WebSocket (RFC 6455), byte by byte: what libraries would not send, or not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import trio
+
+from tests.kit.tokens import token
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+NORMAL, PROTOCOL_ERROR, BAD_DATA, TOO_BIG = 1000, 1002, 1007, 1009
+MASK = b"\x5a\xa5\x00\xff"
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the answer to it, from the RFC
+UPGRADE = {
+    "Host": "tracking.example",
+    "Upgrade": "websocket",
+    "Connection": "keep-alive, Upgrade",
+    "Sec-WebSocket-Key": KEY,
+    "Sec-WebSocket-Version": "13",
+}
+HEAD_END = b"\r\n\r\n"
+
+
+def request(target: str = "/tracking", *more: str, line: str = "", **fields: str | None) -> bytes:
+    """An upgrade with a good token, changed by `fields`: `_` for `-`, None leaves one out. `more` are further lines."""
+    if "Authorization" not in fields:
+        fields["Authorization"] = f"Bearer {token()}"
+    merged: dict[str, str | None] = {**UPGRADE, **{name.replace("_", "-"): value for name, value in fields.items()}}
+    lines = [line or f"GET {target} HTTP/1.1", *(f"{k}: {v}" for k, v in merged.items() if v is not None), *more]
+    return "\r\n".join(lines).encode("latin-1") + HEAD_END
+
+
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True, size: bytes | int = -1
+) -> bytes:
+    """One frame of a client. `size`: a length other than the payload's, as number or in the bytes of its encoding."""
+    number = len(payload) if isinstance(size, bytes) or size < 0 else size
+    if not isinstance(size, bytes):
+        if number < 126:
+            size = bytes([number])
+        else:
+            size = b"\x7e" + number.to_bytes(2, "big") if number < 1 << 16 else b"\x7f" + number.to_bytes(8, "big")
+    head = bytes([fin << 7 | rsv << 4 | opcode, masked << 7 | size[0]]) + size[1:]
+    return head + _mask(payload) if masked else head + payload
+
+
+def _mask(payload: bytes) -> bytes:
+    size = len(payload)
+    mask = (MASK * (size // 4 + 1))[:size]
+    return MASK + (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
+
+
+def close(code: int, reason: bytes = b"") -> bytes:
+    """A frame that ends the connection."""
+    return frame(CLOSE, code.to_bytes(2, "big") + reason)
+
+
+def close_code(payload: bytes) -> int:
+    """Of a close frame; 0 when it has none."""
+    return int.from_bytes(payload[:2], "big")
+
+
+def frames(data: memoryview) -> Iterator[tuple[int, int, int]]:
+    """(opcode, where its payload starts, where it ends) of each whole frame of a server, which may send no other kind:
+    messages in one piece, without extensions, not masked.
+    """
+    start, size = 2, len(data)
+    while start <= size:
+        at = start - 2
+        assert data[at] & 0xF0 == 0x80, "in pieces, or with an extension"
+        length = data[at + 1]
+        assert length < 0x80, "masked"
+        if length >= 126:
+            start += 2 if length == 126 else 8
+            if start > size:
+                return
+            length = int.from_bytes(data[at + 2 : start], "big")
+        end = start + length
+        if end > size:
+            return
+        yield data[at] & 0x0F, start, end
+        start = end + 2
+
+
+class RawSocket:
+    """A client without manners: any bytes go out, and what comes back is taken apart frame by frame."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.unread = b""  # not taken apart yet
+
+    async def open(self, head: bytes) -> int:
+        """Send the request; the status of the answer, 0 when there was none."""
+        await self.write(head)
+        while HEAD_END not in self.unread:
+            if not await self.read_some():
+                return 0
+        answer, _, self.unread = self.unread.partition(HEAD_END)
+        assert b"extensions" not in answer.lower()
+        status = int(answer.split(b" ")[1])
+        assert status != 101 or KEY.encode() not in head or ACCEPT.encode() in answer
+        return status
+
+    async def write(self, *parts: bytes) -> None:
+        """A write each."""
+        try:
+            for part in parts:
+                await self.stream.send_all(part)
+        except trio.BrokenResourceError:
+            pass  # the server had enough; what it said can still be read
+
+    async def frame(self) -> tuple[int, bytes] | None:
+        """Opcode and payload of the next one. None: there is no other; in `unread` may be half of one."""
+        while (found := next(frames(memoryview(self.unread)), None)) is None:
+            if not await self.read_some():
+                return None
+        opcode, start, end = found
+        payload, self.unread = self.unread[start:end], self.unread[end:]
+        return opcode, payload
+
+    async def read_some(self) -> bool:
+        """Take what is there, at least a byte, for `frame` to look at; False: the server has closed."""
+        try:
+            data = await self.stream.receive_some(65536)
+        except trio.BrokenResourceError:
+            return False
+        self.unread += data
+        return bool(data)
