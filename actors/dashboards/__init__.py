@@ -1,7 +1,10 @@
 """The ports; each connection becomes a dashboard with an actor of its own, an answer of HTTP, or a refusal.
 
+deflate.py     pure: permessage-deflate: what is agreed on, messages to blocks of DEFLATE and back
 endings.py     pure: how the connection of a dashboard ends
 events.py      pure: positions and events -> JSON, once a change
+extension.py   permessage-deflate for what comes in, under the WebSocket library
+frames.py      pure: frames plain and deflated, shared by the dashboards that want them
 handshake.py   who may open a WebSocket: the request head, judged before any library sees it
 listener.py    ACTOR: the ports; a request becomes a dashboard, an answer of HTTP, or a refusal
 outbox.py      pure: frames for one dashboard: bounded; overflow -> resync

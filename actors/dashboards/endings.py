@@ -11,7 +11,7 @@ class End(Enum):
     GONE = "", None, ""  # the dashboard left
     SHUTTING_DOWN = "shutting_down", 1001, "connect again"
     PROTOCOL_ERROR = "protocol_error", 1002, "mend the client"
-    NOT_UTF8 = "protocol_error", 1007, "mend the client"
+    BAD_DATA = "protocol_error", 1007, "mend the client"
     FLOODING = "flooding", 1008, "ask less often"
     TOO_LARGE = "too_large", 1009, "send smaller frames"
     CRASH = "crash", 1011, "connect again"
@@ -28,5 +28,5 @@ class End(Enum):
         """What the client shall do."""
 
 
-BY_LIBRARY = {end.code: end for end in (End.PROTOCOL_ERROR, End.NOT_UTF8, End.TOO_LARGE)}
+BY_LIBRARY = {end.code: end for end in (End.PROTOCOL_ERROR, End.BAD_DATA, End.TOO_LARGE)}
 """Codes that the WebSocket library closes with by itself; the same when the dashboard does. Other codes: GONE."""

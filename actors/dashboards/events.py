@@ -12,11 +12,11 @@ import msgspec
 
 from actors.core.position import quoted
 from actors.core.timestamps import format_ms
+from actors.dashboards.frames import Shared
 
 RequestId = str | int | None
 
 _encoder = msgspec.json.Encoder()
-_FIN_TEXT = b"\x81"  # RFC 6455 section 5.2: FIN set, opcode 1
 
 
 def update_event(position: bytes) -> bytes:
@@ -33,16 +33,16 @@ def batch_event(race_id: str, positions: Sequence[bytes]) -> bytes:
 
 
 def snapshot_event(
-    race_id: str, positions: bytes, server_time_ms: int, request_id: RequestId = None, resync: bool = False
-) -> bytes:
-    """`race_snapshot`. `positions` are joined by commas already: the race keeps them so for all its dashboards."""
-    return b'{"event":"race_snapshot","data":{"raceId":%b,"positions":[%b],"serverTime":"%b"%b}%b}' % (
-        quoted(race_id),
-        positions,
+    race_id: str, positions: Shared, server_time_ms: int, request_id: RequestId = None, resync: bool = False
+) -> tuple[bytes, Shared, bytes]:
+    """`race_snapshot` in parts. `positions` are joined by commas already: the race keeps them so for all dashboards."""
+    before = b'{"event":"race_snapshot","data":{"raceId":%b,"positions":[' % quoted(race_id)
+    after = b'],"serverTime":"%b"%b}%b}' % (
         format_ms(server_time_ms).encode(),
         b',"resync":true' if resync else b"",
         _id_member(request_id),
     )
+    return before, positions, after
 
 
 def stale_event(race_id: str, participant_id: str, last_timestamp_ms: int) -> bytes:
@@ -63,20 +63,6 @@ def reply(event: str, data: Any, request_id: RequestId = None) -> bytes:  # noqa
 def error_event(code: str, message: str, request_id: RequestId = None) -> bytes:
     """`error`: the request failed, the connection stays."""
     return reply("error", {"code": str(code), "message": message}, request_id)
-
-
-def text_frame(payload: bytes) -> bytes:
-    """One whole text frame from a server, so not masked (RFC 6455 sections 5.1 and 5.2)."""
-    return frame_head(len(payload)) + payload
-
-
-def frame_head(length: int) -> bytes:
-    """The 2, 4 or 10 bytes before a text payload of `length` bytes (RFC 6455 section 5.2)."""
-    if length < 126:
-        return _FIN_TEXT + bytes((length,))
-    if length < 65536:
-        return _FIN_TEXT + b"\x7e" + length.to_bytes(2, "big")
-    return _FIN_TEXT + b"\x7f" + length.to_bytes(8, "big")
 
 
 def _id_member(request_id: RequestId) -> bytes:

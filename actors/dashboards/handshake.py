@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.dashboards.deflate import agreed
 from actors.http.access import Access, BadToken, Grant, find_token, loopback_request
 from actors.http.head import (
     HEAD_END,
@@ -45,12 +46,15 @@ class Admitted:
 
     upgrade: Upgrade
     grant: Grant
+    extensions: str | None  # that were agreed on: compression
 
     def answer(self) -> bytes:
         """The HTTP response behind which frames begin (RFC 6455 section 4.2.2)."""
         fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": self.upgrade.accept}
         if self.upgrade.selected is not None:
             fields["Sec-WebSocket-Protocol"] = self.upgrade.selected
+        if self.extensions is not None:
+            fields["Sec-WebSocket-Extensions"] = self.extensions
         return response_head(HTTPStatus.SWITCHING_PROTOCOLS, fields)
 
 
@@ -134,7 +138,7 @@ def admit(head: RequestHead, ws: WsSettings, access: Access, secure: bool, now_s
         grant = access.verify(find_token(authorization, upgrade.subprotocols, head.query), now_s)
     except BadToken as error:
         raise unauthorized(str(error)) from None
-    return Admitted(upgrade, grant)
+    return Admitted(upgrade, grant, agreed(head.values("sec-websocket-extensions")) if ws.compression else None)
 
 
 def _check_http(head: RequestHead) -> None:

@@ -232,7 +232,9 @@ class Listener:
             # Holds the library's reader, which is still needed to say goodbye when the subscriber has ended.
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(ws.handshake_timeout_s):
-                    socket = await websocket.accept(nursery, stream, admitted.answer(), ws.max_message_bytes)
+                    socket = await websocket.accept(
+                        nursery, stream, admitted.answer(), admitted.extensions is not None, ws.max_message_bytes
+                    )
                 await self._serve(socket, admitted.grant)
                 nursery.cancel_scope.cancel()
             await socket.finish()

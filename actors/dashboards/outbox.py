@@ -10,6 +10,8 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from actors.dashboards.frames import Frame
+
 RESYNC_INTERVAL_S = 5.0
 """At most one resync of a race in this time."""
 
@@ -33,9 +35,11 @@ class Outbox:
 
     `wake` is called, synchronously, whenever there is something new for the subscriber to do: frames to take, a
     resync to ask for, an expected answer that came. It must not call back into the outbox's offering methods.
+    All sizes are of what goes out: of a dashboard that takes compressed frames, of those.
     """
 
-    def __init__(self, limit_bytes: int, wake: Callable[[], None]) -> None:
+    def __init__(self, limit_bytes: int, wake: Callable[[], None], deflated: bool = False) -> None:
+        self._deflated = deflated
         self._limit_bytes = limit_bytes
         self._wake = wake
         self._streams: dict[str, _Stream] = {}
@@ -85,7 +89,7 @@ class Outbox:
         self._behind.clear()
         return races
 
-    def snapshot(self, race_id: str, frame: bytes, *, resync_s: float | None = None) -> None:
+    def snapshot(self, race_id: str, frame: Frame, *, resync_s: float | None = None) -> None:
         """From the race: the snapshot; a reply, so never dropped. Opens the stream of updates.
 
         `resync_s`: of a resync, when it was made, on the clock of `behind_due`: the next one counts from there.
@@ -103,17 +107,18 @@ class Outbox:
         self._behind.pop(race_id, None)
         self.reply(frame)
 
-    def update(self, race_id: str, frame: bytes) -> None:
-        """From the race: one prebuilt WebSocket frame, shared by all dashboards of the race."""
+    def update(self, race_id: str, frame: Frame) -> None:
+        """From the race: one frame, shared by all dashboards of the race."""
         stream = self._streams.get(race_id)
         if stream is None or not stream.live or race_id in self._behind:
             return
-        if self.update_bytes + len(frame) > self._limit_bytes:
+        data = frame.deflated if self._deflated else frame.plain
+        if self.update_bytes + len(data) > self._limit_bytes:
             self._behind[race_id] = -math.inf
             self._overflow()
         else:
-            self._pending.append((race_id, frame))
-            self.update_bytes += len(frame)
+            self._pending.append((race_id, data))
+            self.update_bytes += len(data)
         self._wake()
 
     def lose(self, race_id: str) -> None:
@@ -126,7 +131,7 @@ class Outbox:
             self._behind[race_id] = -math.inf
             self._wake()
 
-    def refuse(self, race_id: str, frame: bytes) -> None:
+    def refuse(self, race_id: str, frame: Frame) -> None:
         """From the directory: the subscription cannot be served (an `error` frame instead of a snapshot).
 
         A refused resync is kept to ourselves, and asked for again later.
@@ -139,10 +144,11 @@ class Outbox:
             del self._streams[race_id]
         self.reply(frame)
 
-    def reply(self, frame: bytes) -> None:
+    def reply(self, frame: Frame) -> None:
         """A frame that is never dropped, after everything that is pending now."""
-        self._pending.append((None, frame))
-        self.reply_bytes += len(frame)
+        data = frame.deflated if self._deflated else frame.plain
+        self._pending.append((None, data))
+        self.reply_bytes += len(data)
         self.replies += 1
         self._wake()
 

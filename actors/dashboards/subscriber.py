@@ -20,6 +20,7 @@ import trio
 from actors.core.errors import ErrorCode, StoreMisconfigured, Unavailable
 from actors.dashboards import events
 from actors.dashboards.endings import BY_LIBRARY, End
+from actors.dashboards.frames import Frame
 from actors.dashboards.outbox import Outbox
 from actors.dashboards.rate import Rate, Verdict
 from actors.dashboards.requests import (
@@ -50,6 +51,8 @@ LAST_WRITE_S = 1.0  # for a frame that is half out when the dashboard has to go
 class Socket(Protocol):
     """drivers.websocket.WebSocket."""
 
+    @property
+    def deflated(self) -> bool: ...
     async def receive(self) -> str | bytes: ...
     async def send(self, frames: Sequence[bytes], timeout_s: float) -> None: ...
     @property
@@ -95,7 +98,7 @@ class Subscriber:
     _unanswered: int = attrs.field(init=False, default=0)  # heartbeats since the last pong
 
     def __attrs_post_init__(self) -> None:
-        self.outbox = Outbox(self.settings.outbox_bytes, self._wake)
+        self.outbox = Outbox(self.settings.outbox_bytes, self._wake, self.socket.deflated)
         self._rate = Rate(self.settings.max_requests_per_s, trio.current_time())
 
     async def run(self) -> End:
@@ -225,9 +228,7 @@ class Subscriber:
                 if outbox.subscribed(race_id):
                     outbox.forget(race_id)
                     self.races.unsubscribe(race_id, outbox)
-                outbox.reply(
-                    events.text_frame(events.reply("race_unsubscribed", {"raceId": race_id}, request.request_id))
-                )
+                outbox.reply(Frame(events.reply("race_unsubscribed", {"raceId": race_id}, request.request_id)))
             case ListRaces():
                 await self._reply_from_history("races", list_races(self.history, self.grant.races), request.request_id)
             case GetHistory(query=query):
@@ -251,13 +252,13 @@ class Subscriber:
                 await self._news.park()
         if outbox.expecting(race_id):
             event = events.error_event(ErrorCode.UNAVAILABLE, "the race does not answer", request.request_id)
-            outbox.refuse(race_id, events.text_frame(event))
+            outbox.refuse(race_id, Frame(event))
         if not outbox.subscribed(race_id):
             self.races.unsubscribe(race_id, outbox)
 
     async def _reply_from_history(self, event: str, data: Awaitable[bytes], request_id: events.RequestId) -> None:
         try:
-            self.outbox.reply(events.text_frame(events.reply(event, await data, request_id)))
+            self.outbox.reply(Frame(events.reply(event, await data, request_id)))
         except (Unavailable, StoreMisconfigured):
             self._reply_error(ErrorCode.UNAVAILABLE, "history cannot be read right now", request_id)
 
@@ -268,7 +269,7 @@ class Subscriber:
         return False
 
     def _reply_error(self, code: ErrorCode, message: str, request_id: events.RequestId) -> None:
-        self.outbox.reply(events.text_frame(events.error_event(code, message, request_id)))
+        self.outbox.reply(Frame(events.error_event(code, message, request_id)))
 
     async def _write(self) -> None:
         timeout_s = self.settings.send_timeout_ms / 1000

@@ -16,9 +16,11 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
+from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError
 
 from actors.core.errors import TrackingError
+from actors.dashboards.extension import PerMessageDeflate
 from actors.http.stream import CLOSE_FRAME, ConnectionStream
 
 RECEIVE_BYTES = 4096  # of a dashboard's requests, which are small
@@ -41,6 +43,7 @@ class WebSocket:
 
     stream: ConnectionStream
     connection: WebSocketConnection
+    deflated: bool  # it takes compressed frames
 
     async def receive(self) -> str | bytes:
         """The next whole message. Raises Closed."""
@@ -102,23 +105,26 @@ class WebSocket:
         await self.stream.linger(LINGER_S)
 
 
-async def accept(nursery: trio.Nursery, stream: ConnectionStream, answer: bytes, max_message_bytes: int) -> WebSocket:
-    """`answer` an upgrade that was checked before, and whose head was read.
+async def accept(
+    nursery: trio.Nursery, stream: ConnectionStream, answer: bytes, deflated: bool, max_message_bytes: int
+) -> WebSocket:
+    """`answer` an upgrade that was checked before, and whose head was read; `deflated`: it agrees on compression.
 
     Raises trio.BrokenResourceError, trio.ClosedResourceError.
     """
     stream.received_bytes = 0  # of requests before this one
     await stream.send_all(answer)
     stream.hold()
+    extensions: list[Extension] = [PerMessageDeflate(max_message_bytes)] if deflated else []
     connection = WebSocketConnection(
         stream,
         # The handshake is behind us: of what the library wants here, that half which knows frames.
-        cast(WSConnection, Connection(ConnectionType.SERVER)),
+        cast(WSConnection, Connection(ConnectionType.SERVER, extensions)),
         max_message_size=max_message_bytes,
         receive_buffer_size=RECEIVE_BYTES,
     )
     nursery.start_soon(_read, connection)
-    return WebSocket(stream, connection)
+    return WebSocket(stream, connection, deflated)
 
 
 async def _read(connection: WebSocketConnection) -> None:

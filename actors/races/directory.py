@@ -22,6 +22,7 @@ from actors.core.parcel import Parcel
 from actors.core.position import position_json
 from actors.core.timestamps import Clock
 from actors.dashboards import events
+from actors.dashboards.frames import Frame, Shared
 from actors.dashboards.outbox import Outbox
 from actors.history.mailbox import ParcelMailbox
 from actors.races.live_positions import LivePositions
@@ -125,11 +126,11 @@ class Directory:
         child = self.children.get(race_id)
         if child is not None and child.state is State.PARKED:
             event = events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {race_id}", request_id)
-            outbox.refuse(race_id, events.text_frame(event))
+            outbox.refuse(race_id, Frame(event))
         elif child is None and state.restored and not state.live_positions.newest:
             state.outboxes[outbox] = None
-            event = events.snapshot_event(race_id, b"", self.clock(), request_id, resync)
-            outbox.snapshot(race_id, events.text_frame(event), resync_s=trio.current_time() if resync else None)
+            frame = Frame(*events.snapshot_event(race_id, Shared(b""), self.clock(), request_id, resync))
+            outbox.snapshot(race_id, frame, resync_s=trio.current_time() if resync else None)
         else:
             if child is None:
                 self._want(state)
@@ -152,7 +153,7 @@ class Directory:
         """The live positions of a race as JSON; read from the stores when the race has no actor."""
         state = self.states.get(race_id)
         if state is not None and state.live_positions.newest:
-            return [joined_positions(state)]
+            return [joined_positions(state).data]
         found = await self.restore(race_id, state.refused if state is not None else ())
         live_positions = self.make_live_positions()
         live_positions.accept(live_positions.changes(found.fixes, self.clock()))
@@ -232,9 +233,7 @@ class Directory:
                 case Unsubscribe(outbox=outbox):
                     state.outboxes.pop(outbox, None)
         for outbox in state.outboxes:
-            outbox.reply(
-                events.text_frame(events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {state.race_id}"))
-            )
+            outbox.reply(Frame(events.error_event(ErrorCode.UNAVAILABLE, f"{STOPPED}: race {state.race_id}")))
 
     def _race_retired(self, state: RaceState) -> None:
         """The actor ended by itself; what came in between its last look and now starts it again."""
@@ -277,7 +276,7 @@ class Directory:
             match message:
                 case Subscribe(outbox=outbox, request_id=request_id):
                     event = events.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
-                    outbox.refuse(state.race_id, events.text_frame(event))
+                    outbox.refuse(state.race_id, Frame(event))
                 case Unsubscribe(outbox=outbox):
                     heir.outboxes.pop(outbox, None)
         unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]

@@ -24,6 +24,7 @@ from actors.core.position import position_json
 from actors.core.rejection import poison
 from actors.core.timestamps import Clock
 from actors.dashboards import events
+from actors.dashboards.frames import Frame
 from actors.history.mailbox import ParcelMailbox
 from actors.races.alarm import RaceAlarm
 from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
@@ -187,15 +188,15 @@ class Race:
             self._flush_window()
         for fix in turned:
             event = events.stale_event(state.race_id, fix.participant_id, fix.timestamp_ms)
-            self._offer(events.text_frame(event), None)
+            self._offer(Frame(event), None)
 
     def _flush_window(self) -> None:
         """Send the changes of the window: each frame is built once and shared by all dashboards of the race."""
         state = self.state
         for arrived_ms, event in state.window.take(state.race_id, one_each=self.window_s == 0):
-            self._offer(events.text_frame(event), arrived_ms)
+            self._offer(Frame(event), arrived_ms)
 
-    def _offer(self, frame: bytes, arrived_ms: int | None) -> None:
+    def _offer(self, frame: Frame, arrived_ms: int | None) -> None:
         for outbox in self.state.outboxes:
             outbox.update(self.state.race_id, frame)
         if arrived_ms is not None and self.state.outboxes:

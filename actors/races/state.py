@@ -11,6 +11,7 @@ from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.core.quarantine import Quarantine
 from actors.dashboards import events
+from actors.dashboards.frames import Frame, Shared
 from actors.dashboards.outbox import Outbox
 from actors.races.live_positions import LivePositions
 from actors.races.mailbox import Mailbox
@@ -37,7 +38,7 @@ class RaceState:
     # A message taken from the mailbox and not done yet; parts: indexes of its fixes. Where no single fix is at fault,
     # the message is given up.
     quarantine: Quarantine[RaceMessage, int] = attrs.field(factory=Quarantine)
-    snapshot: tuple[int, bytes] = (-1, b"")  # (version of the live_positions, positions joined), shared by dashboards
+    snapshot: tuple[int, Shared] = (-1, Shared(b""))  # (version of the live_positions, positions joined)
     encoded: dict[str, tuple[Fix, bool, bytes]] = attrs.field(factory=dict)  # participant -> (live fix, stale, JSON)
 
     def encode(self, fix: Fix, stale: bool) -> bytes:
@@ -82,20 +83,18 @@ class RaceState:
             self.quarantine.poisoned = set()
 
 
-def joined_positions(state: RaceState) -> bytes:
+def joined_positions(state: RaceState) -> Shared:
     """All live positions as JSON, joined by commas: made once per version of the live_positions."""
     live_positions = state.live_positions
     if state.snapshot[0] != live_positions.version:
         joined = b",".join(
             [state.encode(fix, pid in live_positions.stale) for pid, fix in live_positions.newest.items()]
         )
-        state.snapshot = (live_positions.version, joined)
+        state.snapshot = (live_positions.version, Shared(joined))
     return state.snapshot[1]
 
 
-def snapshot_frame(state: RaceState, now_ms: int, request: Subscribe) -> bytes:
+def snapshot_frame(state: RaceState, now_ms: int, request: Subscribe) -> Frame:
     """The answer to a dashboard that subscribes."""
     positions = joined_positions(state)
-    return events.text_frame(
-        events.snapshot_event(state.race_id, positions, now_ms, request.request_id, request.resync)
-    )
+    return Frame(*events.snapshot_event(state.race_id, positions, now_ms, request.request_id, request.resync))

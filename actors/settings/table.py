@@ -101,6 +101,7 @@ class WsSettings:
     auth: str = key("token", v.choice("token", "off"))
     auth_secret: Secret = key("", v.auth_secret)
     batch_window_ms: int = key("100", v.whole(0, 60_000))
+    compression: bool = key("yes", v.yes_no)
     outbox_bytes: int = key("1048576", v.whole(256, 1024 * MIB))
     send_timeout_ms: int = key("10000", v.whole(1, 600_000))
     heartbeat_s: int = key("20", v.whole(1, 3600))

@@ -21,6 +21,22 @@ def line(request_line: str) -> bytes:
     return request(line=request_line)
 
 
+OFFERS = (
+    "permessage-deflate",
+    "permessage-deflate; client_max_window_bits",
+    "permessage-deflate; client_max_window_bits=8; server_max_window_bits=15",
+    "permessage-deflate; server_max_window_bits=8",
+    "permessage-deflate; server_max_window_bits",
+    "permessage-deflate; client_max_window_bits=0",
+    "permessage-deflate; client_max_window_bits; client_max_window_bits",
+    "permessage-deflate; unknown=1",
+    "permessage-deflate; server_no_context_takeover=no, permessage-deflate",
+    "permessage-bzip2, permessage-deflate",
+    "permessage-deflate;;",
+    "",
+)
+"""Of compression, whether it can be agreed on or not: nobody is refused for one."""
+
 OTHER_PROTOCOLS: dict[str, tuple[bytes, int | None]] = {
     "nothing": (b"", AWAITED),
     "one byte": (b"G", AWAITED),
@@ -136,6 +152,13 @@ HEADERS: dict[str, tuple[bytes, int | None]] = {
     "1,000 protocols": (request(Sec_WebSocket_Protocol=", ".join(f"p{n}" for n in range(1000))), 101),
     "a token protocol alone": (request(Sec_WebSocket_Protocol="bearer.x", Authorization=None), 400),
     "unknown extensions": (request(Sec_WebSocket_Extensions="x-a; b=c, x-d"), 101),
+    **{f"an offer: {offer}": (request(Sec_WebSocket_Extensions=offer), 101) for offer in OFFERS},
+    "two offers": (
+        request("/tracking", "Sec-WebSocket-Extensions: permessage-deflate", Sec_WebSocket_Extensions="x-a"),
+        101,
+    ),
+    "1,000 offers": (request(Sec_WebSocket_Extensions=", ".join(["permessage-deflate; x"] * 600)), 101),
+    "1,000 parameters": (request(Sec_WebSocket_Extensions="permessage-deflate" + "; x=1" * 2000), 101),
     "broken extensions": (request(Sec_WebSocket_Extensions='permessage-deflate; server_max_window_bits="'), 101),
     "no token": (request(Authorization=None), 401),
     "Basic": (request(Authorization="Basic YTpi"), 401),

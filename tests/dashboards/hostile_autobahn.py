@@ -4,7 +4,7 @@ Where that expects an echo, an `error` answers here: bad_json to a text, bad_req
 max_message_bytes is closed with 1009 there (1.1.6 to 1.2.8, 7.1.6). Where it calls a missing echo before a failed
 connection NON-STRICT, either will do here too (`or_seen`). In its 6.4 the client waits in the middle and expects to be
 cut off before it goes on: here it does not go on. Left out are 9 and 10 (all over max_message_bytes) and 12 and 13
-(compression, which is never negotiated, so that its frames have a reserved bit set).
+(compression: hostile_deflate.py).
 """
 
 from __future__ import annotations

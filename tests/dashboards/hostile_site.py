@@ -124,9 +124,9 @@ class Talker(RawSocket):
         super().__init__(stream)
         self.seen: list[Seen] = []
 
-    async def say(self, talk: Talk) -> tuple[Seen, ...]:
-        """Open, and say it: everything that came back, to the end of the connection."""
-        assert await self.open(request()) == 101
+    async def say(self, talk: Talk, head: bytes = b"") -> tuple[Seen, ...]:
+        """Open, with another `head` perhaps, and say it: everything that came back, to the end of the connection."""
+        assert await self.open(head or request()) == 101
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.write, *talk.sent)
             while len(self.seen) < len(talk.seen) and await self._read():

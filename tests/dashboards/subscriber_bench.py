@@ -20,6 +20,7 @@ from actors.settings.load import WsSettings
 from actors.telemetry.metrics import Metrics
 from tests.kit.dashboards import FakeHistory, FakeRaces
 from tests.kit.described import check_frame
+from tests.kit.websocket import text_of
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -27,7 +28,8 @@ settled = trio.testing.wait_all_tasks_blocked
 class FakeSocket:
     """A WebSocket whose other side is the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, deflated: bool = False) -> None:
+        self.deflated = deflated
         self._to_server, self._from_client = trio.open_memory_channel[str | bytes](math.inf)
         self.sent: list[bytes] = []
         self.writable = trio.Event()  # while not set, sends hang
@@ -88,7 +90,7 @@ class FakeSocket:
     def take(self) -> list[dict[str, Any]]:
         """Events sent since the last call."""
         frames, self.sent = self.sent, []
-        return [check_frame(frame[frame.index(b"{") :]) for frame in frames]
+        return [check_frame(text_of(frame)) for frame in frames]
 
 
 @attrs.define(eq=False)
@@ -110,9 +112,12 @@ class Bench:
 
 @asynccontextmanager
 async def running(
-    settings: WsSettings | None = None, grant: Grant | None = None, lifetime_s: float = math.inf
+    settings: WsSettings | None = None,
+    grant: Grant | None = None,
+    lifetime_s: float = math.inf,
+    deflated: bool = False,
 ) -> AsyncIterator[Bench]:
-    socket, races, history, metrics = FakeSocket(), FakeRaces(), FakeHistory(), Metrics()
+    socket, races, history, metrics = FakeSocket(deflated), FakeRaces(), FakeHistory(), Metrics()
     subscriber = Subscriber(
         socket, grant or Grant(None), settings or WsSettings(), races, history, metrics, lifetime_s=lifetime_s
     )

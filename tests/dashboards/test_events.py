@@ -8,14 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wsproto import ConnectionType
-from wsproto.connection import Connection
-from wsproto.events import TextMessage
 
 from actors.core.fix import STATUSES, Fix
 from actors.core.position import position_json, quoted
 from actors.dashboards import events as wire
+from actors.dashboards.frames import Frame, Shared
 from actors.history.answers import history_data
+from tests.kit.websocket import text_of
 
 ARRIVED_MS = 1_751_357_730_512
 
@@ -93,8 +92,8 @@ def test_events_wrap_positions_without_encoding_them_again() -> None:
 
 def test_a_snapshot_answers_a_request() -> None:
     one = position_json(fix(), stale=False)
-    frame = wire.snapshot_event("R1", one + b"," + one, ARRIVED_MS, request_id="a")
-    assert json.loads(frame) == {
+    frame = Frame(*wire.snapshot_event("R1", Shared(one + b"," + one), ARRIVED_MS, request_id="a"))
+    assert json.loads(text_of(frame.plain)) == {
         "event": "race_snapshot",
         "data": {"raceId": "R1", "positions": [json.loads(one)] * 2, "serverTime": "2025-07-01T08:15:30.512Z"},
         "id": "a",
@@ -102,7 +101,8 @@ def test_a_snapshot_answers_a_request() -> None:
 
 
 def test_an_empty_snapshot_as_resync() -> None:
-    assert json.loads(wire.snapshot_event("R1", b"", 0, resync=True)) == {
+    frame = Frame(*wire.snapshot_event("R1", Shared(b""), 0, resync=True))
+    assert json.loads(text_of(frame.plain)) == {
         "event": "race_snapshot",
         "data": {"raceId": "R1", "positions": [], "serverTime": "1970-01-01T00:00:00.000Z", "resync": True},
     }
@@ -140,15 +140,6 @@ def test_history_data() -> None:
         "data": {"positions": [], "nextCursor": None},
         "id": "x",
     }
-
-
-@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
-def test_frames_are_read_by_a_client(length: int) -> None:
-    client = Connection(ConnectionType.CLIENT)
-    client.receive_data(wire.text_frame(b"x" * length) + wire.text_frame(b"next"))
-    events = [event for event in client.events() if isinstance(event, TextMessage)]
-    assert [event.data for event in events] == ["x" * length, "next"]
-    assert all(event.message_finished for event in events)
 
 
 @settings(deadline=None)  # machines are busy

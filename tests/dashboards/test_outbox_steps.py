@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.dashboards.frames import Frame
 from actors.dashboards.outbox import RESYNC_INTERVAL_S
-from tests.dashboards.woken import EVERYTHING, make
+from tests.dashboards.woken import EVERYTHING, make, raw
 
 
-class Frame(NamedTuple):
+class Written(NamedTuple):
     """What the model writes into frames: the race's version after it."""
 
     kind: str
     race: str
     version: int
 
-    def encode(self, padding: int) -> bytes:
-        return f"{self.kind} {self.race} {self.version} ".encode() + b"." * padding
+    def encode(self, padding: int) -> Frame:
+        return raw(f"{self.kind} {self.race} {self.version} ".encode() + b"." * padding)
 
     @classmethod
-    def decode(cls, frame: bytes) -> Frame:
+    def decode(cls, frame: bytes) -> Written:
         kind, race, version, _ = frame.decode().split(" ")
         return cls(kind, race, int(version))
 
@@ -45,7 +46,7 @@ class Dashboard:
         self.replies = 0
 
     def read(self, frame: bytes) -> None:
-        kind, race, version = Frame.decode(frame)
+        kind, race, version = Written.decode(frame)
         if kind == "snapshot":
             assert version >= self.seen.get(race, 0)
             self.seen[race] = version
@@ -68,19 +69,19 @@ def test_a_dashboard_never_misses_a_change_without_a_snapshot_after_it(steps: li
 
     def resync_due() -> None:
         for due in outbox.behind_due(now_s):
-            outbox.snapshot(due, Frame("snapshot", due, versions[due]).encode(0), resync_s=0.0)
+            outbox.snapshot(due, Written("snapshot", due, versions[due]).encode(0), resync_s=0.0)
 
     def subscribe(race: str, size: int) -> None:
         outbox.expect(race)
-        outbox.snapshot(race, Frame("snapshot", race, versions[race]).encode(size))
+        outbox.snapshot(race, Written("snapshot", race, versions[race]).encode(size))
 
     def unsubscribe(race: str, size: int) -> None:
         outbox.forget(race)
-        outbox.reply(Frame("unsubscribed", race, 0).encode(size))
+        outbox.reply(Written("unsubscribed", race, 0).encode(size))
 
     def change(race: str, size: int) -> None:
         versions[race] += 1
-        outbox.update(race, Frame("update", race, versions[race]).encode(size))
+        outbox.update(race, Written("update", race, versions[race]).encode(size))
 
     actions: dict[str, Callable[[str, int], None]] = {
         "subscribe": subscribe,
@@ -96,7 +97,7 @@ def test_a_dashboard_never_misses_a_change_without_a_snapshot_after_it(steps: li
             resync_due()
         elif what == "reply":
             replies += 1
-            outbox.reply(Frame("reply", race, 0).encode(size))
+            outbox.reply(Written("reply", race, 0).encode(size))
         else:
             asked += 1
             actions[what](race, size)

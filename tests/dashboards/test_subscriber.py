@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
+from actors.core.position import position_json
 from actors.dashboards.endings import End
 from actors.dashboards.outbox import RESYNC_INTERVAL_S
 from actors.dashboards.subscriber import MAX_REPLIES, MAX_WAITING, SEND_BYTES, SNAPSHOT_WAIT_S
@@ -12,6 +13,7 @@ from actors.history.queries import HistoryPage
 from actors.settings.load import WsSettings
 from tests.dashboards.subscriber_bench import running, settled
 from tests.kit.dashboards import make_fix
+from tests.kit.websocket import DEFLATED
 
 
 async def test_leaving_unsubscribes_everywhere(autojump_clock: trio.testing.MockClock) -> None:
@@ -22,6 +24,17 @@ async def test_leaving_unsubscribes_everywhere(autojump_clock: trio.testing.Mock
         await settled()
         assert bench.endings == [End.GONE]
         assert bench.races.calls[-2:] == [("unsubscribe", "R1"), ("unsubscribe", "R2")]
+
+
+async def test_a_dashboard_that_takes_compressed_frames(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(deflated=True) as bench:
+        bench.races.positions = b",".join([position_json(make_fix(), stale=False)] * 10)
+        bench.socket.ask("subscribe_race", {"raceId": "R1"})
+        await settled()
+        bench.races.change("R1")
+        await settled()
+        assert all(frame[0] & DEFLATED for frame in bench.socket.sent)
+        assert [event["event"] for event in bench.socket.take()] == ["race_snapshot", "position_update"]
 
 
 async def test_a_race_that_never_answers(autojump_clock: trio.testing.MockClock) -> None:

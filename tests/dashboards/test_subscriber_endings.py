@@ -93,7 +93,7 @@ async def test_ending_lets_the_write_under_way_finish(autojump_clock: trio.testi
     ("code", "ending", "is_finished"),
     [
         (1002, End.PROTOCOL_ERROR, True),
-        (1007, End.NOT_UTF8, True),
+        (1007, End.BAD_DATA, True),
         (1009, End.TOO_LARGE, True),
         (1006, End.GONE, False),
     ],

@@ -11,11 +11,12 @@ import trio
 from actors.dashboards.endings import End
 from tests.dashboards.hostile import BEHIND, HANDSHAKES, get
 from tests.dashboards.hostile_autobahn import AUTOBAHN
+from tests.dashboards.hostile_deflate import COMPRESSED
 from tests.dashboards.hostile_frames import FRAMES, Talk
 from tests.dashboards.hostile_site import Talker, besieged, each, leave, read_all
 from tests.kit.dashboards import Site, running_site, until, ws_settings
 from tests.kit.http_client import HttpClient
-from tests.kit.websocket import CONTINUATION, PING, TEXT, frame, request
+from tests.kit.websocket import CONTINUATION, OFFER, PING, PROTOCOL_ERROR, TEXT, frame, request
 
 pytestmark = pytest.mark.live
 
@@ -54,9 +55,9 @@ async def test_handshakes_on_a_connection_that_served_a_request() -> None:
         await each(knock, *((site, name, sent, status, True) for name, (sent, status) in said.items()))
 
 
-async def talk(site: Site, name: str, said: Talk) -> None:
+async def talk(site: Site, name: str, said: Talk, head: bytes = b"") -> None:
     async with await site.raw() as stream:
-        assert await Talker(stream).say(said) in (said.seen, said.or_seen), name
+        assert await Talker(stream).say(said, head) in (said.seen, said.or_seen), name
 
 
 async def test_frames() -> None:
@@ -69,6 +70,26 @@ async def test_the_cases_of_the_autobahn_test_suite() -> None:
         await each(talk, *((site, name, said) for name, said in AUTOBAHN.items()))
 
 
+AGREEING = request(Sec_WebSocket_Extensions=OFFER)
+
+
+async def test_compressed_frames() -> None:
+    async with besieged() as site:
+        await each(talk, *((site, name, said, AGREEING) for name, said in COMPRESSED.items()))
+
+
+async def test_plain_frames_where_compression_was_agreed_on() -> None:
+    meant = {"reserved bits 4", "3.4"}  # the bit has a meaning now
+    plain = {name: said for name, said in (FRAMES | AUTOBAHN).items() if name not in meant}
+    async with besieged() as site:
+        await each(talk, *((site, name, said, AGREEING) for name, said in plain.items()))
+
+
+async def test_compressed_frames_that_were_not_agreed_on() -> None:
+    async with besieged() as site:
+        await each(talk, *((site, name, Talk(said.sent, (PROTOCOL_ERROR,))) for name, said in COMPRESSED.items()))
+
+
 @pytest.mark.parametrize("ending", ["fin", "reset"])
 async def test_and_leaving_at_once(ending: str) -> None:
     async def attack(*sent: bytes) -> None:
@@ -77,6 +98,7 @@ async def test_and_leaving_at_once(ending: str) -> None:
     async with besieged() as site:
         await each(attack, *((sent,) for sent, _ in HANDSHAKES.values()))
         await each(attack, *((request(), *said.sent) for said in (FRAMES | AUTOBAHN).values()))
+        await each(attack, *((AGREEING, *said.sent) for said in COMPRESSED.values()))
 
 
 @pytest.mark.parametrize("end", [End.FLOODING, End.TOKEN_EXPIRED, End.SHUTTING_DOWN])

@@ -13,7 +13,8 @@ import trio
 import trio.testing
 from trio_websocket import CloseReason, WebSocketConnection
 
-from actors.dashboards import events, websocket
+from actors.dashboards import websocket
+from actors.dashboards.frames import Frame
 from actors.dashboards.websocket import WebSocket
 from actors.http.stream import CLOSE_FRAME, ConnectionStream
 from tests.kit.client import WITHIN_S, reset_on_close
@@ -48,7 +49,7 @@ async def read(client: trio.SocketStream, size: int) -> bytes:
 
 async def test_a_half_written_frame_is_finished_before_anything_else() -> None:
     async with connected() as (stream, client), trio.open_nursery() as nursery:
-        big, small, close = events.text_frame(os.urandom(2_000_000)), events.text_frame(b"{}"), bytes((CLOSE_FRAME, 0))
+        big, small, close = Frame(os.urandom(2_000_000)).plain, Frame(b"{}").plain, bytes((CLOSE_FRAME, 0))
         assert stream.ready
         stream.write_now([small, big])
         assert 0 < len(stream.unsent) < len(big)
@@ -63,7 +64,7 @@ async def test_a_half_written_frame_is_finished_before_anything_else() -> None:
 
 async def test_the_writer_sends_what_was_left_over() -> None:
     async with connected() as (stream, client), trio.open_nursery() as nursery:
-        big, small = events.text_frame(os.urandom(2_000_000)), events.text_frame(b"{}")
+        big, small = Frame(os.urandom(2_000_000)).plain, Frame(b"{}").plain
         stream.write_now([big])
         nursery.start_soon(stream.send_prebuilt, [small], 5)
         assert await read(client, len(big + small)) == big + small
@@ -71,7 +72,7 @@ async def test_the_writer_sends_what_was_left_over() -> None:
 
 async def test_writers_at_the_same_time_do_not_mix_frames() -> None:
     async with connected() as (stream, client), trio.open_nursery() as nursery:
-        frames = [events.text_frame(bytes([65 + number]) * 100_000) for number in range(5)]
+        frames = [Frame(bytes([65 + number]) * 100_000).plain for number in range(5)]
         for frame in frames[:3]:
             nursery.start_soon(stream.send_prebuilt, [frame], 5)
         for frame in frames[3:]:  # as the library writes
@@ -147,7 +148,7 @@ async def test_half_a_frame_is_no_end_that_is_waited_for(broken: bool, monkeypat
             with pytest.raises(trio.TooSlowError):
                 await stream.send_prebuilt([bytes(10_000_000)], 0.1)
         started = trio.current_time()
-        await WebSocket(stream, cast(WebSocketConnection, Parted())).finish()
+        await WebSocket(stream, cast(WebSocketConnection, Parted()), False).finish()
         assert (trio.current_time() - started < linger_s) is broken
         if not broken:
             assert await read(client, 4) == bytes((CLOSE_FRAME, 2)) + (1000).to_bytes(2, "big")

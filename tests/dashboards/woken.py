@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.dashboards.frames import Frame
 from actors.dashboards.outbox import Outbox
 
 LIMIT = 1000
@@ -23,9 +24,16 @@ def make(limit: int = LIMIT) -> tuple[Outbox, Woken]:
     return Outbox(limit, woken), woken
 
 
+def raw(data: bytes) -> Frame:
+    """A frame that goes out as it was made, in either form."""
+    frame = Frame(data)
+    frame._plain = frame._deflated = data
+    return frame
+
+
 def live(outbox: Outbox, *races: str) -> None:
     """Subscribe to races and take their snapshots away."""
     for race in races:
         outbox.expect(race)
-        outbox.snapshot(race, b"snapshot")
+        outbox.snapshot(race, raw(b"snapshot"))
     outbox.take(EVERYTHING)

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from tests.kit.client import Closed, Dashboard, Json, Refused, dashboard
+from tests.kit.websocket import OFFER
 
 RETRY_S = 0.2
 TURN_S = 0.2
@@ -74,7 +75,7 @@ class Spectator:
 
     async def _connection(self) -> None:
         """One connection, to its end."""
-        async with dashboard(self.port) as board:
+        async with dashboard(self.port, offer=OFFER) as board:
             self.connected += 1
             self._snapshots.clear()
             for race in self.races:

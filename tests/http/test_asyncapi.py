@@ -17,6 +17,7 @@ from actors.core.fix import STATUSES
 from actors.core.position import position_json
 from actors.dashboards import events as wire
 from actors.dashboards import requests
+from actors.dashboards.frames import Frame, Shared
 from actors.dashboards.rate import FLOOD_S
 from actors.dashboards.requests import BadRequest, parse_request
 from actors.history.answers import history_data
@@ -26,6 +27,7 @@ from actors.http.head import SUBPROTOCOL
 from actors.settings.load import WsSettings
 from tests.kit.described import check_frame, resolved, validator
 from tests.kit.making import BASE_MS, make_fix
+from tests.kit.websocket import text_of
 
 DOCUMENT = asyncapi("/tracking")
 CHANNEL = DOCUMENT["channels"]["tracking"]
@@ -39,8 +41,8 @@ FRAMES = [
     wire.update_event(POSITION),
     wire.update_event(position_json(make_fix("Zoë", lat=90, lon=-180, status=3), stale=True)),
     wire.batch_event("R1", [POSITION, POSITION]),
-    wire.snapshot_event("R1", b"", BASE_MS),
-    wire.snapshot_event("R1", POSITION, BASE_MS, "x" * 64, resync=True),
+    text_of(Frame(*wire.snapshot_event("R1", Shared(b""), BASE_MS)).plain),
+    text_of(Frame(*wire.snapshot_event("R1", Shared(POSITION), BASE_MS, "x" * 64, resync=True)).plain),
     wire.stale_event("R1", "P1", BASE_MS),
     wire.reply("race_unsubscribed", {"raceId": "R1"}, 7),
     wire.reply("races", {"races": [{"raceId": "R1", "participants": 2, "lastTimestamp": "2025-07-01T08:15:30.000Z"}]}),

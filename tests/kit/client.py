@@ -141,11 +141,12 @@ class Dashboard(RawSocket):
 
 @asynccontextmanager
 async def dashboard(
-    port: int, access: str = "", path: str = "/tracking", receive_bytes: int = 0
+    port: int, access: str = "", path: str = "/tracking", receive_bytes: int = 0, offer: str | None = None
 ) -> AsyncIterator[Dashboard]:
-    """A dashboard of 127.0.0.1, with a token for all races unless another one is given."""
+    """A dashboard of 127.0.0.1, with a token for all races unless another one is given; `offer` of extensions."""
     stream = await connected(port, receive_bytes)
-    async with Dashboard.on(stream, f"{path}?token={access or token()}", Host=f"127.0.0.1:{port}") as board:
+    fields = {"Host": f"127.0.0.1:{port}", "Sec_WebSocket_Extensions": offer}
+    async with Dashboard.on(stream, f"{path}?token={access or token()}", **fields) as board:
         yield board
 
 

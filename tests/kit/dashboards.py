@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.dashboards import events
+from actors.dashboards.frames import Frame, Shared
 from actors.dashboards.listener import Listener
 from actors.dashboards.outbox import Outbox
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
@@ -54,11 +55,11 @@ class FakeRaces:
     ) -> None:
         self.calls.append(("subscribe", race_id, request_id, resync))
         if self.refusing:
-            outbox.refuse(race_id, events.text_frame(events.error_event("unavailable", "no", request_id)))
+            outbox.refuse(race_id, Frame(events.error_event("unavailable", "no", request_id)))
         elif not self.silent:
             self.outboxes.setdefault(race_id, {})[outbox] = None
-            event = events.snapshot_event(race_id, self.positions, NOW_MS, request_id, resync)
-            outbox.snapshot(race_id, events.text_frame(event), resync_s=trio.current_time() if resync else None)
+            event = events.snapshot_event(race_id, Shared(self.positions), NOW_MS, request_id, resync)
+            outbox.snapshot(race_id, Frame(*event), resync_s=trio.current_time() if resync else None)
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
         self.calls.append(("unsubscribe", race_id))
@@ -67,7 +68,7 @@ class FakeRaces:
     def change(self, race_id: str, participant_id: str = "P001", padding: int = 0) -> None:
         """A changed position to every dashboard of the race."""
         event = events.update_event(position_json(make_fix(participant_id, race_id), stale=False))
-        frame = events.text_frame(event + b" " * padding)
+        frame = Frame(event + b" " * padding)
         for outbox in self.outboxes.get(race_id, {}):
             outbox.update(race_id, frame)
 

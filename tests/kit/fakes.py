@@ -17,6 +17,7 @@ from actors.dashboards.outbox import Outbox
 from actors.dashboards.subscriber import Races
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.history.spool.rows import SpooledBatch
+from tests.kit.websocket import text_of
 
 
 @attrs.define(eq=False)
@@ -257,18 +258,17 @@ class FakeCache(Closes):
 
 @attrs.define(eq=False)
 class Viewer:
-    """A dashboard without a socket: takes what its outbox holds and keeps it decoded."""
+    """A dashboard without a socket, which takes compressed frames: takes what its outbox holds and keeps it decoded."""
 
     outbox: Outbox = attrs.field(init=False)
     events: list[dict[str, Any]] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.outbox = Outbox(1_000_000, self.drain)
+        self.outbox = Outbox(1_000_000, self.drain, deflated=True)
 
     def drain(self) -> None:
         for frame in self.outbox.take(1 << 30):
-            head = 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
-            self.events.append(json.loads(frame[head:]))
+            self.events.append(json.loads(text_of(frame)))
 
     def catch_up(self, races: Races) -> None:
         """Ask for a snapshot of each race that is behind, as a dashboard does."""

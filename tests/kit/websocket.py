@@ -1,7 +1,9 @@
-"""The client's side of a WebSocket (RFC 6455), byte by byte: what libraries would not send, or not show."""
+"""The client's side of a WebSocket (RFC 6455, RFC 7692), byte by byte: what libraries would not send, or not show."""
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterator
 
 import trio
@@ -11,6 +13,9 @@ from tests.kit.tokens import token
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, PROTOCOL_ERROR, BAD_DATA, TOO_BIG = 1000, 1002, 1007, 1009
 MASK = b"\x5a\xa5\x00\xff"
+DEFLATED = 0x40
+"""RSV1, beside the opcode: a compressed message."""
+OFFER = "permessage-deflate; client_max_window_bits"  # of compression, as browsers make it
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the answer to it, from the RFC
@@ -65,12 +70,12 @@ def close_code(payload: bytes) -> int:
 
 def frames(data: memoryview) -> Iterator[tuple[int, int, int]]:
     """(opcode, where its payload starts, where it ends) of each whole frame of a server, which may send no other kind:
-    messages in one piece, without extensions, not masked.
+    messages in one piece, DEFLATED perhaps, not masked.
     """
     start, size = 2, len(data)
     while start <= size:
         at = start - 2
-        assert data[at] & 0xF0 == 0x80, "in pieces, or with an extension"
+        assert data[at] & 0xB0 == 0x80, "in pieces, or with an extension that there is not"
         length = data[at + 1]
         assert length < 0x80, "masked"
         if length >= 126:
@@ -81,8 +86,20 @@ def frames(data: memoryview) -> Iterator[tuple[int, int, int]]:
         end = start + length
         if end > size:
             return
-        yield data[at] & 0x0F, start, end
+        yield data[at] & 0x4F, start, end
         start = end + 2
+
+
+def inflated(payload: bytes) -> bytes:
+    """What a compressed message says that refers to none before it."""
+    return zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
+
+
+def text_of(whole: bytes) -> bytes:
+    """What one frame of a server says."""
+    [(opcode, start, end)] = frames(memoryview(whole))
+    assert end == len(whole)
+    return inflated(whole[start:]) if opcode & DEFLATED else whole[start:]
 
 
 class RawSocket:
@@ -91,6 +108,8 @@ class RawSocket:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.unread = b""  # not taken apart yet
+        self.extensions: str | None = None  # that were agreed on
+        self.compressed = False  # the frame that came last was
 
     async def open(self, head: bytes) -> int:
         """Send the request; the status of the answer, 0 when there was none."""
@@ -99,7 +118,9 @@ class RawSocket:
             if not await self.read_some():
                 return 0
         answer, _, self.unread = self.unread.partition(HEAD_END)
-        assert b"extensions" not in answer.lower()
+        agreed = re.search(rb"\r\nsec-websocket-extensions: ([^\r]+)", answer, re.IGNORECASE)
+        assert agreed is None or b"permessage-deflate" in head, "an answer without an offer"
+        self.extensions = agreed and agreed[1].decode()
         status = int(answer.split(b" ")[1])
         assert status != 101 or KEY.encode() not in head or ACCEPT.encode() in answer
         return status
@@ -113,12 +134,16 @@ class RawSocket:
             pass  # the server had enough; what it said can still be read
 
     async def frame(self) -> tuple[int, bytes] | None:
-        """Opcode and payload of the next one. None: there is no other; in `unread` may be half of one."""
+        """Opcode and payload of the next one, inflated. None: there is no other; in `unread` may be half of one."""
         while (found := next(frames(memoryview(self.unread)), None)) is None:
             if not await self.read_some():
                 return None
         opcode, start, end = found
         payload, self.unread = self.unread[start:end], self.unread[end:]
+        self.compressed = opcode & DEFLATED > 0
+        if self.compressed:
+            assert self.extensions is not None, "this was not agreed on"
+            opcode, payload = opcode - DEFLATED, inflated(payload)
         return opcode, payload
 
     async def read_some(self) -> bool:

@@ -55,6 +55,7 @@ class Tab:
     session: str
     console: list[str] = attrs.field(factory=list)  # errors and warnings
     requests: list[dict[str, Any]] = attrs.field(factory=list)  # {url, headers}
+    upgrades: list[dict[str, str]] = attrs.field(factory=list)  # headers of the answers to WebSocket handshakes
     _calls: int = 0
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -85,6 +86,8 @@ class Tab:
             self.requests.append({"url": params["request"]["url"], "headers": params["request"]["headers"]})
         elif event == "Network.webSocketCreated":
             self.requests.append({"url": params["url"], "headers": {}})
+        elif event == "Network.webSocketHandshakeResponseReceived":
+            self.upgrades.append(params["response"]["headers"])
 
     def run(self, expression: str) -> Any:
         """Its value, awaited when it is a promise."""

@@ -43,6 +43,8 @@ def test_first_paint_has_the_snapshot_and_markers_move_when_fixes_arrive(
     with visit(race, before=NOTES_WHAT_AN_EMPTY_LIST_SAYS) as tab:
         shows(tab, ["P1", "P2"])
         assert rows(tab) == {"P1": "moving", "P2": "finished"}
+        [headers] = tab.upgrades
+        assert headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate"), "it comes compressed"
         assert set(tab.run("said")) <= {"Loading …"}, "nobody is missed while the snapshot is drawn"
         assert text(tab, "#race option:checked").startswith("R-paint · 2")
         assert text(tab, "#summary").startswith("2 participants · newest ")

@@ -49,6 +49,7 @@ def test_defaults_of_the_contract(files: Files) -> None:
     assert (found.app.port, found.app.stale_data_threshold_ms, found.app.node_id) == (3000, 30000, socket.gethostname())
     assert (found.mqtt.broker_url, found.mqtt.topics, found.mqtt.qos) == ("embedded", ("tracking/+/position",), 1)
     assert (found.redis.tls, found.postgres.spool, found.ws.cors_origin) == (False, True, ("*",))
+    assert found.ws.compression
     assert found.tls.cert_file is None
     assert found.supervisor.drain_timeout_s == 15
 

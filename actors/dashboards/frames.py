@@ -1,0 +1,71 @@
+"""Frames for dashboards, ready to be sent (RFC 6455 section 5.2), plain and deflated, shared by all who want them."""
+
+from __future__ import annotations
+
+from actors.dashboards.deflate import TAIL, blocks
+
+SMALL_BYTES = 128
+"""Below it a message does not shrink by more than some bytes."""
+
+_TEXT = 0x81  # FIN set, opcode 1; from a server, so not masked
+_DEFLATED = 0xC1  # RSV1 set as well (RFC 7692 section 6)
+
+
+class Shared:
+    """A part that several messages have: deflated once for all of them."""
+
+    __slots__ = ("_blocks", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._blocks = b""  # nobody wanted them yet
+
+    @property
+    def blocks(self) -> bytes:
+        """See dashboards/deflate.py."""
+        if not self._blocks:
+            self._blocks = blocks(self.data)
+        return self._blocks
+
+
+class Frame:
+    """One text message. Either form is made when the first dashboard wants it."""
+
+    __slots__ = ("_deflated", "_parts", "_plain")
+
+    def __init__(self, *parts: bytes | Shared) -> None:
+        self._parts = [part if isinstance(part, Shared) else Shared(part) for part in parts]
+        self._plain = self._deflated = b""  # nobody wanted it yet
+
+    @property
+    def plain(self) -> bytes:
+        """For a dashboard that did not agree on compression."""
+        if not self._plain:
+            self._plain = _frame(_TEXT, b"".join([part.data for part in self._parts]))
+        return self._plain
+
+    @property
+    def deflated(self) -> bytes:
+        """For one that did. What does not shrink is plain."""
+        if not self._deflated:
+            self._deflated = self._deflate() or self.plain
+        return self._deflated
+
+    def _deflate(self) -> bytes | None:
+        size = sum([len(part.data) for part in self._parts])
+        if size < SMALL_BYTES:
+            return None
+        message = b"".join([part.blocks for part in self._parts]).removesuffix(TAIL)
+        return _frame(_DEFLATED, message) if len(message) < size else None
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    """With its length in 1, 3 or 9 bytes."""
+    length = len(payload)
+    if length < 126:
+        head = bytes((first, length))
+    elif length < 65536:
+        head = bytes((first, 126)) + length.to_bytes(2, "big")
+    else:
+        head = bytes((first, 127)) + length.to_bytes(8, "big")
+    return head + payload

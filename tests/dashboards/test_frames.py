@@ -1,0 +1,112 @@
+"""dashboards/frames.py: frames as clients read them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wsproto import ConnectionType
+from wsproto.connection import Connection
+from wsproto.events import TextMessage
+from wsproto.extensions import Extension, PerMessageDeflate
+
+from actors.core.position import position_json
+from actors.dashboards import deflate, events, frames
+from actors.dashboards.frames import SMALL_BYTES, Frame, Shared
+from tests.kit.making import make_fix
+from tests.kit.websocket import DEFLATED
+
+
+def read(*sent: bytes, extensions: list[Extension] | None = None) -> list[str]:
+    """What a client reads that keeps nothing from one message for the next."""
+    client = Connection(ConnectionType.CLIENT, extensions)
+    client.receive_data(b"".join(sent))
+    found = list(client.events())
+    assert all(isinstance(event, TextMessage) and event.message_finished for event in found), found
+    return [event.data for event in found if isinstance(event, TextMessage)]
+
+
+def inflating() -> list[Extension]:
+    extension = PerMessageDeflate()
+    extension.finalize("permessage-deflate; server_no_context_takeover; client_no_context_takeover")
+    return [extension]
+
+
+def batch(count: int) -> bytes:
+    rng = random.Random(count)
+    fixes = [make_fix(f"P{n:03}", lat=rng.uniform(-8, -7), lon=rng.uniform(112, 113), at_s=n) for n in range(count)]
+    return events.batch_event("R1", [position_json(fix, stale=False) for fix in fixes])
+
+
+LENGTHS = (0, 1, 125, 126, 127, 65_535, 65_536, 200_000)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_plain_frames_are_read_by_a_client(length: int) -> None:
+    assert read(Frame(b"x" * length).plain, Frame(b"next").plain) == ["x" * length, "next"]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_deflated_frames_are_read_by_a_client(length: int) -> None:
+    sent = [Frame(b"x" * length).deflated, Frame(b"next").deflated]
+    assert read(*sent, extensions=inflating()) == ["x" * length, "next"]
+
+
+@pytest.mark.parametrize("count", [20, 100, 400, 4000])
+def test_positions_shrink_to_a_seventh(count: int) -> None:
+    """Also where the deflated length takes 2 bytes, and 8."""
+    event = batch(count)
+    frame = Frame(event)
+    assert frame.deflated[0] & DEFLATED
+    assert len(frame.deflated) < len(frame.plain) / 7
+    assert read(frame.deflated, extensions=inflating()) == [event.decode()]
+
+
+def test_what_does_not_shrink_is_plain() -> None:
+    noise = Frame(random.Random(1).randbytes(1500))
+    assert noise.deflated is noise.plain
+    assert not noise.plain[0] & DEFLATED
+
+
+def test_what_is_small_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blocks(_data: bytes) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(frames, "blocks", blocks)
+    frame = Frame(b" " * (SMALL_BYTES - 1))
+    assert frame.deflated is frame.plain
+
+
+def test_each_form_is_made_once_and_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    deflated: list[int] = []
+
+    def blocks(data: bytes) -> bytes:
+        deflated.append(len(data))
+        return genuine(data)
+
+    genuine = deflate.blocks
+    monkeypatch.setattr(frames, "blocks", blocks)
+    frame = Frame(batch(10))
+    assert frame.plain is frame.plain
+    assert deflated == []
+    assert frame.deflated is frame.deflated
+    assert deflated == [len(batch(10))]
+
+    positions = Shared(b",".join([b'{"a":1}'] * 100))
+    answers = [Frame(*events.snapshot_event("R1", positions, 0, request_id)) for request_id in range(3)]
+    deflated.clear()
+    assert read(*(answer.deflated for answer in answers), extensions=inflating()) == read(
+        *(answer.plain for answer in answers)
+    )
+    assert deflated.count(len(positions.data)) == 1
+
+
+@settings(deadline=None)  # machines are busy
+@given(st.lists(st.text(max_size=100), max_size=4), st.integers(0, 50))
+def test_parts_are_read_as_one_text_in_either_form(parts: list[str], times: int) -> None:
+    frame = Frame(*(Shared(part.encode() * times) for part in parts))
+    text = "".join(part * times for part in parts)
+    assert read(frame.plain) == [text]
+    assert read(frame.deflated, extensions=inflating()) == [text]
