@@ -12,7 +12,9 @@ import pytest
 import trio
 
 from actors.mqtt import thread
+from actors.mqtt.bell import Bell
 from actors.mqtt.connection import BrokerConnection
+from actors.mqtt.events import BrokerEvent
 from actors.mqtt.link import BrokerAddress, MqttLink
 from tests.kit.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
 from tests.mqtt.mqtt_desk import SETTINGS, Desk, running
@@ -52,6 +54,29 @@ async def test_it_is_woken_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     await side.publish(b"t/a", b"held", qos=1, packet_id=2)
                     link.hold(False)
                     await desk.until(lambda: len(desk.messages) == 2)
+
+
+async def test_it_does_not_wait_for_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for trio with each batch costs ten times as much; and who is busy here keeps no PINGREQ back."""
+    turn, wait = threading.Event(), Bell.wait
+    turned: list[bool] = []  # while it was busy with the first event
+
+    def watched(bell: Bell, timeout_s: float, fd: int = -1, events: int = 0) -> int:
+        turn.set()
+        return wait(bell, timeout_s, fd, events)
+
+    def busy(_event: BrokerEvent) -> None:
+        if not turned:
+            turn.clear()
+            turned.append(turn.wait(10))
+
+    monkeypatch.setattr(Bell, "wait", watched)
+    async with scripted_broker() as broker, trio.open_nursery() as nursery:
+        await nursery.start(MqttLink(SETTINGS, BrokerAddress("127.0.0.1", broker.port), tmp_path).run, busy)
+        side = await broker.connected()
+        await side.until(lambda: bool(turned))
+        nursery.cancel_scope.cancel()
+    assert turned == [True]
 
 
 async def test_nobody_else_touches_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
