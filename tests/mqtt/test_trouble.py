@@ -128,6 +128,22 @@ async def test_a_broker_that_goes_away_while_held_is_noticed(tmp_path: Path) -> 
             await desk.until(lambda: len(desk.messages) == 1)
 
 
+async def test_an_answer_that_is_not_read_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held when it comes back, it reads as far as CONNACK: SUBACK lies behind that, however long it is held."""
+    async with scripted_broker() as broker:
+        link = link_to(broker.port, tmp_path, settings=evolve(SETTINGS, keepalive_s=1))
+        async with running(link) as desk:
+            side = await broker.connected()
+            await side.subscribed.wait()
+            link.hold(True)
+            await side.stream.aclose()
+            side = await broker.connected()
+            await desk.connected(2)
+            monkeypatch.setattr(connection, "CONNACK_TIMEOUT_S", 0.1)
+            await side.until(lambda: side.pings == 2)
+            assert len(desk.all(Disconnected)) == 1
+
+
 GARBAGE = [
     b"\x00\x00",
     b"\xf0\x00",
