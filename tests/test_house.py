@@ -194,7 +194,7 @@ UNTESTED = {
     "core/addresses", "core/broker_url", "core/fix", "core/ids", "core/parcel", "core/position",
     "core/rejection", "core/topic_filter", "dashboards/waiting", "drivers", "embedded/addresses",
     "embedded/postgres", "embedded/postgres_home", "embedded/valkey", "history/answers", "history/committer",
-    "history/drain", "history/postgres/binary", "history/postgres/libpq", "history/postgres/reader_sql",
+    "history/drain", "history/postgres/binary", "history/postgres/reader_sql",
     "history/postgres/table_check", "history/queries", "history/spool/errors", "history/spool/file",
     "history/spool/open", "history/spool/sql", "history/spool_account", "http/files", "http/problem",
     "http/query", "http/query_fields", "http/stream", "ingest/validate", "ingest/messages", "ingest/state",
