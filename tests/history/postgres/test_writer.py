@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,15 @@ from tests.kit.making import BASE_MS, make_fix
 from tests.kit.stores import COUNT, PASSWORD, Database
 
 pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+async def other(database: Database) -> AsyncIterator[PostgresWriter]:
+    """A second writer, connected."""
+    other = PostgresWriter(database.address)
+    await other.ping()
+    yield other
+    await other.aclose()
 
 
 async def writers_pid(database: Database) -> int:
@@ -78,19 +88,35 @@ async def test_of_repetitions_in_one_call_the_first_arrival_counts(database: Dat
     assert (await database.rows(f"{arrived} order by client_timestamp"))[0] == [str(first.arrived_ms)]
 
 
-async def test_two_writers_with_the_same_rows_do_not_deadlock(database: Database, writer: PostgresWriter) -> None:
-    fixes = [make_fix(f"P{n}", n / 7) for n in range(2000)]
-    other = PostgresWriter(database.address)
+async def at_once(database: Database, in_hand: str, *writes: Callable[[], Awaitable[int]]) -> list[int]:
+    """Calls of two writers that meet: both wait for somebody who has one of their rows `in_hand`, not committed, after
+    they have written what comes before it; then that one gives it up."""
     stored: list[int] = []
 
-    async def store(by: PostgresWriter, rows: list[Fix]) -> None:
-        stored.append(await by.store(rows))
+    async def write(call: Callable[[], Awaitable[int]]) -> None:
+        stored.append(await call())
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store, writer, fixes)
-        nursery.start_soon(store, other, fixes[::-1])
-    await other.aclose()
-    assert sum(stored) == 2000
+        await database.run(f"begin; {in_hand}")
+        for call in writes:
+            nursery.start_soon(write, call)
+        with trio.fail_after(9):
+            while await database.rows("select count(distinct pid)::text from pg_locks where not granted") != [["2"]]:
+                await trio.sleep(0.01)
+        await database.run("rollback")
+    return stored
+
+
+async def test_two_writers_with_the_same_rows_do_not_deadlock(
+    database: Database, writer: PostgresWriter, other: PostgresWriter
+) -> None:
+    fixes = sorted((make_fix(f"P{n}") for n in range(9)), key=lambda fix: fix.id)
+    in_hand = (
+        "insert into tracking_positions (id, participant_id, race_id, latitude, longitude, client_timestamp)"
+        f" values ('{uuid.UUID(bytes=fixes[4].id)}', 'somebody', 'R', 1, 2, now())"
+    )
+    stored = await at_once(database, in_hand, lambda: writer.store(fixes), lambda: other.store(fixes[::-1]))
+    assert sum(stored) == 9
 
 
 async def test_rejections_are_kept_once_and_hold_what_postgres_refuses(
@@ -107,20 +133,14 @@ async def test_rejections_are_kept_once_and_hold_what_postgres_refuses(
     assert rows[0] == ["a\\x00b/\\udcff", '{"race_id":"\\000"}\\377', "bad_id", "not \\x00 this"]
 
 
-async def test_two_writers_with_the_same_rejections_do_not_deadlock(database: Database, writer: PostgresWriter) -> None:
+async def test_two_writers_with_the_same_rejections_do_not_deadlock(
+    database: Database, writer: PostgresWriter, other: PostgresWriter
+) -> None:
     one = Rejection(b"\x01" * 16, BASE_MS, "t", b"{", "bad_json", "x")
-    rows = [attrs.evolve(one, id=n.to_bytes(16, "big")) for n in range(5000)]
-    other = PostgresWriter(database.address)
-    stored: list[int] = []
-
-    async def reject(by: PostgresWriter, these: list[Rejection]) -> None:
-        stored.append(await by.reject(these))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(reject, writer, rows)
-        nursery.start_soon(reject, other, rows[::-1])
-    await other.aclose()
-    assert sum(stored) == 5000
+    rows = [attrs.evolve(one, id=n.to_bytes(16, "big")) for n in range(9)]
+    in_hand = f"insert into tracking_rejections values ('{uuid.UUID(bytes=rows[4].id)}', now(), 't', '', 'c', 'd')"
+    stored = await at_once(database, in_hand, lambda: writer.reject(rows), lambda: other.reject(rows[::-1]))
+    assert sum(stored) == 9
 
 
 async def test_old_rejections_and_the_oldest_of_too_many_go(
