@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from contextlib import nullcontext
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -18,6 +21,10 @@ from tests.kit.stores import database as database
 from tests.kit.stores import postgres_server as postgres_server
 from tests.kit.stores import redis_process as redis_process
 from tests.kit.stores import writer as writer
+from tests.kit.tracing import untraced
+
+FROM_OUTSIDE = ("brokers", "contract", "faults", "page", "readme")
+"""Folders whose tests look at daemons and servers from outside: their own process runs little of ours."""
 
 # What is compiled is kept, as where a daemon runs. Without that each of the hundreds of daemons and commands of a run
 # compiles all files anew, half a second of a processor, and so does each worker with the tests.
@@ -42,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     else:
         config.pluginmanager.register(Durations())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Coverage's tracer costs time wherever it is, most of all where messages and frames are made and read."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    with untraced() if folder in FROM_OUTSIDE else nullcontext():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,12 +5,12 @@ In several files, as each file is the work of one of the processes that share th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import pytest
 
+from tests.kit.tracing import untraced
 from tests.simulation.chaos import repeatable
 
 SEEDS = {
@@ -32,18 +32,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", [chosen] if chosen is not None else many)
 
 
-@contextmanager
-def untraced() -> Iterator[None]:
-    """Without coverage, which takes two thirds of the time and learns no line that shorter tests do not show it."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)
-
-
 @pytest.fixture
 def at_full_speed() -> Iterator[None]:
-    """For long simulations."""
+    """For long simulations: coverage learns no line from them that shorter ones do not show it."""
     with untraced():
         yield
 
