@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks             all of these, and one table of what is to be reached
     python -m tests.benchmarks.ingest      from publisher to committed row, beside paho alone and the peer
-    python -m tests.benchmarks.fanout      one race to 1, 100 and 1,000 dashboards, beside the peer, and slow ones
+    python -m tests.benchmarks.fanout      one race to 1 to 1,000 dashboards, plain and compressed, beside the peer
     python -m tests.benchmarks.growth      more races, more participants; questions to a table of 10 million rows
     python -m tests.benchmarks.recovery    a backlog in the broker
     python -m tests.benchmarks.startup     until ready

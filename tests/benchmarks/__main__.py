@@ -27,6 +27,7 @@ SIZES = {
     "startup": [],
 }
 WITH_PEER = ("ingest", "fanout")
+COMPRESSED = "1,000 dashboards that take compressed frames against 1,000 that do not"
 USUAL, BEST = "the peer's usual form", "the peer's best form"
 
 
@@ -79,6 +80,8 @@ FIGURES = (
     Figure("1,000 dashboards: p99, ms", "fanout", "rows", "1,000 dashboards", "shown_p99_ms", 400, 200),
     Figure("1,000 dashboards: complete", "fanout", "rows", "1,000 dashboards", "complete", 1000, None, True),
     Figure("1,000 dashboards: in order", "fanout", "rows", "1,000 dashboards", "in_order", 1000, None, True),
+    ratio(f"CPU an update, {COMPRESSED}", "fanout", 1, None, more=False),
+    ratio(f"bytes an update, {COMPRESSED}", "fanout", 0.2, 0.1, more=False),
     ratio("p99 beside slow ones against without", "fanout", 1.1, None, more=False),
     *(
         Figure(f"{what}: CPU more, {kind}, µs", "growth", "rows", name, f"{kind}_more_us", *goals)

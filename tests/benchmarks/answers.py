@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.benchmarks.load import Load, measure
@@ -88,9 +89,9 @@ def timed(question: Callable[[], bytes], times: int) -> dict[str, float]:
     return found
 
 
-def dashboard(subject: Subject) -> WebSocket:
+def dashboard(subject: Subject, dialect: str = "daemon") -> WebSocket:
     """A connection that has subscribed to nothing."""
-    return connect(subject.port, DIALECTS["daemon"].path)
+    return connect(subject.port, DIALECTS[dialect].path, offer=DIALECTS[dialect].offer)
 
 
 def measure_answers(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
@@ -122,12 +123,12 @@ def measure_answers(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
             add(rows, name, timed(lambda question=question: ask(*question), args.questions))  # type: ignore[misc]
         live = Load("live", BIG_PARTICIPANTS, 0, BIG_PARTICIPANTS)
         measure(site, subject, live, 0, LIVE)
-        ask = dashboard(subject).ask
-        add(
-            rows,
-            f"snapshot of {BIG_PARTICIPANTS:,} participants, live",
-            timed(lambda: ask("subscribe_race", {"raceId": LIVE}, "race_snapshot"), args.questions),
-        )
+        for name, dialect in (("live", "daemon"), ("live, compressed", "compressed")):
+            ask = dashboard(subject, dialect).ask
+            snapshot = partial(ask, "subscribe_race", {"raceId": LIVE}, "race_snapshot")
+            add(rows, f"snapshot of {BIG_PARTICIPANTS:,} participants, {name}", timed(snapshot, args.questions))
+            page = partial(ask, "get_history", {"raceId": BIG, "limit": BIG_PARTICIPANTS}, "history")
+            add(rows, f"get_history, {BIG_PARTICIPANTS:,} of the big race, {name}", timed(page, args.questions))
     with place.daemon() as subject:
         ask = dashboard(subject).ask
         add(

@@ -21,7 +21,7 @@ from datetime import datetime
 import attrs
 
 from tests.benchmarks.websocket import DIALECTS, READ_BYTES, Dialect, WebSocket, subscribe
-from tests.kit.websocket import CLOSE, PING, PONG, TEXT, frame, frames
+from tests.kit.websocket import CLOSE, DEFLATED, PING, PONG, TEXT, frame, frames, inflated
 
 POSITION = re.compile(rb'"participantId":"([^"]*)".*?"timestamp":"([^"]*)"')
 EDGE_BYTES = 256
@@ -38,13 +38,13 @@ class Frames:
     payloads: list[bytes] = attrs.field(factory=list)
     updates: list[int] = attrs.field(factory=list)  # how many are in it
 
-    def number(self, data: memoryview, start: int, end: int) -> int:
-        """Of the frame whose payload this is."""
-        key = (end - start, bytes(data[start : start + EDGE_BYTES]), bytes(data[max(start, end - EDGE_BYTES) : end]))
+    def number(self, payload: memoryview, compressed: bool) -> int:
+        """Of the frame with this payload; one that is compressed need not have updates."""
+        key = (len(payload), bytes(payload[:EDGE_BYTES]), bytes(payload[-EDGE_BYTES:]))
         found = self.numbers.get(key)
         if found is None:
             found = self.numbers[key] = len(self.payloads)
-            self.payloads.append(bytes(data[start:end]))
+            self.payloads.append(inflated(bytes(payload)) if compressed else bytes(payload))
             self.updates.append(self.payloads[-1].count(b'"participantId"'))
         return found
 
@@ -57,6 +57,7 @@ class Dashboard:
     came: array[float] = attrs.field(factory=lambda: array("d"))  # Unix time of each frame with updates
     numbers: array[int] = attrs.field(factory=lambda: array("I"))  # which frame it was
     updates: int = 0
+    received_bytes: int = 0
     resyncs: int = 0  # the snapshot of the subscription is not counted
     closed: bool = False
 
@@ -106,23 +107,26 @@ class Crowd:
             size = 0
         came = time.time()
         board.closed = size == 0
+        board.received_bytes += size
         data = self._buffer[:size]
         if board.socket.rest:
             data = memoryview(board.socket.rest + data)
         done = 0
         for opcode, start, done in frames(data):
-            if opcode == TEXT:
-                self._text(board, came, data, start, done)
+            if opcode & ~DEFLATED == TEXT:
+                self._text(board, came, data[start:done], opcode & DEFLATED > 0)
             elif opcode == PING:
                 board.socket.sock.send(frame(PONG, bytes(data[start:done])))
             else:
                 assert opcode == CLOSE, opcode
         board.socket.rest = bytes(data[done:])
 
-    def _text(self, board: Dashboard, came: float, data: memoryview, start: int, end: int) -> None:
-        head = bytes(data[start : start + 40])
+    def _text(self, board: Dashboard, came: float, payload: memoryview, compressed: bool) -> None:
+        head = bytes(payload[:40])
+        if compressed:
+            head = self.frames.payloads[self.frames.number(payload, compressed)][:40]
         if head.startswith(self.dialect.updates):
-            number = self.frames.number(data, start, end)
+            number = self.frames.number(payload, compressed)
             board.came.append(came)
             board.numbers.append(number)
             had, board.updates = board.updates, board.updates + self.frames.updates[number]
@@ -157,6 +161,7 @@ def report(crowd: Crowd) -> dict[str, float]:
         "resyncs": sum(board.resyncs for board in crowd.boards),
         "closed": sum(board.closed for board in crowd.boards),
         "frames": sum(len(board.came) for board in crowd.boards),
+        "received_bytes": sum(board.received_bytes for board in crowd.boards),
         "p50_ms": quantile(latencies, 0.5),
         "p99_ms": quantile(latencies, 0.99),
         "max_ms": quantile(latencies, 1),

@@ -1,4 +1,5 @@
-"""Fan-out: one race at a paced rate to 1, 100 and 1,000 dashboards, each of which must get every update in order.
+"""Fan-out: one race at a paced rate to 1, 100 and 1,000 dashboards, each of which must get every update in order; and
+to as many that take compressed frames.
 
 CPU of an update is all CPU of the process, taking and storing included, by updates delivered. Beside it: idle
 dashboards (memory), the peer and the daemon at the peer's pace, and 100 dashboards with and without one that never
@@ -15,6 +16,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
+import attrs
+
 from tests.benchmarks import report
 from tests.benchmarks.load import Load, dashboards, measure, new_race
 from tests.benchmarks.peer import VARIANTS, running_peer
@@ -26,6 +29,7 @@ COLUMNS = {
     "rate": "fixes/s",
     "dashboards": "boards",
     "cpu_us_an_update": "µs/update",
+    "bytes_an_update": "B/update",
     "cpu_us": "µs/message",
     "shown_p50_ms": "p50",
     "shown_p99_ms": "p99",
@@ -68,6 +72,16 @@ RATIOS = {
         "peer ws batch unnest, 100",
         "100 at the peer's pace",
         "cpu_us_an_update",
+    ),
+    "CPU an update, 1,000 dashboards that take compressed frames against 1,000 that do not": (
+        "1,000 compressed",
+        "1,000 dashboards",
+        "cpu_us_an_update",
+    ),
+    "bytes an update, 1,000 dashboards that take compressed frames against 1,000 that do not": (
+        "1,000 compressed",
+        "1,000 dashboards",
+        "bytes_an_update",
     ),
     "p99 beside slow ones against without": ("100 beside slow ones", "100 without slow ones", "shown_p99_ms"),
 }
@@ -120,15 +134,18 @@ def measure_after_burst(site: Site, subject: Subject, load: Load, number: int, s
 def measure_round(site: Site, args: argparse.Namespace, fresh: Iterator[AbstractContextManager[Subject]]) -> Rows:
     """Everything once; a fresh daemon for each size, so that memory is its own."""
     rows: Rows = {}
-    load = Load("paced", args.rate * args.seconds, args.rate)
+    load = Load("paced", args.rate * args.seconds, args.rate, tracks=args.tracks)
     pace = Load("the peer's pace", args.peer_rate * args.seconds, args.peer_rate)
     warm_up = Load("warm-up", args.rate * 2, args.rate)
     with next(fresh) as subject:
         add(rows, f"{args.idle:,} idle", measure_idle(subject, args.idle))
-    for number in args.dashboards:
+    names = {f"{number:,} dashboard{'s' * (number > 1)}": number for number in args.dashboards}
+    names |= {f"{number:,} compressed": number for number in args.compressed}
+    for name, number in names.items():
         with next(fresh) as subject:
             measure(site, subject, warm_up)
-            name = f"{number:,} dashboard{'s' * (number > 1)}"
+            if "compressed" in name:
+                subject = attrs.evolve(subject, dialect="compressed")
             before = subject.memory_mib()
             found = measure_crowd(site, subject, load, number)
             if number >= ENOUGH:
@@ -163,6 +180,8 @@ def main() -> None:
     """Measure, print, write."""
     parser = report.options("fanout", __doc__, repeat=3)
     parser.add_argument("--dashboards", type=int, nargs="*", default=[1, 100, 1000])
+    parser.add_argument("--compressed", type=int, nargs="*", default=[1, 1000], help="as many that take such frames")
+    parser.add_argument("--tracks", default="", help="a recording whose places are published")
     parser.add_argument("--few", type=int, default=100, help="dashboards of the comparisons (default 100)")
     parser.add_argument("--idle", type=int, default=1000, help="dashboards of a race without fixes (default 1000)")
     parser.add_argument("--rate", type=int, default=1000, help="fixes a second (default 1000)")
@@ -172,6 +191,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.repeat, args.seconds, args.dashboards, args.idle = 1, 2, [1, 100], 100
+        args.compressed = [1, 100]
     rows: Rows = {}
     report.begin()
     with ExitStack() as stack:

@@ -32,6 +32,7 @@ class Load:
     rate: float = 0  # messages a second; 0 = burst
     participants: int = 200
     races: int = 1
+    tracks: str = ""  # a recording whose places are published, for what depends on them: how well they compress
 
     @property
     def within_s(self) -> float:
@@ -96,6 +97,7 @@ def publisher(site: Site, race_id: str, load: Load) -> Any:
         rate=load.rate,
         participants=load.participants,
         races=load.races,
+        tracks=load.tracks,
     )
 
 
@@ -120,6 +122,7 @@ def measure(site: Site, subject: Subject, load: Load, watching: int = 1, race_id
             found |= {f"shown_{name}": seen[name] for name in ("p50_ms", "p99_ms", "max_ms")}
             found |= {name: seen[name] for name in ("complete", "in_order", "resyncs", "updates", "frames")}
             found["crowd_cpu_s"] = seen["cpu_s"]
+            found["bytes_an_update"] = seen["received_bytes"] / max(1, seen["updates"])
             found["cpu_us_an_update"] = (subject.cpu_s() - cpu_s) / max(1, seen["updates"]) * 1e6
         cpu_s = subject.cpu_s() - cpu_s
     return found | {

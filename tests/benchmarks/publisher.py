@@ -7,6 +7,7 @@ send and the last PUBACK, and how far a paced load fell behind (ms): a large num
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import select
 import socket
@@ -15,29 +16,54 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 CHUNK = 200  # messages in one send
 WINDOW = 1000  # messages without PUBACK, as the peer's publisher has it
 PLACES = 10  # prebuilt packets a participant, where there are few
+PLACES_OF_A_TRACK = 100
+STRIDE = 101  # places between participants who have the same track
 FEW = 1000
 STAMP_BYTES = len("2025-07-01T08:15:30.123Z")
 CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05bench"  # clean session, no keepalive
 CONNACK_BYTES = PUBACK_BYTES = 4
 
 
-def pieces(participants: int, races: int, race_id: str) -> list[tuple[bytes, bytes, bytes]]:
+def recorded(path: Path) -> list[list[tuple[float, float]]]:
+    """The places of each participant of a recording, in order: JSON lines as `replay` takes them, perhaps as .gz."""
+    tracks: dict[str, list[tuple[float, float]]] = {}
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        for line in lines:
+            fix = json.loads(line)
+            tracks.setdefault(fix["participant_id"], []).append((fix["latitude"], fix["longitude"]))
+    return list(tracks.values())
+
+
+def place(number: int, participants: int, tracks: list[list[tuple[float, float]]]) -> tuple[float, float]:
+    """Where a participant is whose turn it is: somewhere, or on its way along a track, not all at the same place."""
+    if not tracks:
+        return -7.9456 + number * 1e-5, 112.6145 + number * 1e-5
+    turn, who = divmod(number, participants)
+    track = tracks[who % len(tracks)]
+    return track[(who * STRIDE + turn) % len(track)]
+
+
+def pieces(
+    participants: int, races: int, race_id: str, tracks: list[list[tuple[float, float]]]
+) -> list[tuple[bytes, bytes, bytes]]:
     """PUBLISH packets at QoS 1 (MQTT 3.1.1 section 3.3) without what differs: packet id, then timestamp.
 
     Several races have a number behind the id, and take the participants in turn.
     """
     found = []
-    for i in range(participants * (PLACES if participants <= FEW else 1)):
+    for i in range(participants * (1 if participants > FEW else PLACES_OF_A_TRACK if tracks else PLACES)):
+        latitude, longitude = place(i, participants, tracks)
         who = f"P{i % participants:05}"
         race = race_id if races == 1 else f"{race_id}-{i % participants % races}"
         topic = f"tracking/{who}/position".encode()
         before = (
-            f'{{"participant_id":"{who}","race_id":"{race}","latitude":{-7.9456 + i * 1e-5:.6f},'
-            f'"longitude":{112.6145 + i * 1e-5:.6f},"timestamp":"'
+            f'{{"participant_id":"{who}","race_id":"{race}","latitude":{latitude:.6f},'
+            f'"longitude":{longitude:.6f},"timestamp":"'
         ).encode()
         after = b'","status":"moving"}'
         length = 2 + len(topic) + 2 + len(before) + STAMP_BYTES + len(after)
@@ -99,8 +125,9 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=200)
     parser.add_argument("--races", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0, help="messages a second; 0 = as fast as it goes")
+    parser.add_argument("--tracks", help="a recording: participants go along its tracks")
     args = parser.parse_args()
-    packets = pieces(args.participants, args.races, args.race)
+    packets = pieces(args.participants, args.races, args.race, recorded(Path(args.tracks)) if args.tracks else [])
     with socket.create_connection(("127.0.0.1", args.port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(CONNECT)

@@ -11,7 +11,7 @@ import socket
 import attrs
 
 from tests.kit.tokens import token
-from tests.kit.websocket import PING, PONG, TEXT, frame, frames, request
+from tests.kit.websocket import DEFLATED, OFFER, PING, PONG, TEXT, frame, frames, inflated, request
 
 READ_BYTES = 1 << 20
 TIMEOUT_S = 60.0
@@ -27,6 +27,7 @@ class Dialect:
     snapshot: bytes = b"\0"  # how a snapshot begins
     beat: bytes = b"\0"  # a frame of its own that asks whether we are there
     answer: bytes = b""
+    offer: str | None = None  # of compression
 
 
 SUBSCRIBE = '{"event":"subscribe_race","data":{"raceId":"RACE"}}'
@@ -53,6 +54,9 @@ DIALECTS = {
 }
 
 
+DIALECTS["compressed"] = attrs.evolve(DIALECTS["daemon"], offer=OFFER)
+
+
 @attrs.define(eq=False)
 class WebSocket:
     """Blocking. What has come beyond the frame that `receive` gave is in `rest`."""
@@ -69,8 +73,8 @@ class WebSocket:
         while True:
             for opcode, start, end in frames(memoryview(self.rest)):
                 payload, self.rest = self.rest[start:end], self.rest[end:]
-                if opcode == TEXT:
-                    return payload
+                if opcode & ~DEFLATED == TEXT:
+                    return inflated(payload) if opcode & DEFLATED else payload
                 if opcode == PING:
                     self.sock.sendall(frame(PONG, payload))
                 break
@@ -95,7 +99,7 @@ class WebSocket:
         self.rest += data
 
 
-def connect(port: int, path: str, receive_buffer: int = 0) -> WebSocket:
+def connect(port: int, path: str, receive_buffer: int = 0, offer: str | None = None) -> WebSocket:
     """A connection that was upgraded; `receive_buffer` bytes for the kernel to keep, 0 = as it likes."""
     sock = socket.socket()
     sock.settimeout(TIMEOUT_S)
@@ -103,7 +107,8 @@ def connect(port: int, path: str, receive_buffer: int = 0) -> WebSocket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.connect(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(request(path.replace("TOKEN", token()), Host=f"127.0.0.1:{port}", Authorization=None))
+    fields = {"Host": f"127.0.0.1:{port}", "Authorization": None, "Sec_WebSocket_Extensions": offer}
+    sock.sendall(request(path.replace("TOKEN", token()), line="", **fields))
     head = b""
     while b"\r\n\r\n" not in head:
         data = sock.recv(4096)
@@ -116,7 +121,7 @@ def connect(port: int, path: str, receive_buffer: int = 0) -> WebSocket:
 
 def subscribe(port: int, dialect: Dialect, race_id: str, receive_buffer: int = 0) -> WebSocket:
     """A dashboard of this race."""
-    made = connect(port, dialect.path, receive_buffer)
+    made = connect(port, dialect.path, receive_buffer, dialect.offer)
     for said, expected in dialect.opening:
         if said:
             made.say(said.replace("RACE", race_id))
