@@ -20,7 +20,7 @@ import trio
 from actors.core.errors import ErrorCode, StoreMisconfigured, Unavailable
 from actors.dashboards import events
 from actors.dashboards.endings import BY_LIBRARY, End
-from actors.dashboards.frames import Frame
+from actors.dashboards.frames import Frame, sliced
 from actors.dashboards.outbox import Outbox
 from actors.dashboards.rate import Rate, Verdict
 from actors.dashboards.requests import (
@@ -258,7 +258,11 @@ class Subscriber:
 
     async def _reply_from_history(self, event: str, data: Awaitable[bytes], request_id: events.RequestId) -> None:
         try:
-            self.outbox.reply(Frame(events.reply(event, await data, request_id)))
+            parts = sliced(events.reply(event, await data, request_id))
+            for part in parts[1:] if self.socket.deflated else ():  # the frame deflates the rest
+                part.deflate()
+                await trio.lowlevel.checkpoint()
+            self.outbox.reply(Frame(*parts))
         except (Unavailable, StoreMisconfigured):
             self._reply_error(ErrorCode.UNAVAILABLE, "history cannot be read right now", request_id)
 

@@ -14,7 +14,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 
 from actors.core.position import position_json
 from actors.dashboards import deflate, events, frames
-from actors.dashboards.frames import SMALL_BYTES, Frame, Shared
+from actors.dashboards.frames import SLICE_BYTES, SMALL_BYTES, Frame, Shared, sliced
 from tests.kit.making import make_fix
 from tests.kit.websocket import DEFLATED
 
@@ -110,3 +110,14 @@ def test_parts_are_read_as_one_text_in_either_form(parts: list[str], times: int)
     text = "".join(part * times for part in parts)
     assert read(frame.plain) == [text]
     assert read(frame.deflated, extensions=inflating()) == [text]
+
+
+def test_slices_are_read_as_what_they_are_of_and_shrink_as_well() -> None:
+    event = batch(8000)
+    parts = sliced(event)
+    assert b"".join(part.data for part in parts) == event
+    assert len(parts) == -(-len(event) // SLICE_BYTES) > 5
+    whole, frame = Frame(event), Frame(*parts)
+    assert read(frame.deflated, extensions=inflating()) == [event.decode()]
+    assert len(frame.deflated) < len(whole.deflated) * 1.01
+    assert sliced(b"x")[0].data == b"x"

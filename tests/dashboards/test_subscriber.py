@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import trio
 import trio.testing
 
 from actors.core.position import position_json
+from actors.dashboards import deflate, frames
 from actors.dashboards.endings import End
 from actors.dashboards.outbox import RESYNC_INTERVAL_S
 from actors.dashboards.subscriber import MAX_REPLIES, MAX_WAITING, SEND_BYTES, SNAPSHOT_WAIT_S
@@ -35,6 +38,38 @@ async def test_a_dashboard_that_takes_compressed_frames(autojump_clock: trio.tes
         await settled()
         assert all(frame[0] & DEFLATED for frame in bench.socket.sent)
         assert [event["event"] for event in bench.socket.take()] == ["race_snapshot", "position_update"]
+
+
+async def test_a_large_answer_is_compressed_in_turns(autojump_clock: trio.testing.MockClock) -> None:
+    """No step of more than one slice: what runs beside it sees all of them."""
+    async with running(deflated=True) as bench:
+        fixes = tuple(make_fix(f"P{number:04}") for number in range(8000))
+        bench.history.pages = [HistoryPage(fixes, None)]
+        seen: list[int] = []
+        done = trio.Event()
+
+        def blocks(data: bytes) -> bytes:
+            seen.append(len(data))
+            return deflate.blocks(data)
+
+        async def look_on() -> None:
+            looked = 0
+            while not done.is_set():
+                assert len(seen) - looked <= 2, "the last two are one step"
+                looked = len(seen)
+                await trio.lowlevel.checkpoint()
+
+        with mock.patch.object(frames, "blocks", blocks):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look_on)
+                bench.socket.ask("get_history", {"raceId": "R1", "limit": 8000})
+                while not bench.socket.sent:
+                    await trio.lowlevel.checkpoint()
+                done.set()
+        assert len(seen) > 5
+        assert max(seen) == frames.SLICE_BYTES
+        [answer] = bench.socket.take()
+        assert len(answer["data"]["positions"]) == 8000
 
 
 async def test_a_race_that_never_answers(autojump_clock: trio.testing.MockClock) -> None:
