@@ -68,6 +68,13 @@ async def test_without_the_spool_the_answer_is_incomplete(autojump_clock: MockCl
     assert await restorer(FakeStore(rows={fix.id: fix}), Broken())("R1") == Found((fix,), False, ())
 
 
+async def test_without_redis_the_answer_is_complete(autojump_clock: MockClock) -> None:
+    """It is a cache: a race that starts while it is away lacks nothing, and does not crash."""
+    fix = make_fix()
+    ask = Restorer(FakeHistory(FakeStore(rows={fix.id: fix})), FakeCache(down=True), SKEW_MS)
+    assert await ask("R1") == Found((fix,), True, ())
+
+
 async def test_many_races_that_ask_at_once_are_all_answered_in_the_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
