@@ -72,11 +72,13 @@ async def test_the_writer_sends_what_was_left_over() -> None:
 
 async def test_writers_at_the_same_time_do_not_mix_frames() -> None:
     async with connected() as (stream, client), trio.open_nursery() as nursery:
-        frames = [Frame(bytes([65 + number]) * 100_000).plain for number in range(5)]
+        frames = [Frame(bytes([65 + number]) * 400_000).plain for number in range(5)]
         for frame in frames[:3]:
             nursery.start_soon(stream.send_prebuilt, [frame], 5)
         for frame in frames[3:]:  # as the library writes
             nursery.start_soon(stream.send_all, frame)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not stream.ready  # what does not wait would go into the middle of one
         received = await read(client, sum(map(len, frames)))
     assert not stream.broken
     size = len(frames[0])
