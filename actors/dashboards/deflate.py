@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 NAME = "permessage-deflate"
 
 WINDOW_BITS = 11
-"""Our blocks look back 2 kB at most, some ten positions. Of 100 positions that makes a twelfth, as 32 kB do in three
-times the time: shorter ways back take fewer bits. Clients ask for no less than 12 bits (Python's websockets)."""
+"""Our blocks look back 2 kB at most, some ten positions. Of 100 positions that makes 8 %, and 32 kB would make 7.5 % in
+twice the time: shorter ways back take fewer bits. Clients ask for no less than 12 bits (Python's websockets)."""
 
 LEVEL, MEMORY_LEVEL = 9, 5
 """zlib's. In so small a window the highest level takes as long as the usual one, some 130 µs for 100 positions."""

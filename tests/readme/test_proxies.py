@@ -22,7 +22,7 @@ from tests.kit.certificate import contexts
 from tests.kit.client import WITHIN_S, Dashboard
 from tests.kit.dashboards import Site, running_site, wall_ms, ws_settings
 from tests.kit.tokens import SECRET, token
-from tests.kit.websocket import RawSocket, request
+from tests.kit.websocket import OFFER, RawSocket, request
 from tests.readme import proxies
 from tests.readme.proxies import TIMEOUT_S, Made, Proxy, needs_proxies
 
@@ -89,7 +89,9 @@ class Outside:
     @asynccontextmanager
     async def dashboard(self) -> AsyncIterator[Dashboard]:
         target = f"{self.prefix}/tracking?token={token()}"
-        async with Dashboard.on(await self.stream(), target, Host=f"127.0.0.1:{self.proxy.port}") as dashboard:
+        fields = {"Host": f"127.0.0.1:{self.proxy.port}", "Sec_WebSocket_Extensions": OFFER}
+        async with Dashboard.on(await self.stream(), target, **fields) as dashboard:
+            assert dashboard.extensions, "the proxy lets compression through"
             yield dashboard
 
 
