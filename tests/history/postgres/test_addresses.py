@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from typing import Any
 
 import attrs
 import pytest
@@ -17,6 +15,7 @@ from actors.history.postgres.reader import PostgresHistory
 from actors.history.postgres.writer import PostgresWriter
 from actors.settings.load import Secret
 from tests.kit.making import make_fix
+from tests.kit.names import Names
 from tests.kit.standby import Pair, sql, start_pair
 
 pytestmark = pytest.mark.live
@@ -25,20 +24,6 @@ STANDBY, PRIMARY = "127.0.0.2", "127.0.0.1"
 REPLAYED = """
 select 1 where to_regclass('tracking_positions') is not null and pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn()"""
 WHO = "select application_name from pg_stat_activity where application_name like 'race-tracking%'"
-
-
-@attrs.define
-class Names(trio.abc.HostnameResolver):
-    """Every name stands for these."""
-
-    addresses: list[str]
-
-    async def getaddrinfo(self, host: object, port: Any, *_: object, **__: object) -> Any:
-        await trio.lowlevel.checkpoint()
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.addresses]
-
-    async def getnameinfo(self, sockaddr: object, flags: int) -> Any:
-        raise NotImplementedError
 
 
 @pytest.fixture(scope="module")

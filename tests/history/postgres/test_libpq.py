@@ -8,8 +8,10 @@ import signal
 import pytest
 import trio
 
+from actors.core.addresses import PostgresAddress
 from actors.core.errors import StoreUnavailable
 from actors.history.postgres import libpq
+from tests.kit.names import Names
 from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live
@@ -39,3 +41,9 @@ async def test_a_transaction_that_hangs_is_given_up(
     finally:
         os.kill(pid, signal.SIGCONT)
     assert not connection.usable
+
+
+async def test_a_name_server_that_does_not_answer_is_given_up() -> None:
+    trio.socket.set_custom_hostname_resolver(Names([]))
+    with trio.fail_after(30), pytest.raises(StoreUnavailable, match=r"did not answer within 0\.2 s"):
+        await libpq.connect(PostgresAddress("postgres.example"), "test", 0.2)
