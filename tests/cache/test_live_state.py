@@ -87,13 +87,13 @@ async def test_what_a_failed_write_held_of_a_race_that_was_forgotten_meanwhile_i
 async def test_redis_away_and_back(autojump_clock: MockClock) -> None:
     cache = FakeCache(down=True)
     async with running(cache) as (mailbox, health):
-        mailbox.post([make_fix(at_s=1)])
+        mailbox.post([make_fix(at_s=1), make_fix("P2")])
         await trio.sleep(10)
         mailbox.post([make_fix(at_s=2)])
         assert not health.components["redis"].up
         cache.down = False
         await trio.sleep(2)
-        assert cache.live == {("R1", "P001"): make_fix(at_s=2)}
+        assert cache.live == {("R1", "P001"): make_fix(at_s=2), ("R1", "P2"): make_fix("P2")}
         assert health.components["redis"].up
 
 
