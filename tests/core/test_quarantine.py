@@ -27,6 +27,7 @@ def work_off(quarantine: Quarantine[list[int], int], bad: Callable[[list[int]], 
                 raise ZeroDivisionError
         except ZeroDivisionError:
             crashes += 1
+            assert crashes <= len(quarantine.held) + 1
             if quarantine.after_crash():
                 return None, crashes
         else:
