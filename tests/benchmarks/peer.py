@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.benchmarks.site import Site
 from tests.benchmarks.subject import START_S, STOP_S, Subject
+from tests.kit.daemon import Running, until
 from tests.kit.servers import free_port
-from tests.kit.station import until
 
 VARIANTS = {
     "peer socketio single": {"WS_MODE": "socketio", "STORE_MODE": "single"},
@@ -51,7 +51,7 @@ def running_peer(folder: Path, site: Site, variant: str) -> Iterator[Subject]:
 
     try:
         until(listens, "the peer listens", START_S)
-        yield Subject(app, port, VARIANTS[variant]["WS_MODE"], DATABASE, log)
+        yield Subject(Running(port, app, log), VARIANTS[variant]["WS_MODE"], DATABASE)
     finally:
         app.terminate()
         try:

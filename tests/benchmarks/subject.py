@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 
 from tests.benchmarks.site import Site
-from tests.kit.daemon import external, write_settings
+from tests.kit.daemon import Running, external, started, write_settings
 from tests.kit.metrics import conserved
 from tests.kit.servers import free_port
-from tests.kit.station import Running
 from tests.kit.tokens import SECRET
 
 Sections = Mapping[str, Mapping[str, object]]
@@ -28,11 +26,17 @@ READY_POLL_S = 0.005
 class Subject:
     """One such process."""
 
-    process: subprocess.Popen[bytes]
-    port: int
+    running: Running
     dialect: str  # of its dashboards: a key of websocket.DIALECTS
     database: str
-    log: Path
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        return self.running.process
+
+    @property
+    def port(self) -> int:
+        return self.running.port
 
     def cpu_s(self) -> float:
         """User and system time of all its threads, to the nanosecond; its children's not included."""
@@ -45,11 +49,6 @@ class Subject:
             if line.startswith(f"{field}:"):
                 return int(line.split()[1]) / 1024
         raise AssertionError(f"no {field}")
-
-    @property
-    def running(self) -> Running:
-        """The daemon as the tests know it."""
-        return Running(self.port, self.process, self.log)
 
     def settle(self, messages: int) -> float:
         """That many messages were published for it since its start: all are taken and acknowledged, and the books
@@ -73,34 +72,10 @@ class Place:
     @contextmanager
     def daemon(self) -> Iterator[Subject]:
         """Ready for fixes. At the end it is stopped, and then its exit code must be 0."""
-        log = self.settings.with_name("daemon.log")
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, str(self.program), "--settings", str(self.settings)], stdout=output, stderr=output
-            )
-        subject = Subject(process, self.port, "daemon", self.database, log)
-        try:
-            self._until_ready(subject)
-            yield subject
-            process.terminate()
-            assert process.wait(STOP_S) == 0, subject.running.log[-3000:]
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(STOP_S)
-            process.kill()
-            process.wait()
-
-    def _until_ready(self, subject: Subject) -> None:
-        deadline = time.monotonic() + START_S
-        while True:
-            assert subject.process.poll() is None, subject.running.log[-3000:]
-            assert time.monotonic() < deadline, subject.running.log[-3000:]
-            with suppress(OSError):
-                if subject.running.get("/readyz/ingest")[0] == 200:
-                    return
-            time.sleep(READY_POLL_S)
+        with started(self.settings, self.port, program=[str(self.program)]) as running:
+            running.until_ready(START_S, READY_POLL_S)
+            yield Subject(running, "daemon", self.database)
+            assert running.stop(within_s=STOP_S) == 0, running.log[-3000:]
 
 
 def place(folder: Path, sections: Sections, program: Path, database: str = "") -> Place:

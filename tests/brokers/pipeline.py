@@ -10,7 +10,7 @@ from tests.brokers.servers import DAEMON, TRACKER
 from tests.faults.checker import Seen, check
 from tests.faults.outage import Own
 from tests.faults.press import Press
-from tests.kit.station import Running, until
+from tests.kit.daemon import Running, until
 
 FIXES = 2000
 RATE = 200.0
@@ -35,8 +35,7 @@ def race_day(own: Own, outage_s: float) -> Seen:
     with press(own) as trackers:
         with own.at.daemon() as running:
             until_more(trackers)
-            running.process.kill()
-            running.process.wait()
+            running.kill()
         until_more(trackers)
         with own.at.daemon() as running:
             until_more(trackers)

@@ -14,8 +14,8 @@ from tests.brokers.servers import start_nats_cluster, start_rabbitmq_cluster
 from tests.faults.checker import check
 from tests.faults.outage import Own, own_servers
 from tests.faults.proxy import Proxy, proxy_to
+from tests.kit.daemon import until
 from tests.kit.servers import Server
-from tests.kit.station import until
 
 pytestmark = [pytest.mark.live, pytest.mark.brokers]
 

@@ -17,8 +17,9 @@ from tests.brokers.pipeline import WITHIN_S, is_reading, until_more
 from tests.embedded.embedded_place import SUPERVISOR_WITHOUT_MOSQUITTO, Place
 from tests.faults.checker import check
 from tests.faults.press import Press
+from tests.kit.daemon import until
 from tests.kit.servers import Server, free_port
-from tests.kit.station import station, until
+from tests.kit.station import station
 from tests.kit.stores import postgres_server as postgres_server
 
 pytestmark = pytest.mark.live
@@ -42,8 +43,7 @@ def test_a_race_day(tmp_path: Path, postgres_server: PostgresAddress) -> None:
         with Press(at.broker.port, "day", rate=RATE, protocol=MQTTProtocolVersion.MQTTv311) as trackers:
             with at.daemon() as running:
                 until_more(trackers)
-                running.process.kill()
-                running.process.wait()
+                running.kill()
             until_more(trackers)  # the broker outlives it, until the next one stops it in the middle of all this
             with at.daemon() as running:
                 until_more(trackers)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from actors.core.addresses import PostgresAddress
+from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms
 from tests.kit.live_state import cached, snapshot
 from tests.kit.metrics import conserved
-from tests.kit.station import station, until
+from tests.kit.station import station
 
 pytestmark = pytest.mark.live
 

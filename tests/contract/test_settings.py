@@ -10,10 +10,10 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.kit.commands import run_here
-from tests.kit.daemon import SUPERVISOR
+from tests.kit.daemon import SUPERVISOR, Running, until
 from tests.kit.expected import fix, now_ms
 from tests.kit.servers import free_port
-from tests.kit.station import Running, station, until
+from tests.kit.station import station
 
 pytestmark = pytest.mark.live
 

@@ -12,10 +12,11 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.contract.contract_schema import INDEXES, check_schema
+from tests.kit.daemon import Running, until
 from tests.kit.expected import STATUSES, fix, fix_id, now_ms, row, unix_ms, utc
 from tests.kit.live_state import cached, last, seen, snapshot
 from tests.kit.metrics import conserved
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 
@@ -270,8 +271,7 @@ def test_kill_9_loses_nothing_and_the_session_survives(at: Station) -> None:
     with at.daemon() as running:
         at.send(*sent[:1000])
         until(lambda: running.metrics()["tracking_fixes_committed_total"] > 0)
-        running.process.kill()
-        running.process.wait()
+        running.kill()
     at.send(*sent[1000:2000])  # nobody is there
     with at.daemon() as running:
         at.send(*sent[2000:])

@@ -17,10 +17,11 @@ import psycopg
 
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
+from tests.kit.daemon import WITHIN_S, Running
 from tests.kit.expected import STATUSES, row, utc
 from tests.kit.live_state import last
 from tests.kit.metrics import conserved
-from tests.kit.station import WITHIN_S, Running, Station, conninfo
+from tests.kit.station import Station, conninfo
 
 POLL_S = 0.1
 SHOW = 5

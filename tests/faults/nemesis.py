@@ -20,10 +20,10 @@ import attrs
 from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy
 from tests.faults.site import Site
+from tests.kit.daemon import until
 from tests.kit.expected import now_ms
 from tests.kit.metrics import conserved
 from tests.kit.servers import Server
-from tests.kit.station import until
 
 LASTS_S = (1.0, 1.0, 4.0)
 """One of these, or a part of it: short of what anybody notices, or long enough for keepalive and spool_after_s."""
@@ -59,7 +59,7 @@ class Nemesis:
         while time.monotonic() < until_s:
             self._round()
             self._look()
-        self.site.at.ready(self.site.daemon.running)
+        self.site.daemon.running.until_ready()
 
     def write_history(self, path: Path) -> None:
         path.write_text("".join(json.dumps(one) + "\n" for one in self.done))

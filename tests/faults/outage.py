@@ -17,10 +17,11 @@ from actors.settings.load import Secret
 from tests.faults.checker import Seen, check
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
+from tests.kit.daemon import Running, until
 from tests.kit.metrics import conserved
 from tests.kit.postgres import start_postgres
 from tests.kit.servers import Server
-from tests.kit.station import Running, StartBroker, Station, conninfo, station, until
+from tests.kit.station import StartBroker, Station, conninfo, station
 
 WRITERS = "from pg_stat_activity where application_name = 'race-tracking writer'"
 

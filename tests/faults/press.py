@@ -23,8 +23,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from tests.kit.daemon import until
 from tests.kit.expected import fix, fix_id, now_ms
-from tests.kit.station import until
 
 KEEPALIVE_S = 5
 CONNACK_S = 3.0

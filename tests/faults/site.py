@@ -14,7 +14,8 @@ from actors.core.addresses import PostgresAddress
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
-from tests.kit.station import Running, Station, station, until
+from tests.kit.daemon import Running, until
+from tests.kit.station import Station, station
 
 KEYS: dict[str, dict[str, object]] = {
     "mqtt": {"keepalive_s": 2},
@@ -44,7 +45,7 @@ class Daemon:
 
     def kill(self) -> None:
         """SIGKILL."""
-        self.running.process.kill()
+        self.running.kill()
         self._ended()
 
     def stop(self) -> int:

@@ -14,8 +14,7 @@ import trio
 
 from actors.core.addresses import RedisAddress
 from tests.faults.test_broker_scripted import TOPIC, Place, ready, subscribed
-from tests.faults.test_broker_session import alive
-from tests.kit.daemon import external, write_settings
+from tests.kit.daemon import external, started, write_settings
 from tests.kit.scripted_broker import BrokerSide, scripted_broker
 from tests.kit.servers import free_port
 from tests.kit.stores import Database
@@ -34,8 +33,10 @@ async def place(tmp_path: Path, database: Database, redis_process: tuple[RedisAd
         sections = external(broker.port, redis_process[0], database.address, port := free_port())
         sections["mqtt"] |= {"protocol": "3.1.1", "receive_maximum": 65_535}
         sections["postgres"] |= {"spool": "no", "queue_rows": 2 * MESSAGES}
-        async with alive(write_settings(tmp_path, sections), port) as running:
-            yield Place(broker, database, running)
+        settings = write_settings(tmp_path, sections)
+        with started(settings, port) as running:
+            yield Place(broker, database, running, settings)
+            running.kill()  # a drain would wait for this thread
 
 
 def packets(side: BrokerSide, fixes: list[dict[str, Any]], first: int, qos: int = 1, *, dup: bool = False) -> bytes:
@@ -54,18 +55,18 @@ async def test_copies_while_nothing_can_be_stored(place: Place) -> None:
         await side.send(packets(side, fixes, 1))
         for times in range(1, 4):
             await side.send(packets(side, fixes, 1, dup=True))
-            await place.running.until_metric("mqtt_copies_total", 500 * times)
+            await place.until_metric("mqtt_copies_total", 500 * times)
         for times in range(4, 8):
             await side.stream.aclose()
             side = await subscribed(place.broker)
             await side.send(packets(side, fixes[100:], 1) + packets(side, fixes[:100], 401))
-            await place.running.until_metric("mqtt_copies_total", 500 * times)
-        assert await place.running.metric("fixes_in_flight") == 500
+            await place.until_metric("mqtt_copies_total", 500 * times)
+        assert await place.metric("fixes_in_flight") == 500
         assert side.acks == []
     await side.until(lambda: len(side.acks) == 500)
     assert side.acks == list(range(1, 501))
     await place.check()
-    assert await place.running.metric("fixes_duplicate_total") == 0
+    assert await place.metric("fixes_duplicate_total") == 0
 
 
 async def test_qos_2_is_acknowledged_when_it_is_stored(place: Place) -> None:
@@ -74,12 +75,11 @@ async def test_qos_2_is_acknowledged_when_it_is_stored(place: Place) -> None:
     fixes = place.fixes("two", 50)
     async with place.locked():
         await side.send(packets(side, fixes, 1, 2))
-        await place.running.until_metric("messages_received_total", 50)
+        await place.until_metric("messages_received_total", 50)
         await side.until(lambda: side.pings >= 1)
         assert side.pubrecs == []
-        place.running.process.kill()
-        await place.running.process.wait()
-    async with alive(place.running.settings, place.running.port) as place.running:
+        place.running.kill()
+    with started(place.settings, place.running.port) as place.running:
         side = await ready(place)
         await side.send(packets(side, fixes, 1, 2, dup=True))
         await side.until(lambda: len(side.pubrecs) == 50)
@@ -93,10 +93,10 @@ async def test_packet_ids_in_use_for_something_else(place: Place) -> None:
     one, other = place.fixes("one", 300), place.fixes("other", 300)
     async with place.locked():
         await side.send(packets(side, one, 1) + packets(side, other, 201))
-        await place.running.until_metric("messages_received_total", 600)
+        await place.until_metric("messages_received_total", 600)
     await side.until(lambda: len(side.acks) == 500)
     assert side.acks == [*range(1, 201), *range(201, 501)]
-    assert await place.running.metric("acks_total") == 600
+    assert await place.metric("acks_total") == 600
     await place.check()
 
 
@@ -106,11 +106,11 @@ async def test_packet_ids_wrap_while_nothing_can_be_stored(place: Place) -> None
     fixes, first = place.fixes("wraps", MESSAGES), 40_000
     async with trio.open_nursery() as nursery, place.locked():
         nursery.start_soon(side.send, packets(side, fixes, first))
-        await place.running.until_metric("in_flight_ratio", 1)
+        await place.until_metric("in_flight_ratio", 1)
         taken = [0.0]
         while taken[-10:] != taken[-1:] * 10:
             await trio.sleep(0.1)
-            taken.append(await place.running.metric("messages_received_total"))
+            taken.append(await place.metric("messages_received_total"))
         assert 50_000 <= taken[-1] < 65_535
         assert side.acks == []
     await side.until(lambda: len(side.acks) == MESSAGES)

@@ -10,9 +10,10 @@ from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.spectator import Spectator
+from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms, row
 from tests.kit.metrics import conserved
-from tests.kit.station import station, until
+from tests.kit.station import station
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,9 @@ from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.spectator import Spectator
+from tests.kit.daemon import Running, until
 from tests.kit.expected import now_ms
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from actors.core.addresses import PostgresAddress
-from tests.kit.daemon import SUPERVISOR
+from tests.kit.daemon import SUPERVISOR, WITHIN_S, Running, until
 from tests.kit.metrics import conserved
 from tests.kit.servers import Server
-from tests.kit.station import WITHIN_S, Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 

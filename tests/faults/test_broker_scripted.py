@@ -1,5 +1,5 @@
 """A broker that does what no broker should, against the whole daemon: what it handed over is stored once, acknowledged
-once, in order, and never on another connection. Against the driver alone: tests/live/test_mqtt_*.py.
+once, in order, and never on another connection. Against the driver alone: tests/mqtt/test_scripted.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pytest
 import trio
 
 from actors.core.addresses import RedisAddress
-from tests.faults.test_broker_session import alive
-from tests.kit.daemon import DaemonProcess, external, write_settings
+from tests.kit.daemon import Running, external, started, until, write_settings
 from tests.kit.expected import fix, fix_id, now_ms
+from tests.kit.metrics import conserved
 from tests.kit.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
 from tests.kit.servers import free_port
 from tests.kit.stores import Database
@@ -36,7 +36,8 @@ class Place:
 
     broker: ScriptedBroker
     database: Database
-    running: DaemonProcess
+    running: Running
+    settings: Path
     sent: dict[str, dict[str, Any]] = attrs.field(factory=dict)  # row id -> fix
 
     def fixes(self, race: str, count: int) -> list[dict[str, Any]]:
@@ -60,15 +61,27 @@ class Place:
         yield
         await self.database.run("commit")
 
+    async def until_metric(self, name: str, value: float) -> None:
+        """Until it is as large. The broker is of this thread: the daemon is asked on another one."""
+        await trio.to_thread.run_sync(until, lambda: self.running.metrics()[f"tracking_{name}"] >= value, name, 60)
+
+    async def metric(self, name: str) -> float:
+        return (await trio.to_thread.run_sync(self.running.metrics))[f"tracking_{name}"]
+
+    async def is_ready(self) -> bool:
+        """It takes fixes."""
+        return (await trio.to_thread.run_sync(self.running.get, "/readyz/ingest"))[0] == 200
+
     async def check(self) -> None:
         """All of it is stored, and nothing else; the law holds."""
         with trio.fail_after(60):
-            while await self.running.metric("fixes_in_flight"):
+            while await self.metric("fixes_in_flight"):
                 await trio.sleep(0.05)
-            rows = await self.database.rows("select id::text from tracking_positions order by 1")
+        rows = await self.database.rows("select id::text from tracking_positions order by 1")
         assert [row_id for (row_id,) in rows] == sorted(self.sent)
-        assert await self.running.conservation_holds()
-        assert await self.running.metric("acks_total") <= await self.running.metric("messages_received_total")
+        seen = await trio.to_thread.run_sync(self.running.metrics)
+        assert conserved(seen), seen
+        assert seen["tracking_acks_total"] <= seen["tracking_messages_received_total"]
 
 
 @pytest.fixture
@@ -78,8 +91,10 @@ async def place(tmp_path: Path, database: Database, redis_process: tuple[RedisAd
         sections = external(broker.port, redis_process[0], database.address, port := free_port())
         sections["mqtt"] |= {"keepalive_s": 2, "receive_maximum": RECEIVE_MAXIMUM}
         sections["postgres"] |= {"spool": "no"}
-        async with alive(write_settings(tmp_path, sections), port) as running:
-            yield Place(broker, database, running)
+        settings = write_settings(tmp_path, sections)
+        with started(settings, port) as running:
+            yield Place(broker, database, running, settings)
+            running.kill()  # a drain would wait for this thread
 
 
 async def subscribed(broker: ScriptedBroker) -> BrokerSide:
@@ -100,7 +115,7 @@ async def ready(place: Place) -> BrokerSide:
     """The first connection of a daemon that has its tables."""
     side = await subscribed(place.broker)
     with trio.fail_after(60):
-        while (await place.running.get("/readyz/ingest"))[0] != 200:
+        while not await place.is_ready():
             await trio.sleep(0.05)
     return side
 
@@ -110,7 +125,7 @@ async def test_receive_maximum_overrun_tenfold(place: Place) -> None:
     count = 10 * RECEIVE_MAXIMUM
     async with place.locked():
         await place.hand_over(side, place.fixes("overrun", count))
-        await place.running.until_metric("messages_received_total", RECEIVE_MAXIMUM)
+        await place.until_metric("messages_received_total", RECEIVE_MAXIMUM)
         await side.until(lambda: side.pings >= 2)
         assert side.acks == []
     await side.until(lambda: len(side.acks) == count)
@@ -123,11 +138,11 @@ async def test_packet_ids_come_again_on_the_next_connection(place: Place) -> Non
     side = await ready(place)
     async with place.locked():
         await place.hand_over(side, place.fixes("first", 50))
-        await place.running.until_metric("messages_received_total", 50)
+        await place.until_metric("messages_received_total", 50)
         await side.disconnect(0x8B)
         side = await subscribed(place.broker)
         await place.hand_over(side, place.fixes("second", 50), dup=True)  # first seen, and marked as seen before
-        await place.running.until_metric("messages_received_total", 100)
+        await place.until_metric("messages_received_total", 100)
         assert side.acks == []
     await side.until(lambda: len(side.acks) == 50)
     assert side.acks == list(range(1, 51))
@@ -141,7 +156,7 @@ async def test_a_forgotten_session_and_a_refused_connection(place: Place) -> Non
     await place.broker.connected()
     place.broker.accept(session_present=False)
     side = await subscribed(place.broker)
-    await place.running.until_metric("mqtt_session_lost_total", 1)
+    await place.until_metric("mqtt_session_lost_total", 1)
     await place.hand_over(side, place.fixes("after", 20))
     await side.until(lambda: side.acks == list(range(1, 21)))
     await place.check()
@@ -157,7 +172,7 @@ async def test_what_breaks_the_rules_among_good_messages(place: Place) -> None:
         await side.publish(TOPIC, payload, qos=1, packet_id=number)
     await side.until(lambda: side.acks == [1, 2, 3, 4, 5, 6, 7, 8])
     await place.check()
-    assert await place.running.metric("fixes_rejected_total") == 5, "all but the empty array"
+    assert await place.metric("fixes_rejected_total") == 5, "all but the empty array"
     (count,) = await place.database.rows("select count(*)::text from tracking_rejections")
     assert count == ["5"]
 
@@ -187,7 +202,7 @@ async def test_silent(place: Place, point: str) -> None:
     with trio.fail_after(60):
         side = await subscribed(place.broker)
         place.broker.answers = True
-        while (await place.running.get("/readyz/ingest"))[0] != 200:
+        while not await place.is_ready():
             if side.closed.is_set():
                 side = await subscribed(place.broker)
             await trio.sleep(0.05)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -17,12 +13,12 @@ from actors.core.addresses import PostgresAddress, RedisAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
-from tests.kit.daemon import SUPERVISOR, DaemonProcess, external, write_settings
+from tests.kit.daemon import Running, external, started, until, write_settings
 from tests.kit.expected import fix, now_ms
 from tests.kit.metrics import conserved
 from tests.kit.scripted_broker import scripted_broker
 from tests.kit.servers import free_port
-from tests.kit.station import Running, station, until
+from tests.kit.station import station
 from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live
@@ -51,7 +47,7 @@ def test_of_two_daemons_with_one_client_id_one_ends_and_says_why(
             (line,) = errors(lost)
             assert "another client seems to use our client_id 'tracking-backend'" in line
             assert "drained: everything taken is committed and acknowledged" in lost.log
-            where.ready(stays)
+            stays.until_ready()
             after = len(press.acknowledged) + 100  # newer than what only the other one had seen
             until(lambda: len(press.acknowledged) > after)
             check(where, stays, press)
@@ -126,22 +122,6 @@ def test_a_forgotten_session_is_told_after_a_restart_of_the_daemon_too(
             assert [row[1] for row in at.rows("R")] == ["P2"]
 
 
-@asynccontextmanager
-async def alive(settings: Path, port: int) -> AsyncIterator[DaemonProcess]:
-    """The daemon as a process, which need not become ready."""
-    log = settings.parent / "daemon.log"
-    with log.open("wb") as output:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, SUPERVISOR, "--settings", str(settings)], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        yield DaemonProcess(settings, port, log, process)
-    finally:
-        with trio.CancelScope(shield=True):
-            process.kill()
-            await process.wait()
-
-
 async def test_a_refused_subscription_is_an_error_that_names_the_topic(
     tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]
 ) -> None:
@@ -150,15 +130,12 @@ async def test_a_refused_subscription_is_an_error_that_names_the_topic(
         broker.suback = b"\x01\x87"
         sections = external(broker.port, redis_process[0], database.address, port := free_port())
         sections["mqtt"]["topics"] = "race/+/position, secret/+/position"
-        async with alive(write_settings(tmp_path, sections), port) as running:
-            await broker.connected()
-            with trio.fail_after(60):
-                while "refused a subscription" not in running.log.read_text():
-                    await trio.sleep(0.05)
-            (line,) = [line for line in running.log.read_text().splitlines() if "[error" in line]
+        with started(write_settings(tmp_path, sections), port) as running:
+            await trio.to_thread.run_sync(until, lambda: "refused a subscription" in running.log, "told", 60)
+            (line,) = errors(running)
             assert "secret/+/position" in line
             assert "Not authorized" in line
-            status, body = await running.get("/readyz/ingest")
+            status, body = await trio.to_thread.run_sync(running.get, "/readyz/ingest")
             assert status == 503
             assert "subscription secret/+/position refused: Not authorized" in json.dumps(json.loads(body))
-            assert await running.stop() == 0
+            assert await trio.to_thread.run_sync(running.stop) == 0

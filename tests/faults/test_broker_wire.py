@@ -11,7 +11,7 @@ from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.proxy import How
 from tests.faults.site import Site, running_site
-from tests.kit.station import until
+from tests.kit.daemon import until
 
 pytestmark = pytest.mark.live
 

@@ -9,9 +9,9 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.faults.site import Site, running_site
+from tests.kit.daemon import until
 from tests.kit.expected import fix, row
 from tests.kit.metrics import conserved
-from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

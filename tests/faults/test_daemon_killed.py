@@ -27,7 +27,7 @@ def killed(site: Site, times: int, seed: int) -> None:
             time.sleep(rng.uniform(0, 0.7))
             site.daemon.kill()
             site.daemon.start(ready=rng.random() < 0.7)
-        site.at.ready(site.daemon.running)
+        site.daemon.running.until_ready()
         seen = check(site.at, site.daemon.running, press, [first, second])
         assert len(seen.rows) == len(press.sent) > 100
     assert site.daemon.stop() == 0

@@ -15,9 +15,10 @@ import trio
 
 from actors.core.addresses import PostgresAddress
 from tests.faults.crowd import Change, RaceDay, Viewer, changes, snapshot
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms
 from tests.kit.metrics import conserved
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 from tests.kit.websocket import PING, PONG, frame
 
 pytestmark = pytest.mark.live

@@ -17,8 +17,9 @@ from tests.faults.checker import Seen, View, check, judge
 from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy, proxy_to
 from tests.faults.spectator import Spectator
+from tests.kit.daemon import until
 from tests.kit.expected import fix, fix_id, row
-from tests.kit.station import Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.outage import Own
+from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, race_day
+from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import conninfo, until
+from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
 

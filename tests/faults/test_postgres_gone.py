@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from tests.faults.outage import Own, RaceDay, own_servers, race_day
+from tests.kit.daemon import Running, until
 from tests.kit.live_state import snapshot
 from tests.kit.metrics import conserved
-from tests.kit.station import Running, until
 
 pytestmark = pytest.mark.live
 
@@ -61,8 +61,7 @@ def test_postgresql_gone_at_1000_messages_a_second(tmp_path: Path, gone_s: int) 
             assert conserved(first.metrics())
             spooled = day.metric("fixes_spooled")
             assert spooled > 0
-            first.process.kill()
-            first.process.wait()
+            first.kill()
             with own.at.daemon(ready=False) as second:
                 day = RaceDay(own.at, second, day.press, day.spectator)
                 until(lambda: day.spectator.connected == 2, "the dashboard is back")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.outage import Own, RaceDay
+from tests.kit.daemon import until
 from tests.kit.expected import fix, fix_id, now_ms
 from tests.kit.metrics import conserved
-from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, RaceDay
+from tests.kit.daemon import until
 from tests.kit.pooler import Pooler, needs_pgbouncer, start_pgbouncer
-from tests.kit.station import conninfo, until
+from tests.kit.station import conninfo
 
 pytestmark = [pytest.mark.live, needs_pgbouncer]
 

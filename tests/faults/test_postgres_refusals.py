@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.outage import Own
+from tests.kit.daemon import until
 from tests.kit.expected import fix, fix_id, now_ms
 from tests.kit.metrics import conserved
-from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 

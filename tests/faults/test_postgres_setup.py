@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from tests.faults.outage import Own, RaceDay, race_day
-from tests.kit.station import conninfo, until
+from tests.kit.daemon import until
+from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
 

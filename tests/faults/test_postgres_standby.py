@@ -11,10 +11,11 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from actors.settings.load import Secret
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, fix_id
 from tests.kit.metrics import conserved
 from tests.kit.standby import NAME, Pair, sql, start_pair
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 

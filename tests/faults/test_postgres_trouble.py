@@ -13,8 +13,9 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay, newest_sent
 from tests.faults.small_disk import small_disk
+from tests.kit.daemon import until
 from tests.kit.metrics import conserved
-from tests.kit.station import conninfo, until
+from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
 

@@ -18,11 +18,12 @@ from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site, running_site
+from tests.kit.daemon import until
 from tests.kit.expected import now_ms
 from tests.kit.live_state import seen
 from tests.kit.postgres import start_postgres
 from tests.kit.servers import Server
-from tests.kit.station import conninfo, until
+from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.faults.outage import Own, RaceDay, race_day
 from tests.faults.small_disk import SmallDisk, small_disk
+from tests.kit.daemon import until
 from tests.kit.live_state import snapshot
 from tests.kit.metrics import conserved
-from tests.kit.station import until
 
 pytestmark = pytest.mark.live
 
@@ -142,8 +142,7 @@ def test_a_daemon_killed_meanwhile_finds_its_spool_again(own: Own) -> None:
     ):
         own.server.stop()
         until(lambda: day.metric("fixes_spooled") > 200)
-        first.process.kill()
-        first.process.wait()
+        first.kill()
         with own.at.daemon(ready=False) as second:
             goes_on(own, RaceDay(own.at, second, day.press, day.spectator))
 

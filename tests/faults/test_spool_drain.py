@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.outage import Own, RaceDay
+from tests.kit.daemon import until
 from tests.kit.expected import fix, fix_id, now_ms
-from tests.kit.station import until
 from tests.mqtt.mqtt_listener import listening
 
 pytestmark = pytest.mark.live
@@ -109,8 +109,7 @@ def test_the_daemon_is_killed_and_killed_again(own: Own) -> None:
     """The second time while it looks through what it found."""
     with draining(own, "daemon-killed") as (day, ids):
         for soon in (True, False):
-            day.running.process.kill()
-            day.running.process.wait()
+            day.running.kill()
             with own.at.daemon(ready=not soon) as running:
                 day = RaceDay(own.at, running, day.press, day.spectator)
                 if not soon:

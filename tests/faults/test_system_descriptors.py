@@ -15,9 +15,10 @@ from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
 from tests.faults.spectator import Spectator
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms
 from tests.kit.live_state import snapshot
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 

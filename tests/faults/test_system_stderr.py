@@ -15,8 +15,8 @@ import pytest
 from actors.core.addresses import PostgresAddress
 from tests.faults.checker import check
 from tests.faults.press import Press
-from tests.kit.daemon import SUPERVISOR
-from tests.kit.station import Running, Station, station, until
+from tests.kit.daemon import SUPERVISOR, Running, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 
@@ -30,7 +30,7 @@ def daemon(at: Station, stderr: int | None) -> Iterator[Running]:
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
     running = Running(at.port, process, Path(os.devnull))
     try:
-        at.ready(running)
+        running.until_ready()
         yield running
     finally:
         process.kill()

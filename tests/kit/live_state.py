@@ -8,7 +8,8 @@ from typing import Any
 import trio
 
 from tests.kit.client import Json, dashboard
-from tests.kit.station import Running, Station
+from tests.kit.daemon import Running
+from tests.kit.station import Station
 
 
 def snapshot(running: Running, *races: str) -> dict[str, dict[str, Json]]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import secrets
-import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actors.core.addresses import PostgresAddress
 from tests.kit.client import WITHIN_S, Dashboard, connected
+from tests.kit.daemon import Running
 from tests.kit.described import check_http
 from tests.kit.servers import Server
 from tests.kit.tokens import token
@@ -74,14 +73,16 @@ class Answer:
 class Place:
     """A daemon that runs."""
 
-    port: int  # [ws] port
+    running: Running
     app_port: int
     broker: Server
     topic: str
-    process: subprocess.Popen[bytes]
-    log: Path
     database: PostgresAddress
-    tls: ssl.SSLContext | None = None  # for clients
+
+    @property
+    def port(self) -> int:
+        """[ws] port."""
+        return self.running.port
 
     def race(self) -> str:
         """An id that nobody has used."""
@@ -92,9 +93,8 @@ class Place:
     ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
         """A connection; `receive_bytes` makes the kernel's buffer of it small."""
         stream = await connected(port or self.port, receive_bytes)
-        return (
-            trio.SSLStream(stream, self.tls, server_hostname="127.0.0.1", https_compatible=True) if self.tls else stream
-        )
+        tls = self.running.tls
+        return trio.SSLStream(stream, tls, server_hostname="127.0.0.1", https_compatible=True) if tls else stream
 
     async def request(
         self,

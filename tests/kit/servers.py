@@ -146,8 +146,6 @@ def start_redis(folder: Path, *, password: str = "", save: bool = False, extra: 
 @contextlib.contextmanager
 def start_mosquitto(folder: Path, *, extra: str = "", persistence: bool = False) -> Iterator[Server]:
     """mosquitto; `extra` are lines for its file, after the listener. Anonymous unless they say otherwise."""
-    binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-    assert binary, "mosquitto is not installed: apt-get install mosquitto mosquitto-clients"
     port = free_port()
     lines = [f"listener {port} 127.0.0.1", "max_queued_messages 1000000", "max_inflight_messages 65535"]
     if "allow_anonymous" not in extra:
@@ -156,11 +154,16 @@ def start_mosquitto(folder: Path, *, extra: str = "", persistence: bool = False)
         lines.append("user root")  # as another user it could not save its database here
     if persistence:
         lines += ["persistence true", f"persistence_location {folder}/", "autosave_interval 1"]
-    config = folder / "mosquitto.conf"
-    config.write_text("\n".join([*lines, extra, ""]))
-    server = Server(folder, port, [binary, "-v", "-c", str(config)])
-    with running(server):
+    (folder / "mosquitto.conf").write_text("\n".join([*lines, extra, ""]))
+    with running(mosquitto(folder, port)) as server:
         yield server
+
+
+def mosquitto(folder: Path, port: int) -> Server:
+    """Not started. Its file is mosquitto.conf in the folder, with a listener on that port."""
+    binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    assert binary, "mosquitto is not installed: apt-get install mosquitto mosquitto-clients"
+    return Server(folder, port, [binary, "-v", "-c", str(folder / "mosquitto.conf")])
 
 
 def descendants(pid: int) -> list[int]:

@@ -6,16 +6,10 @@ Synchronous, because a fixture of pytest-trio lives for one test only and these 
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import signal
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,79 +20,14 @@ from paho.mqtt import publish
 from psycopg.conninfo import make_conninfo
 from redis import Redis
 
-from actors.core.addresses import PostgresAddress
+from actors.core.addresses import PostgresAddress, RedisAddress, Secret
 from tests.kit.commands import run_commands, run_here
-from tests.kit.daemon import SUPERVISOR, write_settings
-from tests.kit.metrics import samples
+from tests.kit.daemon import SUPERVISOR, Running, external, started, write_settings
 from tests.kit.postgres import new_database
 from tests.kit.servers import Server, free_port, start_mosquitto, start_redis
-from tests.kit.tokens import SECRET, token
 
-WITHIN_S = 30.0
 StartBroker = Callable[[Path], AbstractContextManager[Server]]
 Payload = bytes | dict[str, Any] | list[Any]
-
-
-def until(condition: Callable[[], object], what: str = "", within_s: float = WITHIN_S) -> None:
-    """Poll from outside; there is no event to wait for."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        time.sleep(0.02)
-
-
-@attrs.define(eq=False)
-class Running:
-    """The daemon as a process."""
-
-    port: int
-    process: subprocess.Popen[bytes]
-    log_file: Path
-
-    @property
-    def log(self) -> str:
-        return self.log_file.read_text("utf-8", "replace")
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
-        request.add_header("Authorization", f"Bearer {token()}")
-        try:
-            with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as refused:
-            return refused.code, refused.read()
-
-    def live(self, race: str) -> dict[str, dict[str, Any]]:
-        """participantId -> live position, as the API tells it."""
-        status, body = self.get(f"/api/races/{race}/positions")
-        assert status == 200, body
-        return {position["participantId"]: position for position in json.loads(body)["positions"]}
-
-    def metrics(self) -> dict[str, float]:
-        """Sums over the labels, and each sample under its full name."""
-        return samples(self.get("/metrics")[1].decode())
-
-    def settled(self, messages: float) -> dict[str, float]:
-        """The metrics once that many messages arrived and none of them is waiting for anything.
-
-        However long it takes, as long as it goes on.
-        """
-        before: tuple[float, float] | None = None
-        while True:
-            seen = self.metrics()
-            if (now := (seen["tracking_messages_received_total"], seen["tracking_acks_total"])) != before:
-                before, deadline = now, time.monotonic() + WITHIN_S
-            if (
-                seen["tracking_messages_received_total"] >= messages
-                and seen["tracking_fixes_in_flight"] == seen["tracking_messages_unacked"] == 0
-            ):
-                return seen
-            assert time.monotonic() < deadline, (messages, seen, self.log[-3000:])
-            time.sleep(0.02)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(WITHIN_S)
 
 
 @attrs.define(eq=False)
@@ -124,19 +53,8 @@ class Station:
         return self.folder / "settings.ini"
 
     def settings(self) -> Path:
-        sections: dict[str, dict[str, object]] = {
-            "app": {"port": self.port},
-            "ws": {"port": self.port, "auth_secret": SECRET},
-            "mqtt": {"broker_url": f"mqtt://127.0.0.1:{self.broker.port}"},
-            "redis": {"host": "127.0.0.1", "port": self.redis.port},
-            "postgres": {
-                "host": "127.0.0.1",
-                "port": self.postgres.port,
-                "username": self.postgres.user,
-                "password": self.postgres.password.reveal(),
-                "database": self.postgres.database,
-            },
-        }
+        redis = RedisAddress(password=Secret(""), port=self.redis.port)
+        sections = external(self.broker.port, redis, self.postgres, self.port)
         for section, keys in self.keys.items():
             sections.setdefault(section, {}).update(keys)
         return write_settings(self.folder, sections)
@@ -144,38 +62,12 @@ class Station:
     @contextmanager
     def daemon(self, environment: Mapping[str, str] = {}, *, ready: bool = True) -> Iterator[Running]:
         """Started, and taking fixes unless not `ready`; whatever the test does, it is gone afterwards."""
-        settings = self.settings()
-        log = self.folder / "daemon.log"
-        log.touch()
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, *self.program, "--settings", str(settings)],
-                stdout=output,
-                stderr=output,
-                env=os.environ | environment,
-            )
-        running = Running(int(environment.get("PORT", self.port)), process, log)
         self.published = 0
-        try:
+        port = int(environment.get("PORT", self.port))
+        with started(self.settings(), port, environment, program=self.program) as running:
             if ready:
-                self.ready(running)
+                running.until_ready()
             yield running
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(WITHIN_S)
-            process.kill()
-            process.wait()
-
-    def ready(self, running: Running) -> None:
-        def is_ready() -> bool:
-            assert running.process.poll() is None, running.log
-            with suppress(OSError):
-                return running.get("/readyz/ingest")[0] == 200
-            return False
-
-        until(is_ready, "ready")
 
     def send(self, *payloads: Payload, topic: str = "tracking/P1/position", **more: Any) -> None:
         """One message each at QoS 1, answered by the broker when this returns."""

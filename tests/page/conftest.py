@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import pytest
 
 from actors.core.addresses import PostgresAddress
-from tests.kit.station import Running, Station, station
+from tests.kit.daemon import Running
+from tests.kit.station import Station, station
 from tests.kit.tokens import token
 from tests.page.browser import Browser, Tab, browser, chromium
 

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms, utc
-from tests.kit.station import Running, Station, until
+from tests.kit.station import Station
 from tests.page.conftest import STALE_MS, Visit
 from tests.page.looking import (
     ACCENT,

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.daemon import ROOT
+from tests.kit.daemon import ROOT, Running, until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Running, Station, until
+from tests.kit.station import Station
 from tests.kit.tokens import token
 from tests.page.browser import Browser, Tab
 from tests.page.conftest import Visit, asked_only, console_is_quiet

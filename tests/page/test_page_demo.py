@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.embedded.embedded_place import make_place, reachable_folder
-from tests.kit.daemon import SUPERVISOR, write_settings
+from tests.kit.daemon import SUPERVISOR, WITHIN_S, until, write_settings
 from tests.kit.servers import free_port
-from tests.kit.station import WITHIN_S, until
 from tests.page.browser import Browser
 from tests.page.conftest import console_is_quiet
 from tests.page.looking import wait_for_text

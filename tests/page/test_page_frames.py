@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.kit.daemon import SUPERVISOR
-from tests.kit.station import Running, Station, until
+from tests.kit.daemon import SUPERVISOR, Running, until
+from tests.kit.station import Station
 from tests.kit.tokens import token
 from tests.page.browser import Browser
 from tests.page.conftest import address, console_is_quiet

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Running, Station, until
+from tests.kit.station import Station
 from tests.page.browser import Tab
 from tests.page.conftest import Visit
 from tests.page.looking import shows, text, wait_for_text

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from actors.core.addresses import PostgresAddress
+from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Station, station, until
+from tests.kit.station import Station, station
 from tests.kit.tokens import token
 from tests.page.browser import Browser
 from tests.page.conftest import asked_only, console_is_quiet

@@ -16,8 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from actors.core.addresses import PostgresAddress
+from tests.kit.daemon import WITHIN_S, until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import WITHIN_S, Station, station, until
+from tests.kit.station import Station, station
 from tests.kit.tokens import token
 from tests.page.browser import Browser
 from tests.page.conftest import asked_only, console_is_quiet

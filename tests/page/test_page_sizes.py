@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.daemon import Running, until
 from tests.kit.expected import STATUSES, fix, now_ms, utc
-from tests.kit.station import Running, Station, until
+from tests.kit.station import Station
 from tests.page.conftest import STALE_MS, Visit
 from tests.page.looking import ACCENT, FINISHED, settled_spot, shows, wait_for_text
 

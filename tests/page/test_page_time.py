@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms
-from tests.kit.station import Running, Station, until
+from tests.kit.station import Station
 from tests.kit.tokens import token
 from tests.page.browser import Browser, Tab
 from tests.page.conftest import Visit, address, console_is_quiet

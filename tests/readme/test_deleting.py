@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from actors.core.addresses import PostgresAddress
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms
 from tests.kit.live_state import cached, seen, snapshot
 from tests.kit.readme import README, block
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 

@@ -6,23 +6,23 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
-import trio
+import psycopg
 
-from actors.core.addresses import RedisAddress
-from actors.history.postgres.libpq import connect
+from actors.core.addresses import PostgresAddress, RedisAddress
 from actors.settings.load import Secret
+from tests.kit import servers
 from tests.kit.certificate import CERTIFICATE
-from tests.kit.daemon import DaemonProcess, daemon, run_command
+from tests.kit.commands import run_commands
+from tests.kit.daemon import started, until
 from tests.kit.readme import block, payload, replaced
-from tests.kit.servers import free_port
-from tests.kit.stores import Database
-from tests.mqtt.mqtt_desk import Mosquitto
+from tests.kit.servers import Server, free_port, mosquitto
+from tests.kit.station import conninfo
 
 
 @attrs.define(eq=False)
@@ -30,7 +30,7 @@ class Production:
     """README.md's production files in a folder, for names, paths and ports of the test."""
 
     folder: Path
-    broker: Mosquitto
+    broker: Server
     tls_port: int
 
     def write_broker(self) -> None:
@@ -71,86 +71,65 @@ class Production:
         path.write_text(text)
         path.chmod(0o600)
 
-    async def track(self, topic: str, fix: bytes) -> None:
-        await trio.run_process(self._tracker("mosquitto_pub", "-t", topic, "-m", fix.decode()), capture_stderr=True)
+    def track(self, topic: str, fix: bytes) -> None:
+        subprocess.run(self._tracker("mosquitto_pub", "-t", topic, "-m", fix.decode()), check=True, capture_output=True)
 
     def _tracker(self, program: str, *args: str) -> list[str]:
         """As the tracker P001, over TLS."""
         login = ["-u", "P001", "-P", "the tracker's", "--cafile", str(self.folder / "certs/server.crt")]
         return [program, "-h", "127.0.0.1", "-p", str(self.tls_port), *login, "-V", "5", "-q", "1", *args]
 
-    @asynccontextmanager
-    async def receipt(self) -> AsyncIterator[dict[str, Any]]:
+    @contextmanager
+    def receipt(self) -> Iterator[dict[str, Any]]:
         """The next one of P001, filled in at the end of the block."""
         command = self._tracker("mosquitto_sub", "-t", "tracking/P001/receipt", "-C", "1", "-W", "60")
-        granted = self.broker.log().count("Sending SUBACK")
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        told: dict[str, Any] = {}
-        try:
-            with trio.fail_after(30):
-                while self.broker.log().count("Sending SUBACK") == granted:
-                    await trio.sleep(0.02)
+        granted = self.broker.log.count("Sending SUBACK")
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            until(lambda: self.broker.log.count("Sending SUBACK") > granted, "subscribed")
+            told: dict[str, Any] = {}
             yield told
-            told.update(json.loads(b"".join([part async for part in process.stdout])))
-        finally:
-            with trio.CancelScope(shield=True):
-                process.kill()
-                await process.wait()
+            told.update(json.loads(process.communicate()[0]))
 
 
-@asynccontextmanager
-async def role_and_database(admin: Database) -> AsyncIterator[None]:
-    """What README.md's SQL makes, for as long as the test runs."""
+@contextmanager
+def role_and_database(server: PostgresAddress) -> Iterator[PostgresAddress]:
+    """What README.md's SQL makes, for as long as the test runs; its owner's login."""
     drop = ("drop database if exists tracking with (force)", "drop role if exists tracking")
-    connection = await connect(attrs.evolve(admin.address, database="postgres"), "test", 10)
-    try:
-        for statement in (*drop, *block("sql", "CREATE ROLE").strip().split("\n")):
-            await connection.script(statement)
-        yield
-    finally:
-        with trio.CancelScope(shield=True):
+    with psycopg.connect(conninfo(server), autocommit=True) as admin:
+        try:
+            for statement in (*drop, *block("sql", "CREATE ROLE").strip().split("\n")):
+                admin.execute(statement.encode())
+            yield attrs.evolve(server, user="tracking", password=Secret("change me"), database="tracking")
+        finally:
             for statement in drop:
-                await connection.script(statement)
-            connection.close()
+                admin.execute(statement.encode())
 
 
-async def test_the_production_files(
-    tmp_path: Path, database: Database, redis_process: tuple[RedisAddress, int]
+def test_the_production_files(
+    tmp_path: Path, postgres_server: PostgresAddress, redis_process: tuple[RedisAddress, int]
 ) -> None:
     http_port, now_s = free_port(), int(time.time())
-    site = Production(tmp_path, Mosquitto(tmp_path, free_port()), free_port())
+    site = Production(tmp_path, mosquitto(tmp_path, free_port()), free_port())
     site.write_broker()
-    settings = site.write_settings(database.address.port, redis_process[0], http_port)
-    async with role_and_database(database):
-        try:
-            await site.broker.start()
-            checked = await run_command(settings, "check", check=False)
-            assert checked.returncode == 0, checked.stdout.decode()
-            async with daemon(settings, http_port) as running:
-                async with site.receipt() as receipt:
-                    await site.track("tracking/P001/position", payload("P001", now_s, "R1"))
-                assert (receipt["participant_id"], len(receipt["timestamps"])) == ("P001", 1)
-                await site.track("tracking/P002/position", payload("P002", now_s, "R1"))  # the broker refuses it
-                await site.track("tracking/P001/position", payload("P003", now_s, "R1"))  # we do
-                await site.track("tracking/P001/position", payload("P001", now_s + 1, "R1"))
-                await running.until_metric("acks_total", 3)
-                assert await running.metric("fixes_committed_total") == 2
-                assert [row["code"] for row in await _rejections(running)] == ["topic_mismatch"]
-                assert await running.stop() == 0
-            login = attrs.evolve(database.address, user="tracking", password=Secret("change me"), database="tracking")
-            connection = await connect(login, "test", 10)
-            rows = await Database(login, connection).rows("select participant_id::text from tracking_positions")
-            connection.close()
-            assert rows == [["P001"], ["P001"]]
-        finally:
-            with trio.CancelScope(shield=True):
-                await site.broker.stop()
-
-
-async def _rejections(running: DaemonProcess) -> list[dict[str, Any]]:
-    listed = await running.command("rejections", "--json")
-    return [json.loads(line) for line in listed.stdout.splitlines()]
+    settings = site.write_settings(postgres_server.port, redis_process[0], http_port)
+    at = ["--settings", str(settings)]
+    with role_and_database(postgres_server) as login, servers.running(site.broker):
+        run_commands([[*at, "check"]])
+        with started(settings, http_port) as running:
+            running.until_ready()
+            with site.receipt() as receipt:
+                site.track("tracking/P001/position", payload("P001", now_s, "R1"))
+            assert (receipt["participant_id"], len(receipt["timestamps"])) == ("P001", 1)
+            site.track("tracking/P002/position", payload("P002", now_s, "R1"))  # the broker refuses it
+            site.track("tracking/P001/position", payload("P003", now_s, "R1"))  # we do
+            site.track("tracking/P001/position", payload("P001", now_s + 1, "R1"))
+            assert running.settled(3)["tracking_fixes_committed_total"] == 2
+            (listed,) = run_commands([[*at, "rejections", "--json"]])
+            assert [json.loads(line)["code"] for line in listed.stdout.splitlines()] == ["topic_mismatch"]
+            assert running.stop() == 0
+        with psycopg.connect(conninfo(login)) as connection:
+            rows = connection.execute("select participant_id from tracking_positions").fetchall()
+        assert rows == [("P001",), ("P001",)]
 
 
 def test_the_broker_of_production_loses_nothing() -> None:

@@ -23,9 +23,9 @@ def test_1001_when_the_daemon_stops(world: World) -> None:
         async with place.dashboard() as board, place.dashboard() as idle:
             await board.subscribe(race)
             await place.stored(fix(race, "P1", now_ms()))
-            place.process.send_signal(signal.SIGTERM)
+            place.running.process.send_signal(signal.SIGTERM)
             code = await board.closed(events)
             return events, code, await idle.closed()
 
     assert trio.run(watch) == (["position_update"], 1001, 1001)
-    assert place.process.wait(20) == 0
+    assert place.running.process.wait(20) == 0

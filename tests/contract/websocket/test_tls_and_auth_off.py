@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from tests.kit.certificate import CERTIFICATE
-from tests.kit.daemon import run_command, write_settings
+from tests.kit.commands import run_here
+from tests.kit.daemon import write_settings
 from tests.kit.outside_world import World
 from tests.kit.outsider import LISTED, Place, fix, now_ms
 from tests.kit.tokens import token
@@ -95,8 +96,8 @@ async def test_without_auth_nobody_else(auth_off: Place, host: str, origin: str)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
-async def test_auth_off_is_refused_beyond_loopback(tmp_path: Path, host: str) -> None:
-    done = await run_command(write_settings(tmp_path, {"ws": {"auth": "off", "host": host}}), check=False)
-    assert done.returncode == 2
-    (line,) = done.stderr.decode().splitlines()
+def test_auth_off_is_refused_beyond_loopback(tmp_path: Path, host: str) -> None:
+    settings = write_settings(tmp_path, {"ws": {"auth": "off", "host": host}})
+    (done,) = run_here([["--settings", str(settings)]], check=2)
+    (line,) = done.stderr.splitlines()
     assert line.startswith("settings.ini [ws] auth: value 'off': ")
