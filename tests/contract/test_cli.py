@@ -21,9 +21,9 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.kit.commands import run_here
-from tests.kit.daemon import SUPERVISOR
+from tests.kit.daemon import SUPERVISOR, Running, until
 from tests.kit.expected import e7, fix, now_ms, row, unix_ms, utc
-from tests.kit.station import Payload, Running, Station, station, until
+from tests.kit.station import Payload, Station, station
 from tests.kit.tokens import SECRET
 
 pytestmark = pytest.mark.live
@@ -261,12 +261,14 @@ def test_commands_fail_with_1_and_a_line_when_a_server_is_away(site: Site) -> No
         assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_a_port_that_is_taken_is_1_and_one_line(site: Site, tmp_path: Path) -> None:
-    """The daemon of the module has the port; another data_dir."""
+def test_a_port_or_a_data_dir_that_is_taken_is_1_and_one_line(site: Site, tmp_path: Path) -> None:
+    """The daemon of the module has both."""
     at, running = site
     done = at.command("run", check=1, DATA_DIR=str(tmp_path / "var"), MQTT_CLIENT_ID="another")
     assert str(at.port) in done.stderr
     assert "Traceback" not in done.stderr
+    done = at.command("run", check=1)
+    assert "another daemon" in done.stderr
     assert running.process.poll() is None
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from actors.core.addresses import PostgresAddress
 from tests.contract.bad_input import ACCEPTED, BAD, LONG, text
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, fix_id, now_ms, row, unix_ms, utc
 from tests.kit.metrics import conserved
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
+from tests.mqtt.mqtt_listener import listening
 
 pytestmark = pytest.mark.live
 
@@ -26,7 +28,9 @@ Site = tuple[Station, Running]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresAddress) -> Iterator[Site]:
     """One daemon for the module: whatever it is sent, it goes on."""
-    with station(tmp_path_factory.mktemp("ingest"), postgres_server) as at, at.daemon() as running:
+    receipts: dict[str, object] = {"receipt_topic": "tracking/{participant_id}/receipt"}
+    folder = tmp_path_factory.mktemp("ingest")
+    with station(folder, postgres_server, mqtt=receipts) as at, at.daemon() as running:
         yield at, running
 
 
@@ -104,6 +108,22 @@ def test_each_odd_but_good_payload_is_exactly_its_row(site: Site) -> None:
 
 def rejected(at: Station, topic: str) -> list[str]:
     return [code for (code,) in at.db.execute("select code from tracking_rejections where topic = %s", (topic,))]
+
+
+def test_receipts_after_the_commit_for_duplicates_and_rejections_too(site: Site) -> None:
+    at, running = site
+    good = fix("receipts", "Told", "2026-06-01T08:00:00.0Z")
+    with listening(at.broker.port, "tracking/Told/receipt") as listener:
+        at.send(good, good, good | {"latitude": 91})
+
+        def told() -> list[str]:
+            heard = [json.loads(payload) for _, payload in tuple(listener.messages)]
+            return [text for one in heard for text in (*one["timestamps"], *(bad["code"] for bad in one["rejected"]))]
+
+        until(lambda: len(told()) >= 3, "receipts")
+        assert sorted(told()) == ["2026-06-01T08:00:00.0Z"] * 2 + ["bad_coordinate"]
+        assert len(at.rows("receipts")) == 1
+    assert conserved(running.settled(at.published))
 
 
 # --- exactly once ----------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ class Spectator:
     port: int  # of the daemon
     races: Sequence[str]
     connected: int = 0  # times
+    ends: list[int | None] = attrs.field(factory=list)  # close codes of connections that the daemon ended
     _shown: Shown = attrs.field(factory=dict)
     _snapshots: set[str] = attrs.field(factory=set)  # races that this connection has one of
     _backward: list[str] = attrs.field(factory=list)
@@ -70,7 +71,10 @@ class Spectator:
         while not self._ending.is_set():
             try:
                 await self._connection()
-            except (OSError, trio.TooSlowError, Refused, Closed):
+            except (OSError, trio.TooSlowError, Refused):
+                await trio.sleep(RETRY_S)
+            except Closed as end:
+                self.ends.append(end.code)
                 await trio.sleep(RETRY_S)
 
     async def _connection(self) -> None:

@@ -9,9 +9,10 @@ import psycopg
 import pytest
 
 from tests.faults.outage import WRITERS, Own, RaceDay
+from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms
 from tests.kit.metrics import conserved
-from tests.kit.station import conninfo, until
+from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
 
@@ -100,6 +101,14 @@ def test_all_of_postgresql_stopped_dashboards_and_acknowledgements_go_on(own: Ow
         own.at.send(fix("begun-while-stopped", "P1", now_ms()))
         until(lambda: "P1" in day.running.live("begun-while-stopped"), "a new race is live")
         own.server.sigcont()
+        day.check()
+
+
+def test_without_a_spool_nothing_is_acknowledged_while_it_is_stopped(own: Own) -> None:
+    with own.race("no-spool", rate=200, postgres={"spool": "no"}) as day:
+        own.server.stop()
+        day.takes_nothing("postgres", "")
+        own.server.start()
         day.check()
 
 

@@ -13,10 +13,11 @@ from tests.faults.outage import newest_sent
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
+from tests.kit.daemon import until
 from tests.kit.expected import fix
 from tests.kit.live_state import cached, seen, snapshot
 from tests.kit.servers import free_port
-from tests.kit.station import Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 
@@ -96,6 +97,7 @@ def test_nobody_but_redis_notices(at: Station, name: str) -> None:
             assert running.get("/readyz/ingest")[0] == running.get("/readyz")[0] == 200
             trouble.end(at, proxy)
             until(lambda: cached(at, f"new-{name}", "P1"), "what came meanwhile is in Redis")
+            until(lambda: running.metrics()['tracking_component_up{component="redis"}'] == 1, "and that is said")
             press.resume()
             check(at, running, press, [spectator])
             assert spectator.connected == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,8 +14,9 @@ from tests.faults.checker import check
 from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
+from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, fix_id, now_ms
-from tests.kit.station import Running, Station, station, until
+from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
 
@@ -63,6 +65,8 @@ def test_all_away_and_up_in_random_order(at: Station, postgres_door: Proxy, shuf
     postgres_door.refuse(True)
     with at.daemon(ready=False) as running:
         until(lambda: answers(running, "/healthz"), "it lives without any server")
+        components = json.loads(running.get("/readyz/ingest")[1])["components"]
+        assert not any(components[name]["up"] for name in up)
         for name in order:
             if name != "redis":
                 assert not answers(running, "/readyz/ingest"), f"{name} is still away"
