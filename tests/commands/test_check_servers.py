@@ -18,25 +18,25 @@ from tests.commands.check_settings import about as about
 from tests.commands.check_settings import impatient as impatient
 from tests.commands.check_settings import levels, scripted, until_closed, with_mqtt
 from tests.commands.check_settings import settings as settings
-from tests.kit.servers import free_port
-from tests.mqtt.mqtt_listener import listening, plain_mosquitto
+from tests.kit.servers import free_port, start_mosquitto
+from tests.mqtt.mqtt_listener import listening
 
 pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_broker_that_answers(settings: Settings, tmp_path: Path, protocol: str) -> None:
-    with plain_mosquitto(tmp_path) as port:
-        [found] = about(with_mqtt(settings, port, protocol=protocol), "broker")
+    with start_mosquitto(tmp_path) as broker:
+        [found] = about(with_mqtt(settings, broker.port, protocol=protocol), "broker")
     assert found.level == "ok"
-    assert found.text.startswith(f"127.0.0.1:{port} answers, mosquitto version ")
+    assert found.text.startswith(f"127.0.0.1:{broker.port} answers, mosquitto version ")
     assert found.text.endswith(f", MQTT {protocol}")
 
 
 def test_the_daemon_at_the_broker_is_not_thrown_out(settings: Settings, tmp_path: Path) -> None:
     log = "log_dest file " + os.fspath(tmp_path / "clients.log")
-    with plain_mosquitto(tmp_path, "allow_anonymous true", log, "log_type all") as port:
-        about(with_mqtt(settings, port), "broker")
+    with start_mosquitto(tmp_path, log, "log_type all") as broker:
+        about(with_mqtt(settings, broker.port), "broker")
     clients = (tmp_path / "clients.log").read_text()
     assert f" as tracking-backend-check-{os.getpid()} " in clients
     assert " as tracking-backend " not in clients
@@ -46,17 +46,17 @@ def test_a_broker_that_wants_a_password(settings: Settings, tmp_path: Path) -> N
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "me", "hunter2"], check=True, capture_output=True)
     os.chmod(passwords, 0o644)
-    with plain_mosquitto(tmp_path, f"password_file {passwords}") as port:
+    with start_mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}") as broker:
         for login in ({}, {"username": "me", "password": Secret("other")}):
-            [found] = about(with_mqtt(settings, port, **login), "broker")
-            assert found == Finding("FAILED", "broker", f"127.0.0.1:{port}: refused: Not authorized")
-        assert levels(with_mqtt(settings, port, username="me", password=Secret("hunter2")), "broker") == ["ok"]
+            [found] = about(with_mqtt(settings, broker.port, **login), "broker")
+            assert found == Finding("FAILED", "broker", f"127.0.0.1:{broker.port}: refused: Not authorized")
+        assert levels(with_mqtt(settings, broker.port, username="me", password=Secret("hunter2")), "broker") == ["ok"]
 
 
 def test_a_broker_that_allows_less(settings: Settings, tmp_path: Path) -> None:
-    options = ("allow_anonymous true", "max_qos 0", "persistent_client_expiration 1h")
-    with plain_mosquitto(tmp_path, *options) as port:
-        found = about(with_mqtt(settings, port), "broker")
+    options = ("max_qos 0", "persistent_client_expiration 1h")
+    with start_mosquitto(tmp_path, *options) as broker:
+        found = about(with_mqtt(settings, broker.port), "broker")
     assert [finding.level for finding in found[:2]] == ["ok", "FAILED"]
     assert found[1].text == "allows QoS 0 at most, [mqtt] qos is 1"
 
@@ -75,17 +75,17 @@ def test_a_broker_that_keeps_sessions_for_less(settings: Settings) -> None:
 
 
 def test_a_broker_that_has_dropped_messages(settings: Settings, tmp_path: Path) -> None:
-    with plain_mosquitto(tmp_path, "allow_anonymous true", "max_queued_messages 5", "sys_interval 1") as port:
-        assert levels(with_mqtt(settings, port), "broker") == ["ok"]
-        connection = ["-p", str(port), "-t", "t", "-q", "1"]
+    with start_mosquitto(tmp_path, "max_queued_messages 5", "sys_interval 1") as broker:
+        assert levels(with_mqtt(settings, broker.port), "broker") == ["ok"]
+        connection = ["-p", str(broker.port), "-t", "t", "-q", "1"]
         subprocess.run(["mosquitto_sub", *connection, "-c", "-i", "away", "-E"], check=True)
         subprocess.run(["mosquitto_pub", *connection, "-l"], input=b"x\n" * 20, check=True)
-        with listening(port, "$SYS/broker/publish/messages/dropped") as counted:
+        with listening(broker.port, "$SYS/broker/publish/messages/dropped") as counted:
             deadline = time.monotonic() + 30
             while not counted.messages or counted.messages[-1][1] != b"15":
                 assert time.monotonic() < deadline
                 time.sleep(0.05)  # the broker counts once a second
-        [fine, found] = about(with_mqtt(settings, port), "broker")
+        [fine, found] = about(with_mqtt(settings, broker.port), "broker")
     assert fine.level == "ok"
     assert found == Finding(
         "warning",
@@ -100,13 +100,14 @@ def test_a_broker_with_tls(settings: Settings, tmp_path: Path) -> None:
     make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     subprocess.run([*make.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
     os.chmod(key, 0o644)
-    with plain_mosquitto(tmp_path, "allow_anonymous true", f"certfile {cert}", f"keyfile {key}") as port:
-        tls = with_mqtt(settings, port, broker_url=f"mqtts://localhost:{port}", ca_file=cert)
+    with start_mosquitto(tmp_path, f"certfile {cert}", f"keyfile {key}") as broker:
+        url = f"mqtts://localhost:{broker.port}"
+        tls = with_mqtt(settings, broker.port, broker_url=url, ca_file=cert)
         assert levels(tls, "broker") == ["ok"]
-        mine = with_mqtt(tls, port, broker_url=f"mqtts://localhost:{port}", cert_file=cert, key_file=key)
+        mine = with_mqtt(tls, broker.port, broker_url=url, cert_file=cert, key_file=key)
         assert levels(mine, "broker") == ["ok"]
-        for wrong in ({"ca_file": None}, {"broker_url": f"mqtts://127.0.0.1:{port}"}, {"ca_file": key}):
-            [found] = about(with_mqtt(tls, port, **{"broker_url": f"mqtts://localhost:{port}", **wrong}), "broker")
+        for wrong in ({"ca_file": None}, {"broker_url": f"mqtts://127.0.0.1:{broker.port}"}, {"ca_file": key}):
+            [found] = about(with_mqtt(tls, broker.port, **{"broker_url": url, **wrong}), "broker")
             assert found.level == "FAILED"
             assert "cannot be reached: " in found.text
 
@@ -178,12 +179,12 @@ def test_a_broker_that_does_not_let_us_subscribe(settings: Settings, answer: byt
 
 
 def test_nodes_of_which_one_is_away(settings: Settings, tmp_path: Path) -> None:
-    with plain_mosquitto(tmp_path) as port:
-        url = f"mqtt://127.0.0.1:{(away := free_port())},mqtt://127.0.0.1:{port}"
-        found = about(with_mqtt(settings, port, broker_url=url), "broker")
+    with start_mosquitto(tmp_path) as broker:
+        url = f"mqtt://127.0.0.1:{(away := free_port())},mqtt://127.0.0.1:{broker.port}"
+        found = about(with_mqtt(settings, broker.port, broker_url=url), "broker")
     assert [finding.level for finding in found] == ["warning", "ok"]
     assert found[0].text.startswith(f"127.0.0.1:{away} cannot be reached: ")
-    found = about(with_mqtt(settings, port, broker_url=url), "broker")
+    found = about(with_mqtt(settings, broker.port, broker_url=url), "broker")
     assert [finding.level for finding in found] == ["FAILED", "FAILED"]
 
 

@@ -17,16 +17,16 @@ from actors.mqtt import publisher as driver
 from actors.mqtt.publisher import PublishFailed
 from actors.recordings.points import UnreadableRecording
 from actors.settings.load import Settings
-from tests.kit.servers import free_port
-from tests.mqtt.mqtt_listener import listening, plain_mosquitto, settings_for
+from tests.kit.servers import free_port, start_mosquitto
+from tests.mqtt.mqtt_listener import listening, settings_for
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    with plain_mosquitto(tmp_path) as port:
-        yield port
+    with start_mosquitto(tmp_path) as broker:
+        yield broker.port
 
 
 @pytest.fixture

@@ -26,16 +26,16 @@ from actors.ingest.decode import decode
 from actors.ingest.validate import Rules
 from actors.settings.load import Settings
 from supervisor import serve
-from tests.mqtt.mqtt_desk import mosquitto
-from tests.mqtt.mqtt_listener import listening, plain_mosquitto, settings_for
+from tests.kit.servers import start_mosquitto
+from tests.mqtt.mqtt_listener import listening, settings_for
 
 BASE_MS = 1_751_357_730_000
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    with plain_mosquitto(tmp_path) as port:
-        yield port
+    with start_mosquitto(tmp_path) as broker:
+        yield broker.port
 
 
 def run(settings: Settings, *words: object) -> int:
@@ -78,10 +78,10 @@ def test_ctrl_c_is_a_good_end(port: int) -> None:
 
 @pytest.mark.live
 async def test_demo_can_run_it_beside_itself_and_end_it(tmp_path: Path) -> None:
-    async with mosquitto(tmp_path) as broker:
+    with start_mosquitto(tmp_path) as broker:
         settings = settings_for(broker.port)
         await simulate.simulate(settings, participants=3, rate_hz=10.0, duration_s=0.3, race_id="R-demo", seed=1)
-        assert broker.log().count("Received PUBLISH") == 9
+        assert broker.log.count("Received PUBLISH") == 9
         async with trio.open_nursery() as nursery:
 
             async def endless() -> None:
@@ -89,7 +89,7 @@ async def test_demo_can_run_it_beside_itself_and_end_it(tmp_path: Path) -> None:
 
             nursery.start_soon(endless)
             with trio.fail_after(30):
-                while broker.log().count("Received PUBLISH") < 15:
+                while broker.log.count("Received PUBLISH") < 15:
                     await trio.sleep(0.02)
             nursery.cancel_scope.cancel()
 

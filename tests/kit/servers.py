@@ -144,17 +144,17 @@ def start_redis(folder: Path, *, password: str = "", save: bool = False, extra: 
 
 
 @contextlib.contextmanager
-def start_mosquitto(folder: Path, *, extra: str = "", persistence: bool = False) -> Iterator[Server]:
-    """mosquitto; `extra` are lines for its file, after the listener. Anonymous unless they say otherwise."""
+def start_mosquitto(folder: Path, *more: str, persistence: bool = False) -> Iterator[Server]:
+    """mosquitto; `more` are lines for its file, after the listener. Anonymous unless they say otherwise."""
     port = free_port()
     lines = [f"listener {port} 127.0.0.1", "max_queued_messages 1000000", "max_inflight_messages 65535"]
-    if "allow_anonymous" not in extra:
+    if not any("allow_anonymous" in line for line in more):
         lines.append("allow_anonymous true")
     if os.geteuid() == 0:
         lines.append("user root")  # as another user it could not save its database here
     if persistence:
         lines += ["persistence true", f"persistence_location {folder}/", "autosave_interval 1"]
-    (folder / "mosquitto.conf").write_text("\n".join([*lines, extra, ""]))
+    (folder / "mosquitto.conf").write_text("\n".join([*lines, *more, ""]))
     with running(mosquitto(folder, port)) as server:
         yield server
 

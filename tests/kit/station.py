@@ -10,7 +10,6 @@ import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,6 @@ def station(
 
     `keys` are more settings; the database is empty and dropped at the end.
     """
-    start = partial(start_mosquitto, extra=broker, persistence=True) if isinstance(broker, str) else broker
     name = f"tracking_{secrets.token_hex(4)}"
     with psycopg.connect(conninfo(server), autocommit=True) as admin:
         admin.execute(new_database(name).encode())
@@ -138,7 +136,7 @@ def station(
     try:
         with (
             psycopg.connect(conninfo(address), autocommit=True) as db,
-            start(folders[0]) as running_broker,
+            _broker(folders[0], broker) as running_broker,
             start_redis(folders[1]) as valkey,
         ):
             made = Station(folder, running_broker, valkey, address, db, keys=keys)
@@ -147,6 +145,10 @@ def station(
     finally:
         with psycopg.connect(conninfo(server), autocommit=True) as admin:
             admin.execute(f"drop database {name} with (force)".encode())
+
+
+def _broker(folder: Path, broker: str | StartBroker) -> AbstractContextManager[Server]:
+    return start_mosquitto(folder, broker, persistence=True) if isinstance(broker, str) else broker(folder)
 
 
 def conninfo(address: PostgresAddress) -> str:

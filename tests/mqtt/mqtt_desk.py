@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +13,9 @@ import trio
 from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived
 from actors.mqtt.link import BrokerAddress, MqttLink
 from actors.settings.load import MqttSettings
-from tests.kit.servers import free_port
+from tests.kit.servers import Server, start_mosquitto
 
 E = TypeVar("E")
-START_S = 60.0
 
 SETTINGS = attrs.evolve(MqttSettings(), topics=("t/#",))
 
@@ -80,68 +78,20 @@ async def running(link: MqttLink, *, acks: bool = False, takes: bool = True) -> 
         nursery.cancel_scope.cancel()
 
 
-@attrs.define(eq=False)
-class Mosquitto:
-    """A broker in a folder of its own; it can be stopped and started again on the same port."""
-
-    folder: Path
-    port: int
-    _process: trio.Process | None = None
-
-    async def start(self) -> None:
-        with (self.folder / "mosquitto.log").open("ab") as log:
-            self._process = await trio.lowlevel.open_process(
-                ["mosquitto", "-v", "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
-            )
-        with trio.fail_after(START_S):
-            while True:
-                try:
-                    await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
-                except OSError:
-                    assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()
-                    await trio.sleep(0.02)
-                else:
-                    return
-
-    async def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            await self._process.wait()
-            self._process = None
-
-    @property
-    def address(self) -> BrokerAddress:
-        return BrokerAddress("127.0.0.1", self.port)
-
-    async def publish(self, topic: str, payloads: Sequence[bytes], *options: str, qos: int = 1) -> None:
-        """One message a payload (no newlines in them), acknowledged by the broker when this returns."""
-        await trio.run_process(
-            ["mosquitto_pub", "-p", str(self.port), "-t", topic, "-q", str(qos), "-l", *options],
-            stdin=b"".join(payload + b"\n" for payload in payloads),
-        )
-
-    def log(self) -> str:
-        return (self.folder / "mosquitto.log").read_text()
-
-
 @asynccontextmanager
-async def mosquitto(folder: Path, *extra: str) -> AsyncIterator[Mosquitto]:
-    """Persistent, anonymous unless `extra` lines of configuration say otherwise."""
-    port = free_port()
-    lines = [
-        "user root" if os.geteuid() == 0 else "",
-        "persistence true",
-        f"persistence_location {folder}/",
-        "autosave_interval 1",
-        "max_queued_messages 1000000",
-        f"listener {port} 127.0.0.1",
-        *(extra or ("allow_anonymous true",)),
-    ]
-    (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
-    broker = Mosquitto(folder, port)
-    try:
-        await broker.start()
-        yield broker
-    finally:
-        with trio.CancelScope(shield=True):
-            await broker.stop()
+async def mosquitto(folder: Path, *more: str) -> AsyncIterator[Server]:
+    """One that keeps sessions over a restart."""
+    with start_mosquitto(folder, *more, persistence=True) as server:
+        yield server
+
+
+def address_of(broker: Server) -> BrokerAddress:
+    return BrokerAddress(broker.host, broker.port)
+
+
+async def publish(broker: Server, topic: str, payloads: Sequence[bytes], *options: str, qos: int = 1) -> None:
+    """One message a payload (no newlines in them), acknowledged by the broker when this returns."""
+    await trio.run_process(
+        ["mosquitto_pub", "-p", str(broker.port), "-t", topic, "-q", str(qos), "-l", *options],
+        stdin=b"".join(payload + b"\n" for payload in payloads),
+    )

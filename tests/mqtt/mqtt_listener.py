@@ -1,24 +1,17 @@
-"""For tests of commands, which run trio themselves: a mosquitto and a subscriber without it."""
+"""For tests of commands, which run trio themselves: a subscriber without it."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import attrs
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from actors.settings.load import Settings
-from tests.kit.servers import free_port
-from tests.mqtt.mqtt_desk import START_S
 
 WITHIN_S = 30.0
 
@@ -27,31 +20,6 @@ def settings_for(port: int) -> Settings:
     """The defaults with this broker."""
     settings = Settings()
     return attrs.evolve(settings, mqtt=attrs.evolve(settings.mqtt, broker_url=f"mqtt://127.0.0.1:{port}"))
-
-
-@contextmanager
-def plain_mosquitto(folder: Path, *extra: str) -> Iterator[int]:
-    """Gives the port on 127.0.0.1; anonymous unless `extra` lines of configuration say otherwise."""
-    port = free_port()
-    lines = ["user root" if os.geteuid() == 0 else "", f"listener {port} 127.0.0.1", "max_queued_messages 1000000"]
-    (folder / "m.conf").write_text("\n".join([*lines, *(extra or ("allow_anonymous true",))]) + "\n")
-    with (folder / "m.log").open("wb") as log:
-        process = subprocess.Popen(["mosquitto", "-c", str(folder / "m.conf")], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + START_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                assert process.poll() is None, (folder / "m.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)  # nothing to wait for but the port itself
-            else:
-                break
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class Listener:

@@ -14,7 +14,7 @@ from actors.mqtt.drop_counts import TOPIC
 from actors.mqtt.events import BrokerDropped, Disconnected, MessagesArrived, SubscriptionRefused
 from actors.mqtt.link import MqttLink
 from tests.kit.scripted_broker import BrokerSide, scripted_broker
-from tests.mqtt.mqtt_desk import SETTINGS, mosquitto, running
+from tests.mqtt.mqtt_desk import SETTINGS, mosquitto, publish, running
 
 ALONE = [(TOPIC, 0)]
 
@@ -100,6 +100,6 @@ async def test_mosquitto_says_what_it_drops(tmp_path: Path, protocol: str) -> No
         await trio.run_process(
             ["mosquitto_sub", "-p", str(broker.port), "-t", "u", "-q", "1", "-c", "-i", "away", "-E"]
         )
-        await broker.publish("u", [b"x"] * 20)
+        await publish(broker, "u", [b"x"] * 20)
         await desk.until(lambda: desk.all(BrokerDropped)[-1] == BrokerDropped(15))
         assert desk.messages == []

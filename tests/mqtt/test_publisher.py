@@ -16,8 +16,8 @@ from actors.mqtt.link import MqttLink
 from actors.mqtt.publisher import Publisher, PublishFailed, addresses_of, open_publisher
 from actors.settings.load import MqttSettings, Secret
 from tests.kit.scripted_broker import PUBLISH, SUBSCRIBE, scripted_broker
-from tests.kit.servers import free_port
-from tests.mqtt.mqtt_desk import SETTINGS, Desk, Mosquitto, mosquitto, running
+from tests.kit.servers import Server, free_port
+from tests.mqtt.mqtt_desk import SETTINGS, Desk, address_of, mosquitto, running
 
 pytestmark = pytest.mark.live
 BOTH = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -43,10 +43,10 @@ async def publish_all(settings: MqttSettings, *messages: tuple[str, bytes]) -> P
 
 
 @asynccontextmanager
-async def subscribed(broker: Mosquitto, folder: Path) -> AsyncIterator[Desk]:
-    async with running(MqttLink(SETTINGS, broker.address, folder), acks=True) as desk:
+async def subscribed(broker: Server, folder: Path) -> AsyncIterator[Desk]:
+    async with running(MqttLink(SETTINGS, address_of(broker), folder), acks=True) as desk:
         with trio.fail_after(30):
-            while "Sending SUBACK" not in broker.log():
+            while "Sending SUBACK" not in broker.log:
                 await trio.sleep(0.01)
         yield desk
 
@@ -80,10 +80,10 @@ async def test_a_broker_that_goes_and_comes_back_loses_nothing(tmp_path: Path) -
                 await publisher.publish("t/a", b"%d" % number)
             while publisher.acknowledged < 200:
                 await publisher.progress()
-            await broker.stop()
+            broker.stop()
             for number in range(1000, 1500):
                 await publisher.publish("t/a", b"%d" % number)
-            await broker.start()
+            broker.start()
             await drained(publisher)
             assert (publisher.acknowledged, publisher.reconnects) == (1500, 1)
         await desk.until(lambda: len(set(desk.payloads)) == 1500)
