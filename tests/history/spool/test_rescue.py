@@ -64,6 +64,28 @@ async def test_a_damaged_file_is_put_aside_and_kept(
         path.unlink()
 
 
+async def test_names_are_synced_as_rows_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stops takes along what is synced under a name that is not. No test without a power switch shows
+    more than when the folder is synced, and what is in it by then."""
+    synced: list[set[str]] = []
+
+    def fsync(descriptor: int) -> None:
+        assert os.path.samestat(os.fstat(descriptor), tmp_path.stat())
+        synced.append({each.name.removeprefix("spool.sqlite") for each in tmp_path.iterdir()})
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await _filled(tmp_path / "spool.sqlite")
+    assert len(synced) == 1
+    assert "" in synced[0]
+    _garbage(tmp_path / "spool.sqlite")
+    spool = SpoolOnDisk(tmp_path / "spool.sqlite", PLENTY)
+    await spool.open()
+    await spool.aclose()
+    marked, renamed = synced[1:]
+    assert marked == {"", ".damaged-1.unread"}
+    assert renamed >= {"", ".damaged-1", ".damaged-1.unread"}
+
+
 async def _filled(path: Path) -> SpoolOnDisk:
     """With 40 batches, closed."""
     spool = SpoolOnDisk(path, PLENTY)
