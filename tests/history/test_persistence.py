@@ -73,6 +73,7 @@ async def test_lost_commit_reply_is_repeated_and_counted_as_duplicate(autojump_c
         await trio.sleep(5)
         assert w.settled == [(1, 0)]
         assert (w.count("fixes_committed_total"), w.count("fixes_duplicate_total")) == (0, 1)
+        assert w.told == [([make_fix()], [])], "its tracker waits for a receipt all the same"
 
 
 async def test_an_idle_postgresql_that_dies_is_noticed(autojump_clock: MockClock) -> None:
