@@ -19,7 +19,7 @@ SEEDS = {
     "test_faults_refused": range(2000, 2030),
 }
 SOAK_FACTOR = 15
-TRACED = 10
+TRACED = 3
 """Of a file's seeds, whose lines count for coverage."""
 
 
