@@ -10,16 +10,17 @@ from tests.kit.expected import fix, now_ms
 
 pytestmark = pytest.mark.live
 
-MESSAGES, RACES = 15, 1000  # in each message
+RACES = 1000  # in each message
 
 
-def test_15_000_races_in_15_messages(own: Own) -> None:
+@pytest.mark.parametrize(("messages", "most"), [(3, 2_000), pytest.param(15, 10_000, marks=pytest.mark.soak)])
+def test_1000_new_races_in_each_message(own: Own, messages: int, most: int) -> None:
     """More than max_races: a dashboard gets its pongs all the time, and no race is missing in history."""
-    with own.race("beside", rate=100) as day:
+    with own.race("beside", rate=100, app={"max_races": most}) as day:
         start_ms = now_ms()
-        own.at.send(*([fix(f"race-{m}-{n}", at=start_ms - n) for n in range(RACES)] for m in range(MESSAGES)))
+        own.at.send(*([fix(f"race-{m}-{n}", at=start_ms - n) for n in range(RACES)] for m in range(messages)))
         stored = "select count(*) from tracking_positions where race_id like 'race-%'"
-        until(lambda: own.sql(stored) == [(MESSAGES * RACES,)], "all are stored", 180)
+        until(lambda: own.sql(stored) == [(messages * RACES,)], "all are stored", 180)
         day.dashboards_follow()
         day.check()
         assert day.spectator.connected == 1

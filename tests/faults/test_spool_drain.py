@@ -15,7 +15,7 @@ from tests.mqtt.mqtt_listener import listening
 
 pytestmark = pytest.mark.live
 
-BACKLOG = 20_000
+BACKLOG = 10_000
 SLOW = """
 create or replace function slow() returns trigger language plpgsql as
   $$ begin perform pg_sleep(0.3); return null; end $$;
