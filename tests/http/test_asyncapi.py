@@ -121,7 +121,7 @@ DATA = st.dictionaries(MEMBERS, VALUES, max_size=2).flatmap(
 )
 
 
-@settings(max_examples=2000)
+@settings(max_examples=500)
 @given(st.sampled_from(REQUESTS), DATA, st.none() | VALUES, st.sampled_from([False] * 9 + [True]))
 def test_a_request_is_taken_when_it_is_as_described(event: str, data: dict[str, Any], id_: object, bare: bool) -> None:
     request: dict[str, Any] = {

@@ -17,7 +17,8 @@ from tests.kit.making import BASE_MS, make_fix
 BATCH = 150
 REJECTED = 2
 ANY_SKEW_MS = 1 << 60
-PLENTY = 1 << 30
+MIB = 1 << 20
+PLENTY = 1024 * MIB
 
 
 def fixes_of(batch: int) -> list[Fix]:
@@ -44,8 +45,11 @@ async def fill(path: Path) -> None:
 
 
 async def meet_the_end(path: Path) -> None:
-    """Put until files may not grow any more, then see that nothing is half there, and go on once they may."""
-    spool = SpoolOnDisk(path, PLENTY)
+    """Put until files may not grow any more, then see that nothing is half there, and go on once they may.
+
+    The log of such a spool is written back to the file at 2 MiB.
+    """
+    spool = SpoolOnDisk(path, 32 * MIB)
     await spool.open()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), hard))
