@@ -193,7 +193,7 @@ UNTESTED = {
     "commands/publisher", "commands/rejections", "commands/run", "commands/status", "commands/terminal",
     "core/addresses", "core/broker_url", "core/fix", "core/ids", "core/parcel", "core/position",
     "core/rejection", "core/topic_filter", "dashboards/waiting", "drivers", "embedded/addresses",
-    "embedded/postgres", "embedded/postgres_home", "embedded/valkey", "history/answers", "history/committer",
+    "embedded/postgres", "embedded/postgres_home", "embedded/valkey", "history/answers",
     "history/drain", "history/postgres/binary", "history/postgres/reader_sql",
     "history/postgres/table_check", "history/queries", "history/spool/errors", "history/spool/file",
     "history/spool/open", "history/spool/sql", "history/spool_account", "http/files", "http/problem",
