@@ -3,7 +3,7 @@
 alarm.py           when a race has to look up by itself
 directory.py       ACTOR: the directory of races; starts and retires them
 live_positions.py  pure: one race: live positions, who is stale, what a set of fixes changes
-mailbox.py         the messages for one race, in order
+mailbox.py         the messages for one race, in order: a memory channel
 messages.py        pure: what a race is told
 race.py            ACTOR: one race, its live positions and who watches them
 restore.py         what a race knows when it starts

@@ -25,20 +25,17 @@ class RaceAlarm:
     state: RaceState
     clock: Callable[[], int]  # Unix ms
     idle_s: float  # [app] race_idle_ms
-    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _rings_at: float = math.inf  # the deadline of the scope
 
     def wound(self) -> trio.CancelScope:
-        """A new scope, which ends in time."""
-        self._rings_at = self._wake_at()
-        self._scope = trio.CancelScope(deadline=self._rings_at)
-        return self._scope
+        """A new scope for the race to wait in, which ends in time, or when the race is to look up."""
+        self.state.waits = trio.CancelScope(deadline=self._wake_at())
+        return self.state.waits
 
     def set_earlier(self) -> None:
         """If something will be due before it rings."""
         wake = self._wake_at()
-        if wake < self._rings_at:
-            self._rings_at = self._scope.deadline = wake
+        if wake < self.state.waits.deadline:
+            self.state.waits.deadline = wake
 
     def idle(self) -> bool:
         """Nothing to keep alive for, or no fix ever seen in any store."""

@@ -1,10 +1,10 @@
 """The directory of races: which race has an actor, and where a message for a race goes.
 
 Owns: the states (mailbox, live_positions, dashboards of each race) and the nursery under which race actors run.
-Takes in: parcels from the reader and subscriptions from dashboards, as plain calls that never block. A race that sleeps
-does its parcel within such a call (mailbox.py); a crash of it is its own all the same. A crash of the directory
-restarts all races from their states. Fixes of a race that is down, or not restored yet, go straight to persistence; of
-one that is parked only the live view stops. Stops when cancelled; each race flushes its window.
+Takes in: parcels from the reader, subscriptions from dashboards and refused rows from persistence, as plain calls that
+never block. It posts them to the mailbox of their race, a memory channel. A crash of the directory restarts all races
+from their states. Fixes of a race that is down, or not restored yet, go straight to persistence; of one that is parked
+only the live view stops. Stops when cancelled; each race flushes its window.
 """
 
 from __future__ import annotations
@@ -82,15 +82,12 @@ class Directory:
                         await trio.lowlevel.checkpoint()
                 await self._wake.wait()
 
-    # --- posted by the reader, and by persistence ---
+    # --- called by the reader, and by persistence ---
 
     def route(self, parcel: Parcel, now: float) -> None:
         """Give a parcel, taken `now` by trio's clock, to its race; start the race when this is its first fix."""
         message = FixesArrived(parcel, now)
-        state = self.states.get(parcel.race_id)
-        if state is not None and state.mailbox.hand(message):
-            return
-        state = state or self._new_state(parcel.race_id)
+        state = self.states.get(parcel.race_id) or self._new_state(parcel.race_id)
         child = self.children.get(parcel.race_id) or self._want(state)
         if child.state in _LIVE and state.restored:
             state.mailbox.post(message)
@@ -116,7 +113,7 @@ class Directory:
             elif child is None and not state.restored:
                 self._want(state)
 
-    # --- posted by subscribers and HTTP ---
+    # --- called by subscribers and HTTP ---
 
     def subscribe(
         self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False

@@ -2,8 +2,8 @@
 
 Owns: nothing that must survive. Its state (mailbox, live positions, dashboards, open window) is lent by the
 directory.
-Takes in: the messages of RaceMessage. Sends out: parcels to persistence, live positions to live state, prebuilt frames
-to the outboxes of dashboards.
+Takes in: the messages of RaceMessage, by its memory channel. Sends out: parcels to persistence, live positions to live
+state, prebuilt frames to the outboxes of dashboards.
 A crash loses nothing: the message in hand stays in the state and is done again, one fix at a time, to find the fix that
 crashes it. Stops when cancelled: the open window is flushed first, without waiting for anything.
 """
@@ -92,17 +92,15 @@ class Race:
 
     async def _work(self) -> None:
         """Do messages as they come, until the time has come for something else, or nobody is live."""
-        mailbox = self.state.mailbox
+        state = self.state
         with self._alarm.wound():
-            while True:
-                await mailbox.sleep(self._do)
-                while self.state.restored and (message := mailbox.take()) is not None:
+            while state.restored:
+                await state.mailbox.wait()
+                while state.restored and (message := state.mailbox.take()) is not None:
                     self._do(message)
-                if not self.state.live_positions.newest:
-                    return
 
-    def _do(self, message: RaceMessage) -> bool:
-        """Do one message, also in the turn of the task that hands it over. False when nobody is live."""
+    def _do(self, message: RaceMessage) -> None:
+        """Do one message, which is in hand from here on."""
         state = self.state
         state.quarantine.held = message
         self.handle(message)
@@ -111,7 +109,8 @@ class Race:
         if self._sooner or type(message) is not FixesArrived:
             self._sooner = False
             self._alarm.set_earlier()
-        return bool(state.live_positions.newest)
+        if not state.live_positions.newest:
+            state.look_up()
 
     def handle(self, message: RaceMessage) -> None:
         """Do one message. Everything that can fail comes before the first effect."""

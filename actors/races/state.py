@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 import structlog
+import trio
 
 from actors.core.fix import Fix
 from actors.core.position import position_json
@@ -29,6 +30,7 @@ class RaceState:
     live_positions: LivePositions
     mailbox: Mailbox = attrs.field(factory=Mailbox)
     outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
+    waits: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # the race waits in it
     window: Window = attrs.field(factory=Window)  # changes not yet sent
     quiet_since: float = 0.0  # trio's clock: the last fix
     restored: bool = False
@@ -60,7 +62,11 @@ class RaceState:
             self.restored = False
             for outbox in self.outboxes:
                 outbox.lose(self.race_id)
-            self.mailbox.wake()
+            self.look_up()
+
+    def look_up(self) -> None:
+        """Have the race do so, if it waits."""
+        self.waits.cancel()
 
     def without_poison(self, fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
         """Fixes of the message in hand, but for those that crash the race."""

@@ -9,11 +9,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.core.fix import Fix
+from actors.core.parcel import Parcel
 from actors.core.timestamps import format_ms
 from actors.dashboards.frames import Frame
 from actors.races.directory import DOWN_LIMIT_MESSAGES
 from actors.races.live_positions import Change, LivePositions
-from actors.races.messages import Subscribe
+from actors.races.messages import FixesArrived, Subscribe
 from actors.races.state import RaceState, snapshot_frame
 from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
@@ -245,6 +246,20 @@ async def test_what_waits_while_the_directory_itself_is_down_reaches_history(aut
         w.races.subscribe("R1", viewer.outbox)
         live = w.races.states["R1"].live_positions.newest["P001"]
         assert live.timestamp_ms == BASE_MS + (10 + DOWN_LIMIT_MESSAGES) * 1000
+
+
+async def test_what_was_on_its_way_to_a_race_that_is_cancelled_is_done(autojump_clock: MockClock) -> None:
+    """The mailbox had given it to the race, which had not run yet."""
+    async with world() as w:
+        w.route(make_fix(at_s=0))
+        await wait_all_tasks_blocked()
+        w.races.states["R1"].mailbox.post(FixesArrived(Parcel((99, 0), "R1", (make_fix(at_s=1),)), 0.0))
+        w.races.children["R1"].scope.cancel()
+        await wait_all_tasks_blocked()
+        assert w.state() is State.STOPPED
+        assert [parcel.id for parcel in w.handed_over()] == [(1, 0), (99, 0)]
+        assert w.races.all_live() == [make_fix(at_s=1)]
+        assert len(w.races.states["R1"].mailbox) == 0
 
 
 async def test_a_parked_race_forgets_dashboards_that_go(autojump_clock: MockClock) -> None:

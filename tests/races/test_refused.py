@@ -69,6 +69,36 @@ async def test_what_comes_while_the_stores_are_read_is_shown_after_the_snapshot(
         assert [parcel.fixes for parcel in w.handed_over()] == [(REFUSED,), (between, make_fix("P2", lat=3))]
 
 
+async def test_where_nobody_watches_the_stores_are_read_at_once(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await shown_and_refused(w)
+        await wait_all_tasks_blocked()
+        assert w.races.all_live() == [OLD]
+
+
+async def test_asked_in_the_moment_of_the_refusal_it_shows_what_the_stores_know(autojump_clock: MockClock) -> None:
+    """The question is on its way to the race when it has to begin anew: it waits."""
+    async with world() as w:
+        w.store.rows = {OLD.id: OLD}
+        w.route(REFUSED)
+        await trio.sleep(1)
+        asking = w.watch()
+        reject(w, REFUSED)
+        await trio.sleep(1)
+        (snapshot,) = asking.named("race_snapshot")
+        assert [p["latitude"] for p in snapshot["positions"]] == [1.0]
+        assert asking.updates() == []
+
+
+async def test_what_comes_in_the_moment_of_the_refusal_waits_for_the_stores(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await shown_and_refused(w)
+        w.route(make_fix("P2"))
+        assert [b'"latitude":1.0' in each for each in await w.races.positions("R1")] == [True], "by HTTP"
+        await trio.sleep(1)
+        assert w.races.all_live() == [OLD, make_fix("P2")]
+
+
 async def test_who_has_no_other_position_is_gone(autojump_clock: MockClock) -> None:
     async with world() as w:
         viewer = w.watch()
@@ -97,6 +127,7 @@ async def test_sent_again_or_overtaken_it_changes_nothing(autojump_clock: MockCl
         overtaken, newest = make_fix(at_s=20, lat=84), make_fix(at_s=21, lat=4)
         w.store.rows[newest.id] = newest
         w.route(overtaken, newest)
+        await wait_all_tasks_blocked()
         reject(w, overtaken)
         await trio.sleep(10)
         viewer.catch_up(w.races)
@@ -157,6 +188,7 @@ async def test_what_a_race_had_in_hand_when_it_crashed_is_neither_lost_nor_left_
         Fragile.crashes = 1
         in_hand = make_fix("P3", lat=3)
         w.route(in_hand)
+        await wait_all_tasks_blocked()
         second = make_fix(at_s=1, lat=86)
         reject(w, second)  # before it is run again
         assert not w.races.states["R1"].restored
