@@ -7,7 +7,8 @@
                                  │        └──▶ cache ──▶ Redis (newest position)
                                  └──▶ dashboards: one actor a WebSocket
 
-A race gets its messages by a memory channel (races/mailbox.py), from the directory of races, which is called.
+A race gets its messages by a memory channel (races/mailbox.py), from the directory of races, which is called; a fix
+for a race that waits is done in the reader's turn instead, which is an optimisation (races/shortcut.py).
 
 Start order, sinks first: embedded servers, persistence, live state, control, listener (subscribers come and go under
 it), races (each race comes and goes), reader. A stop goes the other way, after the reader has drained.

@@ -7,6 +7,7 @@ mailbox.py         the messages for one race, in order: a memory channel
 messages.py        pure: what a race is told
 race.py            ACTOR: one race, its live positions and who watches them
 restore.py         what a race knows when it starts
+shortcut.py        an optimisation: a fix is done in the reader's turn where its race waits
 state.py           what a race is made of between crashes
 window.py          pure: changes on their way to dashboards: gathered, then cut into events
 """

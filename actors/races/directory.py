@@ -2,9 +2,10 @@
 
 Owns: the states (mailbox, live_positions, dashboards of each race) and the nursery under which race actors run.
 Takes in: parcels from the reader, subscriptions from dashboards and refused rows from persistence, as plain calls that
-never block. It posts them to the mailbox of their race, a memory channel. A crash of the directory restarts all races
-from their states. Fixes of a race that is down, or not restored yet, go straight to persistence; of one that is parked
-only the live view stops. Stops when cancelled; each race flushes its window.
+never block. It posts them to the mailbox of their race, a memory channel, or a fix for a race that waits has a shortcut
+(shortcut.py). A crash of the directory restarts all races from their states. Fixes of a race that is down, or not
+restored yet, go straight to persistence; of one that is parked only the live view stops. Stops when cancelled; each
+race flushes its window.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Directory:
         """Give a parcel, taken `now` by trio's clock, to its race; start the race when this is its first fix."""
         message = FixesArrived(parcel, now)
         state = self.states.get(parcel.race_id) or self._new_state(parcel.race_id)
+        if state.restored and state.shortcut.hand(message):
+            return
         child = self.children.get(parcel.race_id) or self._want(state)
         if child.state in _LIVE and state.restored:
             state.mailbox.post(message)

@@ -20,6 +20,7 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
+        self.race_waits = False  # and nothing was posted since; also when it was cancelled and has not run yet
         self._send, self._receive = trio.open_memory_channel[RaceMessage](math.inf)
         self._given: RaceMessage | None = None  # by the channel to the race, which did not take it yet: the oldest
 
@@ -30,12 +31,18 @@ class Mailbox:
         """For the race to do in its own turn. Never blocks."""
         if self._receive.statistics().tasks_waiting_receive:
             self._given = message
+        self.race_waits = False
         self._send.send_nowait(message)
 
     async def wait(self) -> None:
         """Until there is something to take."""
         if not self:
-            await self._receive.receive()  # what it returns is what `post` noted, as there was nothing before
+            self.race_waits = True
+            try:
+                await self._receive.receive()
+            finally:
+                self.race_waits = False
+            # what it returns is what `post` noted, as there was nothing before
 
     def take(self) -> RaceMessage | None:
         """The oldest message. The race sets it down in its state before it waits for anything: see `Race._do`."""

@@ -2,8 +2,9 @@
 
 Owns: nothing that must survive. Its state (mailbox, live positions, dashboards, open window) is lent by the
 directory.
-Takes in: the messages of RaceMessage, by its memory channel. Sends out: parcels to persistence, live positions to live
-state, prebuilt frames to the outboxes of dashboards.
+Takes in: the messages of RaceMessage, by its memory channel; fixes that come while it waits are done by `_do` in the
+turn of the reader (shortcut.py). Sends out: parcels to persistence, live positions to live state, prebuilt frames
+to the outboxes of dashboards.
 A crash loses nothing: the message in hand stays in the state and is done again, one fix at a time, to find the fix that
 crashes it. Stops when cancelled: the open window is flushed first, without waiting for anything.
 """
@@ -92,15 +93,15 @@ class Race:
 
     async def _work(self) -> None:
         """Do messages as they come, until the time has come for something else, or nobody is live."""
-        state = self.state
-        with self._alarm.wound():
+        state, waits = self.state, self._alarm.wound()
+        with state.shortcut.open(self._do, waits), waits:
             while state.restored:
                 await state.mailbox.wait()
                 while state.restored and (message := state.mailbox.take()) is not None:
                     self._do(message)
 
     def _do(self, message: RaceMessage) -> None:
-        """Do one message, which is in hand from here on."""
+        """Do one message, which is in hand from here on: by `_work`, or by the shortcut."""
         state = self.state
         state.quarantine.held = message
         self.handle(message)

@@ -17,6 +17,7 @@ from actors.dashboards.outbox import Outbox
 from actors.races.live_positions import LivePositions
 from actors.races.mailbox import Mailbox
 from actors.races.messages import RaceMessage, Subscribe
+from actors.races.shortcut import Shortcut
 from actors.races.window import Window
 
 log = structlog.get_logger("race")
@@ -29,6 +30,7 @@ class RaceState:
     race_id: str
     live_positions: LivePositions
     mailbox: Mailbox = attrs.field(factory=Mailbox)
+    shortcut: Shortcut = attrs.field(default=attrs.Factory(lambda self: Shortcut(self.mailbox), takes_self=True))
     outboxes: dict[Outbox, None] = attrs.field(factory=dict)  # an ordered set
     waits: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # the race waits in it
     window: Window = attrs.field(factory=Window)  # changes not yet sent

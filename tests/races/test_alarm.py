@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.kit.making import make_fix
 from tests.races.race_world import STALE_MS, World, world
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 STALE_S = STALE_MS / 1000
 

@@ -20,6 +20,8 @@ from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
 from tests.races.race_world import STALE_MS, world
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 class Touchy(LivePositions):
     """Crashes on any fix at latitude 13."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -10,6 +11,8 @@ from actors.races.window import EVENT_BYTES
 from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
 from tests.races.race_world import IDLE_S, STALE_MS, now_ms, world
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 async def test_first_fix_starts_a_race_that_hands_over_and_goes_live(autojump_clock: MockClock) -> None:

@@ -49,6 +49,7 @@ async def waiting(mailbox: Mailbox, nursery: trio.Nursery) -> Taker:
     taker = Taker(mailbox)
     nursery.start_soon(taker.run)
     await wait_all_tasks_blocked()
+    assert mailbox.race_waits
     return taker
 
 
@@ -60,6 +61,7 @@ async def test_messages_come_in_the_order_in_which_they_were_posted(mailbox: Mai
     for each in sent[2:]:  # the first is given to the one who waits, the others follow
         mailbox.post(each)
     assert len(mailbox) == 3
+    assert not mailbox.race_waits
     await wait_all_tasks_blocked()
     assert taker.taken == sent
 
@@ -85,6 +87,13 @@ async def test_sent_in_the_turn_in_which_the_race_was_cancelled_a_message_stays(
     await wait_all_tasks_blocked()
     assert taker.taken == []
     assert (await waiting(mailbox, nursery)).taken == [sent]
+
+
+async def test_nobody_waits_after_it_was_cancelled_and_has_run(mailbox: Mailbox, nursery: trio.Nursery) -> None:
+    taker = await waiting(mailbox, nursery)
+    taker.scope.cancel()
+    await wait_all_tasks_blocked()
+    assert not mailbox.race_waits
 
 
 async def test_sent_at_the_moment_at_which_time_is_up_a_message_is_taken_once(

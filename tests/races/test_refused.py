@@ -16,6 +16,8 @@ from actors.supervision.child import State
 from tests.kit.making import make_fix
 from tests.races.race_world import IDLE_S, STALE_MS, World, world
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 OLD, REFUSED = make_fix(at_s=-1, lat=1), make_fix(at_s=0, lat=85)
 
 
