@@ -20,6 +20,8 @@ Whoever runs a command is told a TrackingError in one line. Those of another fil
       UnreadableRecording    recordings/points.py
       WrongUse               recordings/points.py
     Exception                whoever calls what raises one of these catches it
+      BadDeflate             dashboards/deflate.py
+      TooLong                dashboards/deflate.py
       BadHead                http/head.py
         OtherVersion         http/head.py
       Problem                http/problem.py

@@ -164,8 +164,9 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         postgres host=embedded port=5432 username=postgres password= database=tracking sslmode=prefer batch_rows=1000
         batch_ms=100 queue_rows=50000 spool=yes spool_after_s=3 spool_max_mb=1024
         ws host=127.0.0.1 port=3000 path=/tracking cors_origin=* cors_credentials=no auth=token auth_secret=
-        batch_window_ms=100 outbox_bytes=1048576 send_timeout_ms=10000 heartbeat_s=20 max_connections=10000
-        max_handshakes=500 max_subscriptions=100 max_message_bytes=4096 max_requests_per_s=50 handshake_timeout_s=5
+        batch_window_ms=100 compression=yes outbox_bytes=1048576 send_timeout_ms=10000 heartbeat_s=20
+        max_connections=10000 max_handshakes=500 max_subscriptions=100 max_message_bytes=4096
+        max_requests_per_s=50 handshake_timeout_s=5
         page tile_url= tile_max_zoom=19
         tls cert_file= key_file=
         supervisor max_restarts=5 restart_window_s=30 backoff_initial_ms=100 backoff_max_ms=10000 drain_timeout_s=15"""
