@@ -107,6 +107,7 @@ class RawSocket:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
+        self._writing = trio.Lock()
         self.unread = b""  # not taken apart yet
         self.extensions: str | None = None  # that were agreed on
         self.compressed = False  # the frame that came last was
@@ -126,10 +127,11 @@ class RawSocket:
         return status
 
     async def write(self, *parts: bytes) -> None:
-        """A write each."""
+        """A write each. Several tasks may write: one that reads answers pings and the close."""
         try:
-            for part in parts:
-                await self.stream.send_all(part)
+            async with self._writing:
+                for part in parts:
+                    await self.stream.send_all(part)
         except trio.BrokenResourceError:
             pass  # the server had enough; what it said can still be read
 
