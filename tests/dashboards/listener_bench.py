@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -65,6 +66,18 @@ class Bench:
         assert await board.open(request()) == 101
         return board
 
+    async def status(self, head: bytes) -> int:
+        """Of the answer to a request on a connection of its own."""
+        return await Dashboard(self.open()).open(head)
+
+    @property
+    def history(self) -> FakeHistory:
+        return cast(FakeHistory, self.listener.history)
+
+    @property
+    def races(self) -> FakeRaces:
+        return cast(FakeRaces, self.listener.races)
+
     @property
     def connected(self) -> float | None:
         return self.metrics.registry.get_sample_value("tracking_ws_connections")
@@ -73,7 +86,9 @@ class Bench:
         return self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason}) or 0.0
 
 
-def make_listener(settings: Settings, metrics: Metrics, app: ASGIApp = hello) -> Listener:
+def make_listener(
+    settings: Settings, metrics: Metrics, app: ASGIApp = hello, clock: Callable[[], int] = lambda: 1_000_000_000_000
+) -> Listener:
     access = Access(SECRET.encode(), True, ("*",))
     return Listener(
         settings,
@@ -82,17 +97,18 @@ def make_listener(settings: Settings, metrics: Metrics, app: ASGIApp = hello) ->
         FakeHistory(),
         metrics,
         Health(metrics),
-        lambda: 1_000_000_000_000,
+        clock,
         app,
     )
 
 
 @asynccontextmanager
 async def running(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None, app: ASGIApp = hello
+    monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None, app: ASGIApp = hello, **more: Any
 ) -> AsyncIterator[Bench]:
+    """`more` as of make_listener."""
     metrics = Metrics()
-    listener = make_listener(settings or ws_settings(), metrics, app)
+    listener = make_listener(settings or ws_settings(), metrics, app, **more)
     async with trio.open_nursery() as nursery:
         bench = Bench(listener, FakePort(), metrics)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import cast
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
@@ -16,7 +16,8 @@ from actors.http.head import MAX_HEAD_BYTES
 from actors.telemetry.metrics import Metrics
 from tests.dashboards.listener_bench import make_listener, running
 from tests.kit.client import Dashboard
-from tests.kit.dashboards import FakeHistory, ws_settings
+from tests.kit.dashboards import ws_settings
+from tests.kit.tokens import token
 from tests.kit.websocket import request
 
 settled = trio.testing.wait_all_tasks_blocked
@@ -42,7 +43,7 @@ async def test_pongs_are_seen_while_questions_wait_for_their_answers(
 ) -> None:
     """The library's reader stands still, and with it the pongs, once nobody takes the messages that it has read."""
     async with running(monkeypatch) as bench:
-        cast(FakeHistory, bench.listener.history).gate = gate = trio.Event()
+        bench.history.gate = gate = trio.Event()
         board = await bench.dashboard()
         for _ in range(5):
             await board.say("get_history", {"raceId": "R1"})
@@ -78,6 +79,27 @@ async def test_a_stop_takes_no_longer_than_said_whatever_dashboards_do(
         assert bench.listener.health.components["websocket"].up
         await trio.sleep(STOP_S)
         assert not bench.listener.health.components["websocket"].up
+
+
+async def test_a_stop_sends_what_is_pending_first(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        client, server = trio.testing.memory_stream_pair()
+        bench.port.send.send_nowait(server)
+        board = await bench.dashboard(client)
+        await board.subscribe("R1")
+        room = trio.Event()
+        server.send_stream.send_all_hook = room.wait
+        bench.races.change("R1")
+        await settled()
+        bench.races.change("R1")  # behind the one that is being written
+        bench.scope.cancel()
+        await settled()
+        room.set()
+        events: list[str] = []
+        assert await board.closed(events) == 1001
+        assert events == ["position_update"] * 2
 
 
 async def test_a_close_that_is_not_answered_is_waited_for_a_second(
@@ -131,6 +153,72 @@ async def test_a_crash_of_one_connection_ends_no_other(
         await settled()
         assert bench.dropped("crash") == 1
         assert (await good.ask("list_races"))["event"] == "races"
+
+
+async def test_a_crash_closes_its_dashboard_with_1011_and_no_other(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(monkeypatch) as bench:
+        unlucky, other = await bench.dashboard(), await bench.dashboard()
+        await other.subscribe("R1")
+        bench.history.trouble = ZeroDivisionError("a bug")
+        await unlucky.say("list_races")
+        assert await unlucky.closed() == 1011
+        assert bench.dropped("crash") == 1
+        bench.races.change("R1")
+        assert (await other.receive())["event"] == "position_update"
+
+
+async def test_a_token_ends_its_dashboard_on_the_dot(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two heartbeats."""
+    async with running(monkeypatch, clock=lambda: 2_000_000_000_000) as bench:
+        board = Dashboard(bench.open())
+        assert await board.open(request(Authorization=f"Bearer {token(exp=2_000_000_007)}")) == 101
+        started = trio.current_time()
+        assert await board.closed() == 4401
+        assert trio.current_time() - started == pytest.approx(7)
+        assert bench.dropped("token_expired") == 1
+
+
+async def test_a_token_by_a_clock_that_is_set(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour forward it has expired for who comes and for who is there; after it is set back it is good again."""
+    step_ms = 0
+    asked = request(Authorization=f"Bearer {token(exp=2_000_001_800)}")
+    async with running(monkeypatch, clock=lambda: 2_000_000_000_000 + step_ms) as bench:
+        board = Dashboard(bench.open())
+        assert await board.open(asked) == 101
+        step_ms = -3_600_000
+        assert await bench.status(asked) == 101
+        step_ms = 3_600_000
+        assert await bench.status(asked) == 401
+        assert await board.closed() == 4401
+        step_ms = 0
+        assert await bench.status(asked) == 101
+
+
+async def test_why_a_token_is_refused_is_logged_once_a_second(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = token(aud="https://maps.example")
+    with structlog.testing.capture_logs() as logs:
+        async with running(monkeypatch) as bench:
+            for _ in range(3):
+                assert await bench.status(request(f"/tracking?token={bad}", Authorization=None)) == 401
+            assert await bench.status(request(Upgrade="websocketx")) == 426  # not worth a line
+            await trio.sleep(1.1)
+            assert await bench.status(request(f"/tracking?token={bad}", Authorization=None)) == 401
+            assert bench.dropped("unauthorized") == 4
+    refused = [line for line in logs if line["event"] == "connection refused"]
+    assert [(line["status"], line["suppressed"], line["log_level"]) for line in refused] == [
+        (401, 0, "info"),
+        (401, 2, "info"),
+    ]
+    assert "aud" in refused[0]["reason"]
+    assert bad not in str(logs)
 
 
 async def test_another_error_of_accept_is_a_crash(

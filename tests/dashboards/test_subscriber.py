@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from unittest import mock
 
+import pytest
 import trio
 import trio.testing
 
+from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.position import position_json
 from actors.dashboards import deflate, frames
 from actors.dashboards.endings import End
@@ -70,6 +72,25 @@ async def test_a_large_answer_is_compressed_in_turns(autojump_clock: trio.testin
         assert max(seen) == frames.SLICE_BYTES
         [answer] = bench.socket.take()
         assert len(answer["data"]["positions"]) == 8000
+
+
+async def test_a_race_that_refuses(autojump_clock: trio.testing.MockClock) -> None:
+    async with running() as bench:
+        bench.races.refusing = True
+        [refusal] = await bench.ask("subscribe_race", {"raceId": "R1"}, id=5)
+        assert (refusal["event"], refusal["data"]["code"], refusal["id"]) == ("error", "unavailable", 5)
+        assert not bench.subscriber.outbox.subscribed("R1")
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("away"), StoreMisconfigured("no table")])
+async def test_a_history_that_cannot_be_read(autojump_clock: trio.testing.MockClock, trouble: Exception) -> None:
+    async with running() as bench:
+        bench.history.trouble = trouble
+        for event in ("get_history", "list_races"):
+            [answer] = await bench.ask(event, {"raceId": "R1"})
+            assert (answer["event"], answer["data"]["code"]) == ("error", "unavailable")
+        [snapshot] = await bench.ask("subscribe_race", {"raceId": "R1"})
+        assert snapshot["event"] == "race_snapshot"
 
 
 async def test_a_race_that_never_answers(autojump_clock: trio.testing.MockClock) -> None:

@@ -33,7 +33,7 @@ class Closed(Exception):
 
 
 class Dashboard(RawSocket):
-    """It reads, and so answers pings, only while a test waits for something. One task may read while another writes."""
+    """It reads, and so answers pings, only while a test waits for something."""
 
     async def send(self, message: object) -> None:
         """Bytes go out as a binary message, text as it is, all else as JSON."""
@@ -140,13 +140,10 @@ class Dashboard(RawSocket):
 
 
 @asynccontextmanager
-async def dashboard(
-    port: int, access: str = "", path: str = "/tracking", receive_bytes: int = 0, offer: str | None = None
-) -> AsyncIterator[Dashboard]:
-    """A dashboard of 127.0.0.1, with a token for all races unless another one is given; `offer` of extensions."""
-    stream = await connected(port, receive_bytes)
+async def dashboard(port: int, offer: str | None = None) -> AsyncIterator[Dashboard]:
+    """A dashboard of 127.0.0.1, with a token for all races; `offer` of extensions."""
     fields = {"Host": f"127.0.0.1:{port}", "Sec_WebSocket_Extensions": offer}
-    async with Dashboard.on(stream, f"{path}?token={access or token()}", **fields) as board:
+    async with Dashboard.on(await connected(port), f"/tracking?token={token()}", **fields) as board:
         yield board
 
 

@@ -82,8 +82,6 @@ class FakeHistory:
     queries: list[object] = attrs.field(factory=list)
     trouble: Exception | None = None
     gate: trio.Event | None = None
-    running: int = 0
-    most_running: int = 0
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         self.queries.append(query)
@@ -96,16 +94,11 @@ class FakeHistory:
         return self.summaries
 
     async def _wait(self) -> None:
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        try:
-            await trio.lowlevel.checkpoint()
-            if self.gate is not None:
-                await self.gate.wait()
-            if self.trouble is not None:
-                raise self.trouble
-        finally:
-            self.running -= 1
+        await trio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
         raise AssertionError
@@ -135,7 +128,6 @@ class Site:
 
     listener: Listener
     races: FakeRaces
-    history: FakeHistory
     metrics: Metrics
     port: int
     scope: trio.CancelScope
@@ -146,17 +138,13 @@ class Site:
         value = self.metrics.registry.get_sample_value("tracking_ws_dropped_total", {"reason": reason})
         return value or 0.0
 
-    async def until_dropped(self, reason: str) -> None:
-        """Wait until it was counted."""
-        await until(lambda: self.dropped(reason) == 1)
-
     async def raw(self) -> trio.SocketStream:
         """A TCP connection."""
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
-    def dashboard(self, access: str = "") -> AbstractAsyncContextManager[Dashboard]:
-        """A client, with a token for all races unless another one is given."""
-        return dashboard(self.port, access)
+    def dashboard(self) -> AbstractAsyncContextManager[Dashboard]:
+        """A client, with a token for all races."""
+        return dashboard(self.port)
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,22 +156,20 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 async def running_site(
     settings: Settings | None = None,
     *,
-    races: FakeRaces | None = None,
     server_tls: ssl.SSLContext | None = None,
-    clock: Callable[[], int] = wall_ms,
     app: ASGIApp = hello,
 ) -> AsyncIterator[Site]:
     """A listener on a free port of 127.0.0.1; stopped at the end."""
-    metrics = Metrics()
+    metrics, races = Metrics(), FakeRaces()
     settings = settings or ws_settings()
     listener = Listener(
         settings,
         Access(SECRET.encode(), settings.ws.auth == "token", settings.ws.cors_origin),
-        races or FakeRaces(),
+        races,
         FakeHistory(),
         metrics,
         Health(metrics),
-        clock,
+        wall_ms,
         app,
         server_tls,
     )
@@ -199,9 +185,7 @@ async def running_site(
                 stopped.set()
 
         ports: list[int] = await nursery.start(run)
-        assert isinstance(listener.races, FakeRaces)
-        assert isinstance(listener.history, FakeHistory)
-        yield Site(listener, listener.races, listener.history, metrics, ports[0], scope, stopped)
+        yield Site(listener, races, metrics, ports[0], scope, stopped)
         scope.cancel()
 
 

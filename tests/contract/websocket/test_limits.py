@@ -27,6 +27,7 @@ async def test_503_at_the_limit_of_dashboards_and_room_again_afterwards(tight: P
         async with tight.dashboard():
             answer = await tight.handshake(f"/tracking?token={token()}")
             answer.error(503)
+            (await tight.request("/tracking")).error(503)  # who asks why, by plain HTTP, is told the same
             assert (await tight.request("/readyz")).status == 200
         await tight.until_metric("ws_connections", lambda value: value == 2)
         async with tight.dashboard() as board:
