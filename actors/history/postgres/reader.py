@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import attrs
@@ -13,11 +12,13 @@ from psycopg.pq.abc import PGresult
 
 from actors.core.addresses import PostgresAddress
 from actors.core.errors import StoreUnavailable
-from actors.core.fix import STATUSES, Fix, newest_of
-from actors.history.cursor import EARLIEST_US, LATEST_US
+from actors.core.fix import Fix, newest_of
 from actors.history.postgres import binary
 from actors.history.postgres import reader_sql as sql
 from actors.history.postgres.libpq import PostgresConnection, connect, within
+from actors.history.postgres.reader_sql import ID, SENT_AT
+from actors.history.postgres.rows import fixes_of, in_calendar
+from actors.history.postgres.stream import everything
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
 
 log = structlog.get_logger("history")
@@ -28,11 +29,7 @@ IDLE_S = 10.0  # until a connection is closed: a pooler may have few, for severa
 CONNECT_S = 5.0
 CALL_S = 10.0
 NEWEST_S = 3.0
-CHUNK_ROWS = 1000
-SLICE_ROWS = 500  # decoded without giving way to other tasks: about 1 ms
 REJECTIONS_PAGE = 500  # rows of at most 4 kB each, while searching for a race
-
-_STATUS_INDEX = {status.encode(): index for index, status in enumerate(STATUSES)}
 
 
 @attrs.define(eq=False)
@@ -51,7 +48,7 @@ class PostgresHistory:
         """Each participant's live position; rows with client_timestamp > server_received_at + skew do not count."""
         params = sql.Params()
         text = sql.newest(params, race_id, max_clock_skew_ms)
-        return newest_of(await _fixes(await self._ask(text, params, deadline_s), race_id))
+        return newest_of(await fixes_of(await self._ask(text, params, deadline_s), race_id))
 
     async def rejected(self, ids: Sequence[bytes], deadline_s: float = NEWEST_S) -> set[bytes]:
         """Which of these ids are of rejections."""
@@ -80,25 +77,21 @@ class PostgresHistory:
         params = sql.Params()
         result = await self._ask(sql.page(params, query), params, deadline_s)
         if result.ntuples <= query.limit:
-            return HistoryPage(tuple(await _fixes(result, query.race_id)), None)
+            return HistoryPage(tuple(await fixes_of(result, query.race_id)), None)
         last = query.limit - 1  # one row more was asked for, to see whether there is more
-        position = (binary.read_timestamptz(_bytes(result, last, sql.SENT_AT)), _bytes(result, last, sql.ID))
-        return HistoryPage(tuple(await _fixes(result, query.race_id, query.limit)), position)
+        position = (binary.read_timestamptz(_bytes(result, last, SENT_AT)), _bytes(result, last, ID))
+        return HistoryPage(tuple(await fixes_of(result, query.race_id, query.limit)), position)
 
     @asynccontextmanager
     async def stream(
         self, query: HistoryQuery, by_participant: bool = False
     ) -> AsyncIterator[AsyncIterator[list[Fix]]]:
-        """All fixes of the query in chunks of 1,000, on a connection of its own, as they were when it began."""
+        """All fixes of the query in chunks of at most 1,000, on a connection of its own, as they were when it began."""
         connection = await connect(self.address, APPLICATION, CONNECT_S)
         try:
-            async with connection.transaction("set transaction read only"):
-                params = sql.Params()
-                text = sql.everything(params, query, by_participant)
-                with within(CALL_S):
-                    await connection.query(f"declare export no scroll cursor for {text}", params.values, params.types)
-                async with aclosing(_fetched(connection, query.race_id)) as chunks:
-                    yield chunks
+            await connection.begin(*sql.EXPORT)
+            async with aclosing(everything(connection, query, by_participant)) as chunks:
+                yield chunks
         finally:
             connection.close()
 
@@ -157,51 +150,10 @@ class PostgresHistory:
         self._closes_idle = False
 
 
-async def _fetched(connection: PostgresConnection, race_id: str) -> AsyncGenerator[list[Fix], None]:
-    rows = CHUNK_ROWS
-    while rows == CHUNK_ROWS:
-        with within(CALL_S):
-            result = await connection.query(f"fetch forward {CHUNK_ROWS} from export")
-        rows = result.ntuples
-        if rows:
-            yield await _fixes(result, race_id)
-
-
-async def _fixes(result: PGresult, race_id: str, most: int | None = None) -> list[Fix]:
-    """Rows as fixes; a row of another writer that is no position (NaN, a status of its own) is left out."""
-    fixes = []
-    rows = result.ntuples if most is None else min(most, result.ntuples)
-    for row in range(rows):
-        if row % SLICE_ROWS == SLICE_ROWS - 1:
-            await trio.lowlevel.checkpoint()
-        status = _STATUS_INDEX.get(_bytes(result, row, sql.STATUS))
-        latitude = binary.read_double(_bytes(result, row, sql.LATITUDE))
-        longitude = binary.read_double(_bytes(result, row, sql.LONGITUDE))
-        if status is None or math.isnan(latitude) or math.isnan(longitude):
-            continue
-        fixes.append(
-            Fix(
-                race_id=race_id,
-                participant_id=_bytes(result, row, sql.PARTICIPANT).decode(),
-                lat_e7=round(latitude * 1e7),
-                lon_e7=round(longitude * 1e7),
-                timestamp_ms=binary.read_timestamptz(_bytes(result, row, sql.SENT_AT)) // 1000,
-                status=status,
-                arrived_ms=_in_calendar(binary.read_timestamptz(_bytes(result, row, sql.ARRIVED_AT))) // 1000,
-                id=_bytes(result, row, sql.ID),
-            )
-        )
-    return fixes
-
-
-def _in_calendar(unix_us: int) -> int:
-    return min(max(unix_us, EARLIEST_US), LATEST_US)
-
-
 def _rejection(result: PGresult, row: int) -> StoredRejection:
     return StoredRejection(
         id=_bytes(result, row, 0),
-        received_ms=_in_calendar(binary.read_timestamptz(_bytes(result, row, 1))) // 1000,
+        received_ms=in_calendar(binary.read_timestamptz(_bytes(result, row, 1))) // 1000,
         topic=_bytes(result, row, 2).decode(),
         payload=_bytes(result, row, 3),
         code=_bytes(result, row, 4).decode(),
