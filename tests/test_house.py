@@ -197,7 +197,7 @@ UNTESTED = {
     "history/drain", "history/postgres/binary", "history/postgres/reader_sql",
     "history/postgres/table_check", "history/queries", "history/spool/errors", "history/spool/file",
     "history/spool/open", "history/spool/sql", "history/spool_account", "http/files", "http/problem",
-    "http/query", "http/query_fields", "http/stream", "ingest/validate", "ingest/messages", "ingest/state",
+    "http/query", "http/query_fields", "http/stream", "ingest/validate", "ingest/messages",
     "mqtt/bell", "mqtt/connection", "mqtt/events", "mqtt/orders", "mqtt/paho", "mqtt/publisher_connection",
     "mqtt/subscriptions", "races/messages", "races/race", "races/state", "recordings/judging",
     "recordings/lines", "recordings/source", "recordings/times", "recordings/xml_text", "settings/ini",
