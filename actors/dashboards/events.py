@@ -5,7 +5,7 @@ A position is one struct through the encoder; what is built around positions is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,16 +33,16 @@ def batch_event(race_id: str, positions: Sequence[bytes]) -> bytes:
 
 
 def snapshot_event(
-    race_id: str, positions: Shared, server_time_ms: int, request_id: RequestId = None, resync: bool = False
-) -> tuple[bytes, Shared, bytes]:
-    """`race_snapshot` in parts. `positions` are joined by commas already: the race keeps them so for all dashboards."""
+    race_id: str, positions: Iterable[Shared], server_time_ms: int, request_id: RequestId = None, resync: bool = False
+) -> list[bytes | Shared]:
+    """`race_snapshot` in parts. `positions` have their commas already: the race keeps them so for all dashboards."""
     before = b'{"event":"race_snapshot","data":{"raceId":%b,"positions":[' % quoted(race_id)
     after = b'],"serverTime":"%b"%b}%b}' % (
         format_ms(server_time_ms).encode(),
         b',"resync":true' if resync else b"",
         _id_member(request_id),
     )
-    return before, positions, after
+    return [before, *positions, after]
 
 
 def stale_event(race_id: str, participant_id: str, last_timestamp_ms: int) -> bytes:

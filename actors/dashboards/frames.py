@@ -10,24 +10,39 @@ SMALL_BYTES = 128
 SLICE_BYTES = 256 * 1024
 """Deflated in one go, some 1.5 ms. A large text is a hundredth longer for it."""
 
-_TEXT = 0x81  # FIN set, opcode 1; from a server, so not masked
-_DEFLATED = 0xC1  # RSV1 set as well (RFC 7692 section 6)
+LARGE_BYTES = 256 * 1024
+"""From here on a message goes out in fragments (RFC 6455 section 5.4), each part of it one: those which several
+messages share are in memory once, for all dashboards."""
+
+_GOES_ON, _TEXT = 0, 1  # opcodes; from a server, so not masked
+_LAST = 0x80  # FIN
+_DEFLATED = 0x40  # RSV1 of the first fragment (RFC 7692 section 6)
 
 
 class Shared:
     """A part that several messages have: deflated once for all of them."""
 
-    __slots__ = ("_blocks", "data")
+    __slots__ = ("_blocks", "_deflated", "_plain", "data")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._blocks = b""  # nobody wanted them yet
+        self._blocks = self._plain = self._deflated = b""  # nobody wanted them yet
 
     def deflate(self) -> bytes:
         """Its blocks: see dashboards/deflate.py."""
         if not self._blocks:
             self._blocks = blocks(self.data)
         return self._blocks
+
+    def fragment(self, deflated: bool) -> bytes:
+        """As a fragment that is neither the first nor the last."""
+        if deflated:
+            if not self._deflated:
+                self._deflated = _frame(_GOES_ON, self.deflate())
+            return self._deflated
+        if not self._plain:
+            self._plain = _frame(_GOES_ON, self.data)
+        return self._plain
 
 
 def sliced(text: bytes) -> list[Shared]:
@@ -48,7 +63,7 @@ class Frame:
     def plain(self) -> bytes:
         """For a dashboard that did not agree on compression."""
         if not self._plain:
-            self._plain = _frame(_TEXT, b"".join([part.data for part in self._parts]))
+            self._plain = _frame(_LAST | _TEXT, b"".join([part.data for part in self._parts]))
         return self._plain
 
     @property
@@ -58,12 +73,27 @@ class Frame:
             self._deflated = self._deflate() or self.plain
         return self._deflated
 
+    def pieces(self, deflated: bool) -> list[bytes]:
+        """The same in either form, as it goes out: one frame, or the fragments of a LARGE_BYTES message, between which
+        only control frames may be sent."""
+        if self._size() < LARGE_BYTES or len(self._parts) < 3:
+            return [self.deflated if deflated else self.plain]
+        first, *others, last = self._parts
+        return [
+            _frame(_TEXT | _DEFLATED, first.deflate()) if deflated else _frame(_TEXT, first.data),
+            *[part.fragment(deflated) for part in others],
+            _frame(_LAST | _GOES_ON, last.deflate().removesuffix(TAIL) if deflated else last.data),
+        ]
+
+    def _size(self) -> int:
+        return sum([len(part.data) for part in self._parts])
+
     def _deflate(self) -> bytes | None:
-        size = sum([len(part.data) for part in self._parts])
+        size = self._size()
         if size < SMALL_BYTES:
             return None
         message = b"".join([part.deflate() for part in self._parts]).removesuffix(TAIL)
-        return _frame(_DEFLATED, message) if len(message) < size else None
+        return _frame(_LAST | _TEXT | _DEFLATED, message) if len(message) < size else None
 
 
 def _frame(first: int, payload: bytes) -> bytes:

@@ -19,13 +19,18 @@ RESYNC_BELOW = 4
 """A resync is asked for once less than this part of the limit is pending: sooner would only overflow again."""
 
 
+_GOES_ON = ""  # no race has this id
+
+
 class _Stream:
     """What the dashboard gets of one race."""
 
-    __slots__ = ("expected", "live", "resync_asked_s")
+    __slots__ = ("expected", "held", "live", "resync_asked_s", "torn")
 
     def __init__(self) -> None:
         self.live = False  # its first snapshot has come
+        self.held: list[bytes] | None = None  # updates since the moment of a snapshot that is being made
+        self.torn = False  # some of these were dropped
         self.expected = False  # a request waits for a snapshot or a refusal
         self.resync_asked_s = -math.inf  # or answered, which is later
 
@@ -39,14 +44,15 @@ class Outbox:
     """
 
     def __init__(self, limit_bytes: int, wake: Callable[[], None], deflated: bool = False) -> None:
-        self._deflated = deflated
+        self.deflated = deflated  # it takes compressed frames
         self._limit_bytes = limit_bytes
         self._wake = wake
         self._streams: dict[str, _Stream] = {}
         self._behind: dict[str, float] = {}  # races with dropped updates: when asked since then, -inf = not yet
-        # In the order in which they will be sent. A race id marks an update, which may be dropped; None a reply.
+        # In the order in which they will be sent. A race id marks an update, which may be dropped; None a reply, or the
+        # last fragment of one; _GOES_ON the others.
         self._pending: deque[tuple[str | None, bytes]] = deque()
-        self.update_bytes = 0  # pending updates, 0..limit_bytes
+        self.update_bytes = 0  # pending and held updates, 0..limit_bytes
         self.reply_bytes = 0  # pending replies, bounded by the subscriber, which asks for one at a time
         self.replies = 0  # how many
 
@@ -89,6 +95,27 @@ class Outbox:
         self._behind.clear()
         return races
 
+    def hold(self, race_id: str) -> None:
+        """From the race: a snapshot of this moment will be made, in turns. Updates wait behind it, until `release`."""
+        stream = self._streams.get(race_id)
+        if stream is not None:
+            self.update_bytes -= sum(map(len, stream.held or ()))
+            stream.held, stream.torn = [], False
+
+    def release(self, race_id: str) -> None:
+        """From the race: the snapshot has been offered."""
+        stream = self._streams.get(race_id)
+        if stream is None or stream.held is None:
+            return
+        held, stream.held = stream.held, None
+        if stream.live and race_id not in self._behind and not stream.torn:
+            self._pending.extend([(race_id, data) for data in held])
+        else:
+            self.update_bytes -= sum(map(len, held))
+            if stream.live:
+                self._behind.setdefault(race_id, -math.inf)
+        self._wake()
+
     def snapshot(self, race_id: str, frame: Frame, *, resync_s: float | None = None) -> None:
         """From the race: the snapshot; a reply, so never dropped. Opens the stream of updates.
 
@@ -110,12 +137,16 @@ class Outbox:
     def update(self, race_id: str, frame: Frame) -> None:
         """From the race: one frame, shared by all dashboards of the race."""
         stream = self._streams.get(race_id)
-        if stream is None or not stream.live or race_id in self._behind:
+        if stream is None or (stream.torn if stream.held is not None else not stream.live or race_id in self._behind):
             return
-        data = frame.deflated if self._deflated else frame.plain
+        data = frame.deflated if self.deflated else frame.plain
         if self.update_bytes + len(data) > self._limit_bytes:
-            self._behind[race_id] = -math.inf
+            self._fall_behind(race_id, stream)
             self._overflow()
+        elif stream.held is not None:
+            stream.held.append(data)
+            self.update_bytes += len(data)
+            return
         else:
             self._pending.append((race_id, data))
             self.update_bytes += len(data)
@@ -127,8 +158,8 @@ class Outbox:
         What is pending is older and still goes out; later updates are ignored until the resync.
         """
         stream = self._streams.get(race_id)
-        if stream is not None and stream.live and race_id not in self._behind:
-            self._behind[race_id] = -math.inf
+        if stream is not None and (stream.held is not None or (stream.live and race_id not in self._behind)):
+            self._fall_behind(race_id, stream)
             self._wake()
 
     def refuse(self, race_id: str, frame: Frame) -> None:
@@ -136,6 +167,7 @@ class Outbox:
 
         A refused resync is kept to ourselves, and asked for again later.
         """
+        self.release(race_id)
         stream = self._streams.get(race_id)
         if stream is None or not stream.expected:
             return
@@ -146,9 +178,10 @@ class Outbox:
 
     def reply(self, frame: Frame) -> None:
         """A frame that is never dropped, after everything that is pending now."""
-        data = frame.deflated if self._deflated else frame.plain
-        self._pending.append((None, data))
-        self.reply_bytes += len(data)
+        *pieces, last = frame.pieces(self.deflated)
+        self._pending.extend([(_GOES_ON, piece) for piece in pieces])
+        self._pending.append((None, last))
+        self.reply_bytes += sum(map(len, pieces)) + len(last)
         self.replies += 1
         self._wake()
 
@@ -164,9 +197,9 @@ class Outbox:
                 break
             pending.popleft()
             frames.append(frame)
-            if race_id is None:
+            if not race_id:
                 self.reply_bytes -= len(frame)
-                self.replies -= 1
+                self.replies -= race_id is None
             else:
                 self.update_bytes -= len(frame)
         return frames
@@ -198,13 +231,25 @@ class Outbox:
     def _overflow(self) -> None:
         kept: deque[tuple[str | None, bytes]] = deque()
         for race_id, frame in self._pending:
-            if race_id is None:
+            if not race_id:
                 kept.append((race_id, frame))
-            else:
+            elif self._streams[race_id].held is None:  # else the snapshot stands in for it
                 self._behind[race_id] = -math.inf
+        for race_id, stream in self._streams.items():
+            if stream.held:
+                self._fall_behind(race_id, stream)
         self._pending = kept
         self.update_bytes = 0
 
+    def _fall_behind(self, race_id: str, stream: _Stream) -> None:
+        """Some of its updates are dropped; where a snapshot is on its way, this one will not stand in for them."""
+        if stream.held is None:
+            self._behind[race_id] = -math.inf
+        else:
+            stream.torn = True
+            stream.held.clear()
+
     def _drop_updates(self, race_id: str) -> None:
         self._pending = deque(entry for entry in self._pending if entry[0] != race_id)
-        self.update_bytes = sum(len(frame) for marked, frame in self._pending if marked is not None)
+        self.update_bytes = sum(len(frame) for marked, frame in self._pending if marked)
+        self.update_bytes += sum(len(frame) for stream in self._streams.values() for frame in stream.held or ())

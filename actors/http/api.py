@@ -55,8 +55,8 @@ class Verifier(Protocol):
 class RacesLive(Protocol):
     """The directory of races."""
 
-    async def positions(self, race_id: str) -> list[bytes]:
-        """Live positions as JSON objects, as a snapshot has them; an item may hold several, joined by commas."""
+    async def positions(self, race_id: str) -> bytes:
+        """Live positions as JSON objects, as a snapshot has them, joined by commas."""
         ...
 
     def parked(self) -> int:
@@ -141,7 +141,7 @@ class Api:
     async def positions(self, request: Request) -> Response:
         """`{"raceId", "positions", "serverTime"}`."""
         race_id, _ = self._enter_race(request)
-        positions = b",".join(await self._races_live.positions(race_id))
+        positions = await self._races_live.positions(race_id)
         server_time = format_ms(self._clock()).encode()
         race = quoted(race_id)
         return _json(b'{"raceId":%b,"positions":[%b],"serverTime":"%b"}' % (race, positions, server_time))

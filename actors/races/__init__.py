@@ -8,6 +8,7 @@ messages.py        pure: what a race is told
 race.py            ACTOR: one race, its live positions and who watches them
 restore.py         what a race knows when it starts
 shortcut.py        an optimisation: a fix is done in the reader's turn where its race waits
+slices.py          pure: live positions as JSON, some hundred at a time
 state.py           what a race is made of between crashes
 window.py          pure: changes on their way to dashboards: gathered, then cut into events
 """

@@ -20,16 +20,16 @@ import trio
 from actors.core.errors import ErrorCode
 from actors.core.fix import Fix, newest_of
 from actors.core.parcel import Parcel
-from actors.core.position import position_json
 from actors.core.timestamps import Clock
 from actors.dashboards import events
-from actors.dashboards.frames import Frame, Shared
+from actors.dashboards.frames import Frame
 from actors.dashboards.outbox import Outbox
 from actors.history.mailbox import ParcelMailbox
 from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import CoalescingMailbox, Race, Restore
-from actors.races.state import RaceState, joined_positions
+from actors.races.slices import Slices, in_batches
+from actors.races.state import RaceState
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -129,7 +129,7 @@ class Directory:
             outbox.refuse(race_id, Frame(event))
         elif child is None and state.restored and not state.live_positions.newest:
             state.outboxes[outbox] = None
-            frame = Frame(*events.snapshot_event(race_id, Shared(b""), self.clock(), request_id, resync))
+            frame = Frame(*events.snapshot_event(race_id, (), self.clock(), request_id, resync))
             outbox.snapshot(race_id, frame, resync_s=trio.current_time() if resync else None)
         else:
             if child is None:
@@ -149,15 +149,23 @@ class Directory:
         if child is None:
             self._drop_if_unused(state)
 
-    async def positions(self, race_id: str) -> list[bytes]:
-        """The live positions of a race as JSON; read from the stores when the race has no actor."""
+    async def positions(self, race_id: str) -> bytes:
+        """The live positions of a race as JSON, joined by commas; read from the stores when the race has no actor."""
         state = self.states.get(race_id)
-        if state is not None and state.live_positions.newest:
-            return [joined_positions(state).data]
-        found = await self.restore(race_id, state.refused if state is not None else ())
-        live_positions = self.make_live_positions()
-        live_positions.accept(live_positions.changes(found.fixes, self.clock()))
-        return [position_json(fix, pid in live_positions.stale) for pid, fix in live_positions.newest.items()]
+        if state is not None and state.live_positions.newest and not state.found:
+            slices = state.slices.of(state.live_positions)
+        else:
+            found = await self.restore(race_id, state.refused if state is not None else ())
+            live_positions = self.make_live_positions()
+            for fixes in in_batches(found.fixes):
+                live_positions.accept(live_positions.changes(fixes, self.clock()))
+                await trio.lowlevel.checkpoint()
+            slices = Slices().of(live_positions)
+        parts = []
+        for part in slices:
+            parts.append(part.data)
+            await trio.lowlevel.checkpoint()
+        return b"".join(parts)
 
     def all_live(self) -> list[Fix]:
         """Every live position in memory: for a Redis that was emptied."""
@@ -201,7 +209,7 @@ class Directory:
         given_up = state.after_crash()
         if given_up is not None:
             self._store(given_up)
-        for message in state.mailbox.take_all():
+        for message in state.take_waiting():
             state.mailbox.post(self._store(message))
 
     def _store(self, message: RaceMessage) -> RaceMessage:
@@ -213,7 +221,7 @@ class Directory:
 
     def _shorten(self, state: RaceState) -> None:
         """Of a race that is down for long, what the newest positions need; its dashboards get a resync."""
-        waiting = [self._store(message) for message in state.mailbox.take_all()]
+        waiting = [self._store(message) for message in state.take_waiting()]
         skew_ms = state.live_positions.max_skew_ms
         fixes = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
         newest = newest_of(fix for fix in fixes if fix.timestamp_ms - fix.arrived_ms <= skew_ms)
@@ -226,10 +234,12 @@ class Directory:
 
     def _race_parked(self, state: RaceState) -> None:
         state.restored = False  # what comes while it is parked only reaches history
-        for message in state.mailbox.take_all():
+        for message in state.take_waiting():
             match message:
                 case Subscribe(outbox=outbox, request_id=request_id, resync=resync):
                     self.subscribe(state.race_id, outbox, request_id, resync)
+                    if not outbox.subscribed(state.race_id):
+                        state.outboxes.pop(outbox, None)
                 case Unsubscribe(outbox=outbox):
                     state.outboxes.pop(outbox, None)
         for outbox in state.outboxes:
@@ -265,7 +275,7 @@ class Directory:
         """Its dashboards stay subscribed."""
         self.children.pop(state.race_id).scope.cancel()
         held = state.quarantine.held
-        waiting = state.mailbox.take_all() if held is None else [held, *state.mailbox.take_all()]
+        waiting = state.take_waiting() if held is None else [held, *state.take_waiting()]
         heir = self._new_state(state.race_id)
         heir.refused = state.refused
         if state.refused and not state.restored:

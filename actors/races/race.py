@@ -12,7 +12,7 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol, assert_never
 
 import attrs
@@ -25,15 +25,19 @@ from actors.core.position import position_json
 from actors.core.rejection import poison
 from actors.core.timestamps import Clock
 from actors.dashboards import events
-from actors.dashboards.frames import Frame
+from actors.dashboards.frames import Frame, Shared
 from actors.history.mailbox import ParcelMailbox
 from actors.races.alarm import RaceAlarm
 from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
 from actors.races.restore import Found
+from actors.races.slices import in_batches
 from actors.races.state import RaceState, snapshot_frame
 from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("race")
+
+AT_ONCE = 1000
+"""Participants of a snapshot that is made in one turn, some 2 ms; of more it is made a slice in a turn."""
 
 RESTORE_RETRY_S = 5.0
 """While PostgreSQL is away: how often a race that started without it asks again for older positions."""
@@ -70,6 +74,7 @@ class Race:
     idle_s: float  # [app] race_idle_ms
     _alarm: RaceAlarm = attrs.field(init=False)
     _sooner: bool = False  # what was done may be due before the alarm rings
+    _nursery: trio.Nursery | None = None  # while messages are done
 
     def __attrs_post_init__(self) -> None:
         self._alarm = RaceAlarm(self.state, self.clock, self.idle_s)
@@ -82,8 +87,11 @@ class Race:
             while not self._alarm.idle():
                 await self._restore()
                 async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
                     if not self.state.complete:
                         nursery.start_soon(self._keep_restoring)
+                    if self.state.asked:
+                        nursery.start_soon(self._answer_in_turns)
                     while self.state.restored and not self._alarm.idle():
                         await self._work()
                         self._on_time()
@@ -123,12 +131,14 @@ class Race:
                 self._go_live(self.state.without_poison(fixes))
             case Subscribe(outbox=outbox):
                 self._flush_window()
-                frame = snapshot_frame(self.state, self.clock(), message)
+                if len(self.state.live_positions.newest) > AT_ONCE:
+                    self._ask(message)
+                else:
+                    self._answer(message, self.state.slices.of(self.state.live_positions), self.clock())
                 self.state.outboxes[outbox] = None
-                resync_s = trio.current_time() if message.resync else None
-                outbox.snapshot(self.state.race_id, frame, resync_s=resync_s)
             case Unsubscribe(outbox=outbox):
                 self.state.outboxes.pop(outbox, None)
+                self.state.asked.pop(outbox, None)
             case _:
                 assert_never(message)
 
@@ -149,7 +159,7 @@ class Race:
         changes = state.live_positions.changes(fixes, self.clock())
         if not changes:
             return
-        shown = [(c.fix.arrived_ms, state.encode(c.fix, c.stale)) for c in changes] if state.outboxes else []
+        shown = [(c.fix.arrived_ms, position_json(c.fix, c.stale)) for c in changes] if state.outboxes else []
         newest = list({c.fix.participant_id: c.fix for c in changes}.values())
         if state.live_positions.accept(changes):
             self._sooner = True
@@ -164,6 +174,40 @@ class Race:
         window.add(changes, trio.current_time() + self.window_s)
         if window.full:
             self._flush_window()
+
+    def _answer(self, request: Subscribe, positions: Iterable[Shared], now_ms: int) -> None:
+        frame = snapshot_frame(self.state, positions, now_ms, request)
+        resync_s = trio.current_time() if request.resync else None
+        request.outbox.snapshot(self.state.race_id, frame, resync_s=resync_s)
+
+    def _ask(self, request: Subscribe) -> None:
+        asked = self.state.asked
+        if not asked and self._nursery is not None:
+            self._nursery.start_soon(self._answer_in_turns)
+        if not request.resync or request.outbox not in asked:  # any snapshot will do for a resync
+            asked[request.outbox] = request
+
+    async def _answer_in_turns(self) -> None:
+        """Answer all who asked by one snapshot, then those who asked meanwhile by the next one: so it is made, and in
+        memory, once for many."""
+        state = self.state
+        while requests := list(state.asked.values()):
+            self._flush_window()  # it belongs before this moment
+            now_ms, positions = self.clock(), state.slices.of(state.live_positions)
+            for request in requests:
+                request.outbox.hold(state.race_id)
+            made = []
+            for part in positions:
+                if any(request.outbox.deflated for request in requests):
+                    part.deflate()
+                made.append(part)
+                await trio.lowlevel.checkpoint()
+            for request in requests:
+                if state.asked.get(request.outbox) is request:
+                    self._answer(request, made, now_ms)
+                    request.outbox.release(state.race_id)
+                    del state.asked[request.outbox]
+                    await trio.lowlevel.checkpoint()
 
     def _redo_held(self) -> None:
         """Do the message in hand; when it crashed the race before, try its fixes one by one first."""
@@ -207,7 +251,7 @@ class Race:
         state = self.state
         if not state.restored and state.quarantine.held is None:
             found = await self.restore(state.race_id, state.refused)
-            state.quarantine.held = PositionsFound(found.fixes)  # a fix that crashes us is found like any other
+            state.found = in_batches(found.fixes)
             state.complete, state.restored = found.complete, True
             state.refused.update(fix.id for fix in found.refused)
             if state.refused:
@@ -216,6 +260,11 @@ class Race:
                 state.complete = False  # once more, for a fix that one of them hides as long as it is in the spool
             state.quiet_since = trio.current_time()
         self._redo_held()
+        while state.found:
+            state.quarantine.held = PositionsFound(state.found.pop())  # a fix that crashes us is found like any other
+            self._redo_held()
+            if state.found:
+                await trio.lowlevel.checkpoint()
 
     async def _keep_restoring(self) -> None:
         """Ask the stores again, until all have answered."""
@@ -225,7 +274,8 @@ class Race:
             found = await self.restore.again(state.race_id, state.refused)
             state.complete = found.complete
             state.refuse(found.refused)
-            state.mailbox.post(PositionsFound(found.fixes))
+            for fixes in in_batches(found.fixes):
+                state.mailbox.post(PositionsFound(fixes))
 
 
 def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:

@@ -11,7 +11,7 @@ import socket
 import attrs
 
 from tests.kit.tokens import token
-from tests.kit.websocket import DEFLATED, OFFER, PING, PONG, TEXT, frame, frames, inflated, request
+from tests.kit.websocket import CONTINUATION, LAST, OFFER, PING, PONG, TEXT, fragments, frame, request, texts_of
 
 READ_BYTES = 1 << 20
 TIMEOUT_S = 60.0
@@ -70,13 +70,16 @@ class WebSocket:
 
     def receive(self) -> bytes:
         """The next text; pings are answered. Raises EOFError when the server closes."""
+        text: list[bytes] = []
         while True:
-            for opcode, start, end in frames(memoryview(self.rest)):
-                payload, self.rest = self.rest[start:end], self.rest[end:]
-                if opcode & ~DEFLATED == TEXT:
-                    return inflated(payload) if opcode & DEFLATED else payload
-                if opcode == PING:
-                    self.sock.sendall(frame(PONG, payload))
+            for first, start, end in fragments(memoryview(self.rest)):
+                whole, self.rest = self.rest[:end], self.rest[end:]
+                if first & 0x0F == PING:
+                    self.sock.sendall(frame(PONG, whole[start:]))
+                elif first & 0x0F in (TEXT, CONTINUATION):
+                    text.append(whole)
+                    if first & LAST:
+                        return texts_of(text)[0]
                 break
             else:
                 self._more()

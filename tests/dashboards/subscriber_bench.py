@@ -20,7 +20,7 @@ from actors.settings.load import WsSettings
 from actors.telemetry.metrics import Metrics
 from tests.kit.dashboards import FakeHistory, FakeRaces
 from tests.kit.described import check_frame
-from tests.kit.websocket import text_of
+from tests.kit.websocket import texts_of
 
 settled = trio.testing.wait_all_tasks_blocked
 
@@ -90,7 +90,7 @@ class FakeSocket:
     def take(self) -> list[dict[str, Any]]:
         """Events sent since the last call."""
         frames, self.sent = self.sent, []
-        return [check_frame(text_of(frame)) for frame in frames]
+        return [check_frame(text) for text in texts_of(frames)]
 
 
 @attrs.define(eq=False)

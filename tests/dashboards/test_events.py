@@ -92,7 +92,7 @@ def test_events_wrap_positions_without_encoding_them_again() -> None:
 
 def test_a_snapshot_answers_a_request() -> None:
     one = position_json(fix(), stale=False)
-    frame = Frame(*wire.snapshot_event("R1", Shared(one + b"," + one), ARRIVED_MS, request_id="a"))
+    frame = Frame(*wire.snapshot_event("R1", [Shared(one + b"," + one)], ARRIVED_MS, request_id="a"))
     assert json.loads(text_of(frame.plain)) == {
         "event": "race_snapshot",
         "data": {"raceId": "R1", "positions": [json.loads(one)] * 2, "serverTime": "2025-07-01T08:15:30.512Z"},
@@ -101,7 +101,7 @@ def test_a_snapshot_answers_a_request() -> None:
 
 
 def test_an_empty_snapshot_as_resync() -> None:
-    frame = Frame(*wire.snapshot_event("R1", Shared(b""), 0, resync=True))
+    frame = Frame(*wire.snapshot_event("R1", (), 0, resync=True))
     assert json.loads(text_of(frame.plain)) == {
         "event": "race_snapshot",
         "data": {"raceId": "R1", "positions": [], "serverTime": "1970-01-01T00:00:00.000Z", "resync": True},

@@ -14,9 +14,9 @@ from wsproto.extensions import Extension, PerMessageDeflate
 
 from actors.core.position import position_json
 from actors.dashboards import deflate, events, frames
-from actors.dashboards.frames import SLICE_BYTES, SMALL_BYTES, Frame, Shared, sliced
+from actors.dashboards.frames import LARGE_BYTES, SLICE_BYTES, SMALL_BYTES, Frame, Shared, sliced
 from tests.kit.making import make_fix
-from tests.kit.websocket import DEFLATED
+from tests.kit.websocket import DEFLATED, texts_of
 
 
 def read(*sent: bytes, extensions: list[Extension] | None = None) -> list[str]:
@@ -95,7 +95,7 @@ def test_each_form_is_made_once_and_only_when_it_is_wanted(monkeypatch: pytest.M
     assert deflated == [len(batch(10))]
 
     positions = Shared(b",".join([b'{"a":1}'] * 100))
-    answers = [Frame(*events.snapshot_event("R1", positions, 0, request_id)) for request_id in range(3)]
+    answers = [Frame(*events.snapshot_event("R1", [positions], 0, request_id)) for request_id in range(3)]
     deflated.clear()
     assert read(*(answer.deflated for answer in answers), extensions=inflating()) == read(
         *(answer.plain for answer in answers)
@@ -110,6 +110,22 @@ def test_parts_are_read_as_one_text_in_either_form(parts: list[str], times: int)
     text = "".join(part * times for part in parts)
     assert read(frame.plain) == [text]
     assert read(frame.deflated, extensions=inflating()) == [text]
+
+
+@pytest.mark.parametrize("parts", [1, 3, 5, 30])
+def test_a_large_message_goes_out_in_fragments_that_others_share(parts: int) -> None:
+    positions = [Shared(batch(300)) for _ in range(parts)]
+    one, other = Frame(b"[", *positions, b"]"), Frame(b"{", *positions, b"}")
+    large = sum(len(part.data) for part in positions) + 2 >= LARGE_BYTES
+    for pieces, frames_of_other in ((one.pieces(False), other.pieces(False)), (one.pieces(True), other.pieces(True))):
+        assert len(pieces) == (len(positions) + 2 if large else 1)
+        assert all(a is b for a, b in zip(pieces[1:-1], frames_of_other[1:-1], strict=True))
+    extensions = inflating()
+    assert texts_of(one.pieces(False)) == texts_of(one.pieces(True)) == [read(one.plain)[0].encode()]
+    client = Connection(ConnectionType.CLIENT, extensions)
+    client.receive_data(b"".join([*one.pieces(True), *other.pieces(True)]))
+    text = "".join(event.data for event in client.events() if isinstance(event, TextMessage))
+    assert text.encode() == texts_of(one.pieces(False))[0] + texts_of(other.pieces(False))[0]
 
 
 def test_slices_are_read_as_what_they_are_of_and_shrink_as_well() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from actors.dashboards.frames import Frame
+from actors.dashboards.frames import LARGE_BYTES, Frame, Shared
 from actors.dashboards.outbox import RESYNC_INTERVAL_S, Outbox
 from tests.dashboards.woken import EVERYTHING, LIMIT, live, make, raw
 
@@ -127,3 +127,140 @@ def test_what_counts_is_what_goes_out() -> None:
         assert outbox.update_bytes == (len(sent) if deflated else 0), "plain it does not fit"
         assert outbox.take(EVERYTHING) == [sent] * (1 + deflated)
         assert outbox.behind_due(0.0) == ([] if deflated else ["R"])
+
+
+def test_updates_wait_behind_a_snapshot_that_is_being_made() -> None:
+    outbox, woken = make()
+    live(outbox, "S")
+    outbox.expect("R")
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.update("S", raw(b"s"))
+    assert outbox.take(EVERYTHING) == [b"s"]
+    assert outbox.update_bytes == 1
+    outbox.snapshot("R", raw(b"snapshot"))
+    outbox.update("R", raw(b"2"))
+    outbox.release("R")
+    outbox.update("R", raw(b"3"))
+    times = woken.times
+    assert outbox.take(EVERYTHING) == [b"snapshot", b"1", b"2", b"3"]
+    assert outbox.update_bytes == 0
+    outbox.release("R")
+    assert woken.times == times
+
+
+def test_it_is_asked_for_anew_where_an_update_behind_it_did_not_fit() -> None:
+    outbox, _ = make()
+    live(outbox, "S")
+    outbox.expect("R")
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.update("S", raw(b"s"))
+    outbox.update("R", raw(b"x" * LIMIT))
+    outbox.update("R", raw(b"ignored"))
+    assert outbox.update_bytes == 0
+    outbox.snapshot("R", raw(b"snapshot"))
+    outbox.release("R")
+    outbox.update("R", raw(b"ignored too"))
+    assert outbox.take(EVERYTHING) == [b"snapshot"]
+    assert outbox.behind_due(0) == ["S"]
+    assert outbox.behind_due(RESYNC_INTERVAL_S) == ["R"]
+
+
+def test_what_is_pending_needs_no_resync_where_a_snapshot_is_on_its_way() -> None:
+    outbox, _ = make()
+    live(outbox, "R", "S")
+    outbox.update("R", raw(b"old"))
+    outbox.hold("R")
+    outbox.update("S", raw(b"x" * LIMIT))
+    outbox.snapshot("R", raw(b"snapshot"))
+    outbox.release("R")
+    assert outbox.behind_due(0) == ["S"]
+    outbox.update("R", raw(b"1"))
+    assert outbox.take(EVERYTHING) == [b"snapshot", b"1"]
+
+
+def test_changes_that_a_race_lost_are_not_in_the_snapshot_that_it_makes() -> None:
+    outbox, _ = make()
+    live(outbox, "R")
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.lose("R")
+    outbox.snapshot("R", raw(b"snapshot"))
+    outbox.release("R")
+    assert outbox.take(EVERYTHING) == [b"snapshot"]
+    assert outbox.behind_due(0) == ["R"]
+
+
+def test_a_resync_in_turns() -> None:
+    outbox, _ = make()
+    live(outbox, "R")
+    outbox.lose("R")
+    assert outbox.behind_due(0) == ["R"]
+    outbox.update("R", raw(b"0"))
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.snapshot("R", raw(b"resync"), resync_s=1.0)
+    outbox.release("R")
+    outbox.update("R", raw(b"2"))
+    assert outbox.take(EVERYTHING) == [b"resync", b"1", b"2"]
+    assert outbox.next_due_s() == math.inf
+
+
+def test_one_that_is_begun_again_is_of_a_later_moment() -> None:
+    outbox, _ = make()
+    live(outbox, "R")
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.hold("R")
+    outbox.update("R", raw(b"2"))
+    assert outbox.update_bytes == 1
+    outbox.snapshot("R", raw(b"snapshot"))
+    outbox.release("R")
+    assert outbox.take(EVERYTHING) == [b"snapshot", b"2"]
+
+
+def test_one_that_is_refused_holds_nothing_back() -> None:
+    outbox, _ = make()
+    live(outbox, "R", "B")
+    outbox.lose("B")
+    for race in ("R", "B", "N"):
+        outbox.expect(race)
+        outbox.hold(race)
+        outbox.update(race, raw(race.encode()))
+    outbox.refuse("R", raw(b"no"))
+    outbox.refuse("B", raw(b"no"))
+    outbox.refuse("N", raw(b"no"))
+    outbox.update("R", raw(b"r"))
+    assert outbox.take(EVERYTHING) == [b"R", b"no", b"no", b"no", b"r"]
+    assert outbox.update_bytes == 0
+    assert outbox.behind_due(0) == ["B"]
+    assert not outbox.subscribed("N")
+
+
+def test_who_unsubscribes_meanwhile_leaves_nothing_held() -> None:
+    outbox, _ = make()
+    live(outbox, "R", "S")
+    for race in ("R", "S"):
+        outbox.hold(race)
+        outbox.update(race, raw(b"1"))
+    outbox.forget("R")
+    assert outbox.update_bytes == 1
+    outbox.release("R")
+    outbox.release("S")
+    assert outbox.take(EVERYTHING) == [b"1"]
+
+
+def test_a_large_reply_counts_once_and_its_fragments_are_never_dropped() -> None:
+    outbox, _ = make()
+    live(outbox, "R")
+    parts = [Shared(b"x" * LARGE_BYTES)] * 2
+    frame = Frame(b"a", *parts, b"z")
+    outbox.reply(frame)
+    outbox.update("R", raw(b"1"))
+    outbox.update("R", raw(b"x" * LIMIT))
+    assert (outbox.replies, outbox.reply_bytes) == (1, sum(map(len, frame.pieces(False))))
+    assert outbox.take(1) == frame.pieces(False)[:1]
+    assert outbox.replies == 1
+    assert outbox.take(EVERYTHING) == frame.pieces(False)[1:]
+    assert (outbox.replies, outbox.reply_bytes) == (0, 0)

@@ -117,15 +117,15 @@ class Chunks:
 
 
 class FakeRaces:
-    """R1 has two participants, joined in one item as the directory does; three other races are parked."""
+    """R1 has two participants; three other races are parked."""
 
     def parked(self) -> int:
         return 3
 
-    async def positions(self, race_id: str) -> list[bytes]:
+    async def positions(self, race_id: str) -> bytes:
         if race_id != "R1":
-            return []
-        return [b",".join((position_json(make_fix("P1"), True), position_json(make_fix("P2"), False)))]
+            return b""
+        return b",".join((position_json(make_fix("P1"), True), position_json(make_fix("P2"), False)))
 
 
 @attrs.frozen

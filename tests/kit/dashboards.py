@@ -58,7 +58,7 @@ class FakeRaces:
             outbox.refuse(race_id, Frame(events.error_event("unavailable", "no", request_id)))
         elif not self.silent:
             self.outboxes.setdefault(race_id, {})[outbox] = None
-            event = events.snapshot_event(race_id, Shared(self.positions), NOW_MS, request_id, resync)
+            event = events.snapshot_event(race_id, [Shared(self.positions)], NOW_MS, request_id, resync)
             outbox.snapshot(race_id, Frame(*event), resync_s=trio.current_time() if resync else None)
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:

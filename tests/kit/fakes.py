@@ -17,7 +17,7 @@ from actors.dashboards.outbox import Outbox
 from actors.dashboards.subscriber import Races
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
 from actors.history.spool.rows import SpooledBatch
-from tests.kit.websocket import text_of
+from tests.kit.websocket import texts_of
 
 
 @attrs.define(eq=False)
@@ -267,8 +267,7 @@ class Viewer:
         self.outbox = Outbox(1_000_000, self.drain, deflated=True)
 
     def drain(self) -> None:
-        for frame in self.outbox.take(1 << 30):
-            self.events.append(json.loads(text_of(frame)))
+        self.events += map(json.loads, texts_of(self.outbox.take(1 << 30)))
 
     def catch_up(self, races: Races) -> None:
         """Ask for a snapshot of each race that is behind, as a dashboard does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import trio
 
@@ -13,6 +13,8 @@ from tests.kit.tokens import token
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, PROTOCOL_ERROR, BAD_DATA, TOO_BIG = 1000, 1002, 1007, 1009
 MASK = b"\x5a\xa5\x00\xff"
+LAST = 0x80
+"""FIN, beside the opcode: the last or only fragment of a message."""
 DEFLATED = 0x40
 """RSV1, beside the opcode: a compressed message."""
 OFFER = "permessage-deflate; client_max_window_bits"  # of compression, as browsers make it
@@ -69,13 +71,20 @@ def close_code(payload: bytes) -> int:
 
 
 def frames(data: memoryview) -> Iterator[tuple[int, int, int]]:
-    """(opcode, where its payload starts, where it ends) of each whole frame of a server, which may send no other kind:
-    messages in one piece, DEFLATED perhaps, not masked.
+    """(opcode, where its payload starts, where it ends) of each whole frame of a server that sends small messages: in
+    one piece, DEFLATED perhaps.
     """
+    for first, start, end in fragments(data):
+        assert first & LAST, "in pieces"
+        yield first & 0x4F, start, end
+
+
+def fragments(data: memoryview) -> Iterator[tuple[int, int, int]]:
+    """(first byte, where its payload starts, where it ends) of each whole frame of a server, not masked."""
     start, size = 2, len(data)
     while start <= size:
         at = start - 2
-        assert data[at] & 0xB0 == 0x80, "in pieces, or with an extension that there is not"
+        assert not data[at] & 0x30, "an extension that there is not"
         length = data[at + 1]
         assert length < 0x80, "masked"
         if length >= 126:
@@ -86,7 +95,7 @@ def frames(data: memoryview) -> Iterator[tuple[int, int, int]]:
         end = start + length
         if end > size:
             return
-        yield data[at] & 0x4F, start, end
+        yield data[at], start, end
         start = end + 2
 
 
@@ -95,11 +104,26 @@ def inflated(payload: bytes) -> bytes:
     return zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
 
 
+def texts_of(sent: Iterable[bytes]) -> list[bytes]:
+    """What frames of a server say, some of which may be fragments of a text."""
+    found, parts, deflated = list[bytes](), list[bytes](), False
+    for whole in sent:
+        [(first, start, end)] = fragments(memoryview(whole))
+        assert end == len(whole)
+        assert first & 0x0F == (CONTINUATION if parts else TEXT)
+        deflated = deflated or first & DEFLATED > 0
+        parts.append(whole[start:])
+        if first & LAST:
+            found.append(inflated(b"".join(parts)) if deflated else b"".join(parts))
+            parts, deflated = [], False
+    assert not parts
+    return found
+
+
 def text_of(whole: bytes) -> bytes:
     """What one frame of a server says."""
-    [(opcode, start, end)] = frames(memoryview(whole))
-    assert end == len(whole)
-    return inflated(whole[start:]) if opcode & DEFLATED else whole[start:]
+    [text] = texts_of([whole])
+    return text
 
 
 class RawSocket:

@@ -18,7 +18,7 @@ STALE_S = STALE_MS / 1000
 
 async def stale(w: World) -> dict[str, bool]:
     """By participant, as HTTP tells it."""
-    told = json.loads(b"[" + b",".join(await w.races.positions("R1")) + b"]")
+    told = json.loads(b"[%b]" % await w.races.positions("R1"))
     return {position["participantId"]: position["stale"] for position in told}
 
 

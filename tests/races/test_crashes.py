@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.core.fix import Fix
 from actors.core.parcel import Parcel
 from actors.core.timestamps import format_ms
-from actors.dashboards.frames import Frame
+from actors.dashboards.frames import Frame, Shared
 from actors.races.directory import DOWN_LIMIT_MESSAGES
 from actors.races.live_positions import Change, LivePositions
 from actors.races.messages import FixesArrived, Subscribe
@@ -148,10 +148,10 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
         await wait_all_tasks_blocked()
         bad = w.watch()
 
-        def broken(state: RaceState, now_ms: int, request: Subscribe) -> Frame:
+        def broken(state: RaceState, positions: Iterable[Shared], now_ms: int, request: Subscribe) -> Frame:
             if request.outbox is bad.outbox:
                 raise KeyError("snapshot")
-            return snapshot_frame(state, now_ms, request)
+            return snapshot_frame(state, positions, now_ms, request)
 
         monkeypatch.setattr("actors.races.race.snapshot_frame", broken)
         good = w.watch()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.core.fix import FINISHED, MOVING, STOPPED, Fix, newest_of
-from actors.races.live_positions import LivePositions
+from actors.races.live_positions import TURN, LivePositions
 from tests.kit.making import BASE_MS, make_fix
 
 STALE_MS = 30_000
@@ -96,21 +96,23 @@ def test_an_old_greater_fix_after_a_fresh_one_leaves_no_second_event() -> None:
     assert s.turn_stale(BASE_MS + 10 * STALE_MS) == []
 
 
-def test_version_counts_what_a_snapshot_would_show() -> None:
+def test_a_crowd_turns_stale_some_at_a_time() -> None:
     s = live_positions()
-    apply(s, [make_fix(at_s=0), make_fix(at_s=1)])
-    assert s.version == 2
-    s.turn_stale(BASE_MS + 1_000 + STALE_MS + 1)
-    assert s.version == 3
+    crowd = [make_fix(f"P{n}") for n in range(TURN + 1)]
+    apply(s, crowd)
+    late_ms = BASE_MS + STALE_MS + 1
+    first = s.turn_stale(late_ms)
+    assert len(first) == TURN
+    assert s.next_due_ms() == late_ms
+    assert {fix.id for fix in first + s.turn_stale(late_ms)} == {fix.id for fix in crowd}
+    assert s.next_due_ms() is None
 
 
 def test_nobody_is_live_after_it_is_cleared_and_who_comes_back_older_is_stale_in_time() -> None:
     s = live_positions()
     apply(s, [make_fix(at_s=20), make_fix("P2", at_s=-100)])
-    version = s.version
     s.clear()
     assert (s.newest, s.stale, s.next_due_ms()) == ({}, set(), None)
-    assert s.version > version
     older = make_fix(at_s=0)
     assert apply(s, [older]) == [(older, False)]
     assert s.turn_stale(BASE_MS + STALE_MS + 1) == [older]
