@@ -19,7 +19,7 @@ from actors.history.spool.spool import SpoolOnDisk
 from actors.history.spool_account import Spool
 from actors.ingest.reader import Link
 from actors.mqtt.link import MqttLink
-from actors.races.restore import NewestInCache, NewestInHistory
+from actors.races.restore import NewestInCache, NewestInHistory, NewestInSpool
 from actors.settings.load import Settings
 
 MIB = 1024 * 1024
@@ -37,7 +37,7 @@ class Writer(Store, Closable, Protocol):
     """The PostgreSQL writer."""
 
 
-class DiskSpool(Spool, Closable, Protocol):
+class DiskSpool(Spool, NewestInSpool, Closable, Protocol):
     """The spool on this node's disk."""
 
 

@@ -6,7 +6,8 @@ called in threads; a caller that gives up closes the connection under its thread
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -36,7 +37,9 @@ CALL_S = 1.0
 PAUSE_FIRST_S = 0.2
 PAUSE_MOST_S = 2.0
 SCRIPT_ROWS = 500  # positions in one run of the script: a few ms, for which Redis serves nobody else
-READ_KEYS = 500  # in one MGET
+READ_KEYS = 500  # in one MGET; decoded without giving way to other tasks: some 2 ms
+READ_MOST = 5000  # in one hop
+MANY_KEYS = 1000  # of one race, beside others
 MARK_S = 3600
 """How long the sentinel of a daemon that has ended stays. One that cannot reach Redis for as long fills it again."""
 
@@ -91,24 +94,53 @@ class RedisStore:
 
     async def newest(self, race_id: str) -> list[Fix]:
         """The live positions of a race; values that are none are left out."""
-        (members,) = await self._ask(lambda pipe: pipe.zrange(f"race:{race_id}:seen", 0, -1))
-        names = [name for member in members if (name := _text(member)) is not None]
-        keys = [f"race:{race_id}:participant:{name}:last" for name in names]
+        (members,) = await self._ask(lambda pipe: pipe.zrange(_seen(race_id), 0, -1))
+        found: list[Fix] = []
+        for start in range(0, len(members), READ_MOST):
+            found += (await self._positions({race_id: members[start : start + READ_MOST]}))[race_id]
+        return found
+
+    async def newest_of_races(self, race_ids: Sequence[str]) -> dict[str, list[Fix] | None]:
+        """The same by race, of as many of the races as have READ_MOST participants together, and of one at least.
+
+        None for one that has more than MANY_KEYS: ask for it alone.
+        """
+        members = await self._ask(lambda pipe: [pipe.zrange(_seen(race_id), 0, MANY_KEYS) for race_id in race_ids])
+        found: dict[str, list[Fix] | None] = {}
+        some: dict[str, list[bytes]] = {}
+        keys = 0
+        for race_id, names in zip(race_ids, members, strict=True):
+            if len(names) > MANY_KEYS:
+                found[race_id] = None
+            elif keys + len(names) <= READ_MOST:
+                some[race_id] = names
+                keys += len(names)
+        return found | (await self._positions(some))
+
+    async def _positions(self, members: Mapping[str, Sequence[bytes]]) -> dict[str, list[Fix]]:
+        """Of members of the races' sets: some thousand, in one hop."""
+        names = [
+            (race_id, name) for race_id, some in members.items() for each in some if (name := _text(each)) is not None
+        ]
+        keys = [f"race:{race_id}:participant:{name}:last" for race_id, name in names]
         chunks = [keys[start : start + READ_KEYS] for start in range(0, len(keys), READ_KEYS)]
         replies = await self._ask(lambda pipe: [pipe.mget(chunk) for chunk in chunks]) if chunks else []
         values: list[bytes | None] = [value for reply in replies for value in reply]
-        fixes, unreadable = [], 0
-        for name, value in zip(names, values, strict=True):
+        found: dict[str, list[Fix]] = {race_id: [] for race_id in members}
+        unreadable = Counter[str]()
+        for number, ((race_id, name), value) in enumerate(zip(names, values, strict=True)):
+            if number % READ_KEYS == READ_KEYS - 1:
+                await trio.lowlevel.checkpoint()
             if value is None:
                 continue  # its time to live ran out
             fix = read_position(value, race_id, name)
             if fix is None:
-                unreadable += 1
+                unreadable[race_id] += 1
             else:
-                fixes.append(fix)
-        if unreadable:
-            log.warning("values that are no live positions", race_id=race_id, count=unreadable)
-        return fixes
+                found[race_id].append(fix)
+        for race_id, count in unreadable.items():
+            log.warning("values that are no live positions", race_id=race_id, count=count)
+        return found
 
     async def aclose(self) -> None:
         """Close idle connections; those in use end with their calls. Never waits."""
@@ -230,6 +262,10 @@ def _packed(changes: Sequence[Fix]) -> bytes:
             position_json(fix, stale=None).decode(),
         )
     return _pack(items)
+
+
+def _seen(race_id: str) -> str:
+    return f"race:{race_id}:seen"
 
 
 def _text(member: bytes) -> str | None:

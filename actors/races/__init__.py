@@ -2,6 +2,7 @@
 
 alarm.py           when a race has to look up by itself
 directory.py       ACTOR: the directory of races; starts and retires them
+gatherer.py        many who ask at about the same time -> few questions about many
 live_positions.py  pure: one race: live positions, who is stale, what a set of fixes changes
 mailbox.py         the messages for one race, in order: a memory channel
 messages.py        pure: what a race is told

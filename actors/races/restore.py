@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
 
-from actors.core.errors import CacheUnavailable, SpoolUnavailable, StoreMisconfigured, StoreUnavailable
 from actors.core.fix import Fix, newest_of
 from actors.core.rejection import poison
+from actors.races.gatherer import Gatherer
 
 RESTORE_S = 3.0
 """A race does not wait longer than this for a store: it goes live with what it has and asks again later."""
 
+PATIENCE_S = 2.5
+"""With a question about many races: what is left of RESTORE_S does to ask for each alone."""
 
-AGAIN_AT_ONCE = 8
-"""Races that ask again. Thousands at once would keep each other from being answered in time, and so for ever."""
+RACES = 100
+"""In one question: some 5 ms of PostgreSQL. Each of them is woken by the answer, some 10 ms in one go."""
+
+AGAIN_AT_ONCE = RACES
+"""Races that ask again. Thousands at once would all give up in vain, and again after a moment."""
+
+IDS = 100
+"""Of rejections that a race asks for in one go: with RACES in a question, 10,000 at most."""
+
+Newest: TypeAlias = Mapping[str, list[Fix] | None]
+"""By race. None: too much to be asked for beside others. Races that are left out were not looked for in time."""
 
 
 class NewestInHistory(Protocol):
     """What a restore needs of the PostgreSQL reader."""
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]: ...
+    async def newest_of_races(self, race_ids: Sequence[str], max_clock_skew_ms: int) -> Newest: ...
     async def rejected(self, ids: Sequence[bytes]) -> set[bytes]: ...
 
 
@@ -32,12 +44,14 @@ class NewestInCache(Protocol):
     """What a restore needs of the Redis driver."""
 
     async def newest(self, race_id: str) -> list[Fix]: ...
+    async def newest_of_races(self, race_ids: Sequence[str]) -> Newest: ...
 
 
 class NewestInSpool(Protocol):
     """What a restore needs of the spool."""
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]: ...
+    async def newest_of_races(self, race_ids: Sequence[str], max_clock_skew_ms: int) -> Newest: ...
 
 
 @attrs.frozen
@@ -49,7 +63,6 @@ class Found:
     refused: tuple[Fix, ...]  # positions that Redis holds and PostgreSQL refused
 
 
-@attrs.frozen
 class Restorer:
     """Call it with a race id. Fixes with the ids in `without` are left out. Never raises for expected trouble.
 
@@ -58,12 +71,31 @@ class Restorer:
     it refused that fix: the daemon may have ended before it could say so in Redis.
     """
 
-    history: NewestInHistory
-    cache: NewestInCache
-    max_clock_skew_ms: int
-    spool: NewestInSpool | None = None
-    in_flight: Callable[[str], Iterable[Fix]] = lambda _race_id: ()  # taken from the broker, not durable yet
-    _turns: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(AGAIN_AT_ONCE))
+    def __init__(
+        self,
+        history: NewestInHistory,
+        cache: NewestInCache,
+        max_clock_skew_ms: int,
+        spool: NewestInSpool | None = None,
+        in_flight: Callable[[str], Iterable[Fix]] = lambda _race_id: (),
+    ) -> None:
+        """`in_flight`: fixes of a race that were taken from the broker and are not durable yet."""
+        self._skew_ms = max_clock_skew_ms
+        self._history = history
+        self._in_flight = in_flight
+        self._turns = trio.Semaphore(AGAIN_AT_ONCE)
+        limits = RACES, PATIENCE_S, RESTORE_S
+        self._cached = Gatherer(cache.newest, cache.newest_of_races, *limits)
+        self._sources = [
+            Gatherer(
+                partial(store.newest, max_clock_skew_ms=max_clock_skew_ms),
+                partial(store.newest_of_races, max_clock_skew_ms=max_clock_skew_ms),
+                *limits,
+            )
+            for store in (spool, history)
+            if store is not None
+        ]
+        self._rejected = Gatherer(history.rejected, self._rejected_of_many, *limits)
 
     async def again(self, race_id: str, without: Collection[bytes] = ()) -> Found:
         """The same for a race that is live already: it waits for its turn."""
@@ -71,49 +103,46 @@ class Restorer:
             return await self(race_id, without)
 
     async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> Found:
-        skew_ms = self.max_clock_skew_ms
-        found = [fix for fix in self.in_flight(race_id) if fix.timestamp_ms - fix.arrived_ms <= skew_ms]
-        cached: list[Fix] = []
+        found = [fix for fix in self._in_flight(race_id) if fix.timestamp_ms - fix.arrived_ms <= self._skew_ms]
         refused: list[Fix] = []
         complete = False
-
-        async def from_stores() -> None:
-            nonlocal complete
-            spool_answered = True
-            try:
-                if self.spool is not None:
-                    found.extend(await self.spool.newest(race_id, skew_ms))
-            except SpoolUnavailable:
-                spool_answered = False
-            try:
-                found.extend(await self.history.newest(race_id, skew_ms))
-            except (StoreUnavailable, StoreMisconfigured):
-                return
-            complete = spool_answered
-
-        async def from_cache() -> None:
-            try:
-                cached.extend(await self.cache.newest(race_id))
-            except CacheUnavailable:
-                return
-
-        with trio.move_on_after(RESTORE_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(from_stores)
-                nursery.start_soon(from_cache)
+        with self._cached.asked(race_id) as cached, trio.move_on_after(RESTORE_S):
+            complete = await self._ask_stores(race_id, found)
+            await cached.wait()
             if complete:
                 complete = False
-                with contextlib.suppress(StoreUnavailable, StoreMisconfigured):
-                    refused = await self._refused(_ahead(cached, found, without))
-                    complete = True
+                verdict = await self._refused(_ahead(cached.answer or (), found, without))
+                if verdict is not None:
+                    refused, complete = verdict, True
+        found += cached.answer or ()
         known = {*without, *(fix.id for fix in refused)}
-        return Found(tuple(newest_of(fix for fix in found + cached if fix.id not in known)), complete, tuple(refused))
+        return Found(tuple(newest_of(fix for fix in found if fix.id not in known)), complete, tuple(refused))
 
-    async def _refused(self, fixes: Sequence[Fix]) -> list[Fix]:
-        if not fixes:
-            return []
-        rejected = await self.history.rejected([poison(fix, "").id for fix in fixes])
-        return [fix for fix in fixes if poison(fix, "").id in rejected]
+    async def _ask_stores(self, race_id: str, found: list[Fix]) -> bool:
+        """Spool and PostgreSQL, one after the other, into `found`. Whether both answered."""
+        all_answered = True
+        for source in self._sources:
+            with source.asked(race_id) as ticket:
+                answer = await ticket.wait()
+            all_answered &= answer is not None
+            found += answer or ()
+        return all_answered
+
+    async def _refused(self, fixes: Sequence[Fix]) -> list[Fix] | None:
+        """Those that PostgreSQL refused; None when it cannot be asked."""
+        refused: list[Fix] = []
+        for start in range(0, len(fixes), IDS):
+            by_id = {poison(fix, "").id: fix for fix in fixes[start : start + IDS]}
+            with self._rejected.asked(tuple(by_id)) as ticket:
+                rejected = await ticket.wait()
+            if rejected is None:
+                return None
+            refused += [fix for rejection_id, fix in by_id.items() if rejection_id in rejected]
+        return refused
+
+    async def _rejected_of_many(self, races: Sequence[tuple[bytes, ...]]) -> dict[tuple[bytes, ...], set[bytes] | None]:
+        rejected = await self._history.rejected([each for ids in races for each in ids])
+        return dict.fromkeys(races, rejected)
 
 
 def _ahead(cached: Iterable[Fix], found: Iterable[Fix], without: Collection[bytes]) -> list[Fix]:

@@ -1,8 +1,8 @@
 """Supervision: a child runs until it is told to stop; when it crashes it is run again, within its budget.
 
 Policy is data (`ChildSpec`); the decision to wait or to give up is pure (supervision/restart.py). Only this module, the
-accept loop of the listener and the shortcut of a race (which hands the crash to the race) may catch `Exception`: a
-crash is a bug, and everything expected is a value elsewhere.
+accept loop of the listener, and the shortcut and the gatherer of races (which hand the crash to the race) may catch
+`Exception`: a crash is a bug, and everything expected is a value elsewhere.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
     python -m tests.benchmarks.ingest      from publisher to committed row, beside paho alone and the peer
     python -m tests.benchmarks.fanout      one race to 1 to 1,000 dashboards, plain and compressed, beside the peer
     python -m tests.benchmarks.growth      more races, more participants; questions to a table of 10 million rows
+    python -m tests.benchmarks.begin       thousands of races that begin at once
     python -m tests.benchmarks.recovery    a backlog in the broker
     python -m tests.benchmarks.startup     until ready
 

@@ -23,6 +23,7 @@ SIZES = {
     "ingest": ["--count", "100000", "--seconds", "60", "--rates", "1000", "2000", "5000", "10000", "15000", "20000"],
     "fanout": [],
     "growth": [],
+    "begin": [],
     "recovery": [],
     "startup": [],
 }
@@ -90,6 +91,10 @@ FIGURES = (
             ("60,000 participants", "1 race, 60,000 participants", (6, 3)),
         )
         for kind in ("paced", "burst")
+    ),
+    *(
+        Figure(f"10,000 races at once: {what}, s", "begin", "rows", "10,000 new races", key)
+        for what, key in (("live", "live_s"), ("restored", "restored_s"), ("CPU until then", "cpu_s"))
     ),
     Figure("idle dashboard, kB", "fanout", "rows", "1,000 idle", "kb_each", 90, 40),
     Figure("live participant, kB", "growth", "rows", "1 race, 100,000 participants", "kb_each", 2, 1),

@@ -25,7 +25,7 @@ PLACES_OF_A_TRACK = 100
 STRIDE = 101  # places between participants who have the same track
 FEW = 1000
 STAMP_BYTES = len("2025-07-01T08:15:30.123Z")
-CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05bench"  # clean session, no keepalive
+CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00"  # clean session, no keepalive, a name by the broker
 CONNACK_BYTES = PUBACK_BYTES = 4
 
 

@@ -12,6 +12,7 @@ import redis
 import trio
 from structlog.testing import capture_logs
 
+from actors.cache import redis as redis_driver
 from actors.cache.redis import Queue, RedisStore, _Line
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
@@ -89,6 +90,37 @@ async def test_many_positions_of_many_races_are_one_call(store: RedisStore, raw:
     await store.write(big)
     assert await store.newest("B") == big
     assert await store.newest("none") == []
+
+
+async def test_the_newest_of_many_races_are_those_of_each(store: RedisStore, raw: Raw) -> None:
+    fixes = [make_fix(f"P{n}", n, race_id=f"R{n % 20}") for n in range(1234)]
+    await store.write(fixes)
+    raw("DEL", "race:R1:participant:P1:last")
+    raw("SET", "race:R2:participant:P2:last", b"{}")
+    raw("ZADD", "race:R3:seen", 1, b"\xff\xfe")
+    races = ["none", *(f"R{n}" for n in range(20))]
+    with capture_logs() as logs:
+        found = await store.newest_of_races(races)
+    assert [(entry["race_id"], entry["count"]) for entry in logs] == [("R2", 1)]
+    assert found == {race: await store.newest(race) for race in races}
+    assert sum(len(some or ()) for some in found.values()) == 1234 - 2
+    assert await store.newest_of_races([]) == {}
+
+
+async def test_of_many_races_a_large_one_is_left_to_a_question_of_its_own_and_others_to_the_next(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = {"R9": 9, "R3": 3, "R4": 4, "R2": 2, "R1": 1}
+    fixes = {race: [make_fix(f"P{n}", n, race_id=race) for n in range(count)] for race, count in people.items()}
+    await store.write([fix for some in fixes.values() for fix in some])
+    monkeypatch.setattr(redis_driver, "MANY_KEYS", 4)
+    monkeypatch.setattr(redis_driver, "READ_MOST", 6)
+    monkeypatch.setattr(redis_driver, "READ_KEYS", 2)
+    assert await store.newest_of_races(list(people)) == {
+        "R9": None, "R3": fixes["R3"], "R2": fixes["R2"], "R1": fixes["R1"],
+    }  # fmt: skip
+    assert await store.newest_of_races(["R4"]) == {"R4": fixes["R4"]}
+    assert await store.newest("R9") == fixes["R9"]
 
 
 async def test_an_emptied_cache_is_noticed_by_the_next_write(store: RedisStore, raw: Raw) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -152,8 +152,11 @@ class FakeSpool(Closes):
             self.waiting.pop(key, None)
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        return (await self.newest_of_races([race_id], max_clock_skew_ms=max_clock_skew_ms))[race_id] or []
+
+    async def newest_of_races(self, race_ids: Sequence[str], max_clock_skew_ms: int) -> dict[str, list[Fix] | None]:
         await trio.sleep(self.delay_s)
-        return newest_of(row for row in self.waiting.values() if isinstance(row, Fix) and row.race_id == race_id)
+        return by_race(race_ids, [row for row in self.waiting.values() if isinstance(row, Fix)])
 
 
 @attrs.define(eq=False)
@@ -165,12 +168,15 @@ class FakeHistory(Closes):
     delay_s: float = 0.0
 
     async def newest(self, race_id: str, max_clock_skew_ms: int) -> list[Fix]:
+        return (await self.newest_of_races([race_id], max_clock_skew_ms=max_clock_skew_ms))[race_id] or []
+
+    async def newest_of_races(self, race_ids: Sequence[str], max_clock_skew_ms: int) -> dict[str, list[Fix] | None]:
         self.check_open()
         await trio.sleep(self.delay_s)
         if self.down:
             raise StoreUnavailable("down")
-        rows = [f for f in self.store.rows.values() if f.race_id == race_id]
-        return newest_of(f for f in rows if f.timestamp_ms - f.arrived_ms <= max_clock_skew_ms)
+        rows = self.store.rows.values()
+        return by_race(race_ids, [f for f in rows if f.timestamp_ms - f.arrived_ms <= max_clock_skew_ms])
 
     async def rejected(self, ids: Sequence[bytes]) -> set[bytes]:
         await trio.sleep(self.delay_s)
@@ -246,14 +252,26 @@ class FakeCache(Closes):
         return intact
 
     async def newest(self, race_id: str) -> list[Fix]:
+        return (await self.newest_of_races([race_id]))[race_id] or []
+
+    async def newest_of_races(self, race_ids: Sequence[str]) -> dict[str, list[Fix] | None]:
         await trio.sleep(self.delay_s)
         if self.down:
             raise CacheUnavailable("down")
-        return [fix for (race, _), fix in self.live.items() if race == race_id]
+        return by_race(race_ids, self.live.values())
 
     def emptied(self) -> None:
         self.live.clear()
         self.intact = False
+
+
+def by_race(race_ids: Sequence[str], fixes: Iterable[Fix]) -> dict[str, list[Fix] | None]:
+    """The newest of each participant."""
+    found: dict[str, list[Fix]] = {race_id: [] for race_id in race_ids}
+    for fix in fixes:
+        if fix.race_id in found:
+            found[fix.race_id].append(fix)
+    return {race_id: newest_of(group) for race_id, group in found.items()}
 
 
 @attrs.define(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
@@ -29,6 +30,8 @@ CONNECT_S = 5.0
 CALL_S = 10.0
 NEWEST_S = 3.0
 CHUNK_ROWS = 1000
+MANY_ROWS = 1000  # of one race, beside others
+MANY_S = 0.1  # until no further race is begun: some 5,000 rows
 SLICE_ROWS = 500  # decoded without giving way to other tasks: about 1 ms
 REJECTIONS_PAGE = 500  # rows of at most 4 kB each, while searching for a race
 
@@ -52,6 +55,18 @@ class PostgresHistory:
         params = sql.Params()
         text = sql.newest(params, race_id, max_clock_skew_ms)
         return newest_of(await _fixes(await self._ask(text, params, deadline_s), race_id))
+
+    async def newest_of_races(
+        self, race_ids: Sequence[str], max_clock_skew_ms: int, deadline_s: float = NEWEST_S
+    ) -> dict[str, list[Fix] | None]:
+        """The same by race, of as many races as can be asked for in MANY_S, the first of them in any case.
+
+        None for one with more than MANY_ROWS: ask for it alone.
+        """
+        params = sql.Params()
+        text = sql.newest_of_races(params, race_ids, max_clock_skew_ms, MANY_ROWS + 1, MANY_S)
+        result = await self._ask(text, params, deadline_s)
+        return await _fixes_by_race(result, race_ids)
 
     async def rejected(self, ids: Sequence[bytes], deadline_s: float = NEWEST_S) -> set[bytes]:
         """Which of these ids are of rejections."""
@@ -168,30 +183,53 @@ async def _fetched(connection: PostgresConnection, race_id: str) -> AsyncGenerat
 
 
 async def _fixes(result: PGresult, race_id: str, most: int | None = None) -> list[Fix]:
-    """Rows as fixes; a row of another writer that is no position (NaN, a status of its own) is left out."""
     fixes = []
-    rows = result.ntuples if most is None else min(most, result.ntuples)
-    for row in range(rows):
-        if row % SLICE_ROWS == SLICE_ROWS - 1:
-            await trio.lowlevel.checkpoint()
-        status = _STATUS_INDEX.get(_bytes(result, row, sql.STATUS))
-        latitude = binary.read_double(_bytes(result, row, sql.LATITUDE))
-        longitude = binary.read_double(_bytes(result, row, sql.LONGITUDE))
-        if status is None or math.isnan(latitude) or math.isnan(longitude):
-            continue
-        fixes.append(
-            Fix(
-                race_id=race_id,
-                participant_id=_bytes(result, row, sql.PARTICIPANT).decode(),
-                lat_e7=round(latitude * 1e7),
-                lon_e7=round(longitude * 1e7),
-                timestamp_ms=binary.read_timestamptz(_bytes(result, row, sql.SENT_AT)) // 1000,
-                status=status,
-                arrived_ms=_in_calendar(binary.read_timestamptz(_bytes(result, row, sql.ARRIVED_AT))) // 1000,
-                id=_bytes(result, row, sql.ID),
-            )
-        )
+    for row in range(result.ntuples if most is None else min(most, result.ntuples)):
+        await _give_way(row)
+        fix = _fix(result, row, race_id)
+        if fix is not None:
+            fixes.append(fix)
     return fixes
+
+
+async def _fixes_by_race(result: PGresult, race_ids: Sequence[str]) -> dict[str, list[Fix] | None]:
+    """None where there are more than MANY_ROWS."""
+    rows, fixes = Counter[str](), defaultdict[str, list[Fix]](list)
+    for row in range(result.ntuples):
+        await _give_way(row)
+        race_id = race_ids[binary.read_int8(_bytes(result, row, sql.RACE)) - 1]
+        rows[race_id] += 1
+        fix = _fix(result, row, race_id)
+        if fix is not None:
+            fixes[race_id].append(fix)
+    return {race_id: newest_of(fixes[race_id]) if count <= MANY_ROWS else None for race_id, count in rows.items()}
+
+
+async def _give_way(row: int) -> None:
+    """A turn for everybody else, now and then."""
+    if row % SLICE_ROWS == SLICE_ROWS - 1:
+        await trio.lowlevel.checkpoint()
+
+
+def _fix(result: PGresult, row: int, race_id: str) -> Fix | None:
+    """None for a row of another writer that is no position: NaN, a status of its own."""
+    status = _STATUS_INDEX.get(_bytes(result, row, sql.STATUS))
+    if status is None:
+        return None
+    latitude = binary.read_double(_bytes(result, row, sql.LATITUDE))
+    longitude = binary.read_double(_bytes(result, row, sql.LONGITUDE))
+    if math.isnan(latitude) or math.isnan(longitude):
+        return None
+    return Fix(
+        race_id=race_id,
+        participant_id=_bytes(result, row, sql.PARTICIPANT).decode(),
+        lat_e7=round(latitude * 1e7),
+        lon_e7=round(longitude * 1e7),
+        timestamp_ms=binary.read_timestamptz(_bytes(result, row, sql.SENT_AT)) // 1000,
+        status=status,
+        arrived_ms=_in_calendar(binary.read_timestamptz(_bytes(result, row, sql.ARRIVED_AT))) // 1000,
+        id=_bytes(result, row, sql.ID),
+    )
 
 
 def _in_calendar(unix_us: int) -> int:

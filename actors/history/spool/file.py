@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,18 @@ class SpoolFile:
         """The greatest of each participant."""
         with troubles(self._path):
             return [fix_of(row) for row in self._select(sql.NEWEST, race_id, max_clock_skew_ms, self._drained_to)]
+
+    def newest_of_races(
+        self, race_ids: Sequence[str], max_clock_skew_ms: int, within_s: float
+    ) -> dict[str, list[Fix] | None]:
+        """By race. None is begun after so many seconds but the first."""
+        end = time.monotonic() + within_s
+        found: dict[str, list[Fix] | None] = {}
+        for race_id in race_ids:
+            found[race_id] = self.newest(race_id, max_clock_skew_ms)
+            if time.monotonic() > end:
+                break
+        return found
 
     def close(self) -> None:
         """Harmless when it is closed."""

@@ -23,6 +23,7 @@ log = structlog.get_logger("spool")
 T = TypeVar("T")
 
 CLOSE_S = 5.0
+MANY_S = 0.1  # for which others wait who want the spool
 
 
 class SpoolOnDisk:
@@ -65,6 +66,10 @@ class SpoolOnDisk:
         Raises SpoolUnavailable.
         """
         return await self._call(lambda: self._file.newest(race_id, max_clock_skew_ms))
+
+    async def newest_of_races(self, race_ids: Sequence[str], max_clock_skew_ms: int) -> dict[str, list[Fix] | None]:
+        """The same of as many of the races as can be looked for in MANY_S, one at least. Never None."""
+        return await self._call(lambda: self._file.newest_of_races(race_ids, max_clock_skew_ms, MANY_S))
 
     async def aclose(self) -> None:
         """Takes CLOSE_S at most, also when cancelled. What a hanging disk keeps open needs no closing to be safe."""

@@ -79,6 +79,7 @@ async def test_other_clients_of_the_pool_and_we_do_not_notice_each_other(databas
         assert await writer.store([fix]) == 1
         assert await writer.reject([poison(fix, "", "why")]) == 1
         assert await history.newest("R1", 0) == [fix]
+        assert await history.newest_of_races(["R1", "R2"], 0) == {"R1": [fix], "R2": []}
         assert [race.race_id for race in await history.races()] == ["R1"]
         assert len(await history.rejections()) == 1
         await writer.trim_rejections()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import AsyncIterator
 
 import attrs
@@ -12,7 +13,7 @@ import trio
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.fix import Fix
 from actors.core.rejection import Rejection, poison
-from actors.history.postgres import migration, reader_sql
+from actors.history.postgres import migration, reader, reader_sql
 from actors.history.postgres.reader import CONNECTIONS, PostgresHistory
 from actors.history.postgres.writer import PostgresWriter
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary
@@ -62,6 +63,53 @@ async def test_newest_leaves_out_what_came_from_the_future(history: PostgresHist
     beyond = make_fix("P1", 310.001, arrived_s=10)
     await writer.store([make_fix("P1", 9), within, beyond, make_fix("P2", 1000, arrived_s=0)])
     assert await history.newest("R1", SKEW_MS) == [within]
+
+
+async def test_newest_of_races_are_those_of_each(
+    database: Database, history: PostgresHistory, writer: PostgresWriter
+) -> None:
+    """Several of one moment, some that are ahead or no positions, many participants, and races that are not there."""
+    await writer.store(
+        [
+            *(make_fix("P1", 5, lat=lat, status=status, race_id="R1") for lat in (1, 2, 3) for status in (0, 1)),
+            *(make_fix(f"P{n}", step, race_id="R2") for n in range(300) for step in range(2)),
+            *(make_fix("P1", step, race_id="R3", arrived_s=-1) for step in (298, 299, 300)),
+            make_fix("P2", 1000, race_id="R3", arrived_s=0),
+            make_fix("P2", 1000, race_id="R4", arrived_s=0),
+        ]
+    )
+    await database.run(
+        "insert into tracking_positions (race_id, participant_id, latitude, longitude, client_timestamp) values"
+        " ('R5', 'P1', 'NaN', 1, '2025-07-01'), ('R5', '', 1, 2, 'infinity'), ('R5', '', 1, 2, '2025-07-01')"
+    )
+    races = ["R5", "nobody", "R1", "R4", "nul\0", "R3", "R2"]
+    found = await history.newest_of_races(races, SKEW_MS)
+    assert found == {race: await history.newest(race, SKEW_MS) for race in races}
+    assert [len(found[race] or ()) for race in races] == [1, 0, 1, 0, 0, 1, 300]
+    assert await history.newest_of_races([], SKEW_MS) == {}
+
+
+async def test_a_large_race_is_left_to_a_question_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, history: PostgresHistory, writer: PostgresWriter
+) -> None:
+    monkeypatch.setattr(reader, "MANY_ROWS", 3)
+    monkeypatch.setattr(reader, "SLICE_ROWS", 2)
+    fixes = [
+        make_fix(f"P{n}", n, race_id=race) for race, people in (("R3", 3), ("R4", 4), ("R9", 9)) for n in range(people)
+    ]
+    await writer.store(fixes)
+    assert await history.newest_of_races(["R9", "R3", "R4", "R0"], SKEW_MS) == {
+        "R9": None, "R3": fixes[:3], "R4": None, "R0": [],
+    }  # fmt: skip
+
+
+async def test_when_the_time_is_over_no_further_race_is_begun(
+    monkeypatch: pytest.MonkeyPatch, history: PostgresHistory, writer: PostgresWriter
+) -> None:
+    await writer.store([make_fix(race_id=f"R{n}") for n in range(9)])
+    monkeypatch.setattr(reader, "MANY_S", 0)
+    assert await history.newest_of_races(["R3", "R4", "R5"], SKEW_MS) == {"R3": [make_fix(race_id="R3")]}
+    assert await history.newest_of_races(["R0"], SKEW_MS) == {"R0": [make_fix(race_id="R0")]}
 
 
 async def test_races_newest_first_and_only_those_allowed(
@@ -296,6 +344,14 @@ async def test_every_question_goes_along_an_index(database: Database) -> None:
     text = await plan(reader_sql.newest(params, "R1", SKEW_MS), params)
     assert text.count("idx_tracking_race_participant_timestamp") == 3
     assert "Seq Scan" not in text
+    params = reader_sql.Params()
+    text = await plan(reader_sql.newest_of_races(params, [f"R{n}" for n in range(100)], SKEW_MS, 1001, 0.1), params)
+    assert text.count("idx_tracking_race_participant_timestamp") == 3
+    assert "Seq Scan" not in text
+    assert "Sort" not in text
+    limited = reader_sql.newest_of_races(params := reader_sql.Params(), ["R1", "R2"], SKEW_MS, 7, 10)
+    assert (await database.connection.query(limited, params.values, params.types)).ntuples == 14, "of 40"
+    assert re.search(r"Function Scan on unnest race .*\n *Filter: .*clock_timestamp", text), "before each race"
     params = reader_sql.Params()
     text = await plan(reader_sql.races(params, None, SKEW_MS, 1000), params)
     assert "idx_tracking_race_timestamp" in text

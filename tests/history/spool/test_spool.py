@@ -171,6 +171,18 @@ async def test_the_newest_of_each_participant(spool: SpoolOnDisk) -> None:
     assert await newest("R1", ANY_SKEW_MS) == {make_fix("P2", 1)}
 
 
+async def test_the_newest_of_many_races_as_far_as_the_time_goes(
+    spool: SpoolOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixes = [make_fix("P1", n % 3, race_id=f"R{n % 4}") for n in range(12)]
+    await spool.put([*fixes, make_fix("P1", 1000, race_id="R1", arrived_s=0)], [])
+    assert await spool.newest_of_races(["R1", "R9", "R3"], 300_000) == {
+        "R1": [make_fix("P1", 2, race_id="R1")], "R9": [], "R3": [make_fix("P1", 2, race_id="R3")],
+    }  # fmt: skip
+    monkeypatch.setattr(spool_driver, "MANY_S", -1)
+    assert await spool.newest_of_races(["R9", "R3"], 0) == {"R9": []}
+
+
 async def test_a_drained_spool_shrinks(spool: SpoolOnDisk, tmp_path: Path) -> None:
     for batch in range(60):
         await spool.put(fixes_of(batch), rejections_of(batch))

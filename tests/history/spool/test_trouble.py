@@ -179,6 +179,7 @@ async def test_a_new_file_that_cannot_be_begun_is_tried_again(tmp_path: Path, mo
             lambda: spool.put([make_fix()], []),
             lambda: spool.oldest(1),
             lambda: spool.newest("R1", ANY_SKEW_MS),
+            lambda: spool.newest_of_races(["R1"], ANY_SKEW_MS),
         ):
             with pytest.raises(SpoolFull, match="No space left"):
                 await call()
