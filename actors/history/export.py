@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Protocol
 from xml.sax.saxutils import escape
@@ -20,7 +20,7 @@ from actors.core.timestamps import format_ms
 
 _json = msgspec.json.Encoder()
 
-MAX_POSITIONS = 100_000  # of one feature: 0.8 MB of times kept, 2.7 MB written at its end
+MAX_POSITIONS = 100_000  # of one feature: 2.7 MB of times kept, written at its end
 GPX_CREATOR = "race-tracking"  # by which `replay` knows that the names of tracks are participants
 FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms of the first
 HALF_TURN_E7 = 1_800_000_000  # between two fixes nobody goes further than around half of the world
@@ -38,6 +38,15 @@ class Formatter(Protocol):
     def footer(self) -> bytes: ...
 
 
+class _Line(msgspec.Struct, frozen=True, gc=False):
+    participant_id: str
+    race_id: str
+    latitude: float
+    longitude: float
+    timestamp: str
+    status: str
+
+
 class Jsonl:
     """A line a fix, in the form in which trackers send it."""
 
@@ -49,17 +58,18 @@ class Jsonl:
         return b""
 
     def chunk(self, fixes: Sequence[Fix]) -> bytes:
-        return b"".join(
-            b'{"participant_id":%b,"race_id":%b,"latitude":%b,"longitude":%b,"timestamp":"%b","status":"%b"}\n'
-            % (
-                _json.encode(fix.participant_id),
-                _json.encode(fix.race_id),
-                _json.encode(fix.lat_e7 / 1e7),
-                _json.encode(fix.lon_e7 / 1e7),
-                format_ms(fix.timestamp_ms).encode(),
-                STATUSES[fix.status].encode(),
-            )
-            for fix in fixes
+        return _json.encode_lines(
+            [
+                _Line(
+                    fix.participant_id,
+                    fix.race_id,
+                    fix.lat_e7 / 1e7,
+                    fix.lon_e7 / 1e7,
+                    format_ms(fix.timestamp_ms),
+                    STATUSES[fix.status],
+                )
+                for fix in fixes
+            ]
         )
 
     def footer(self) -> bytes:
@@ -75,21 +85,17 @@ class Csv:
 
     def header(self) -> bytes:
         names = ("participant_id", "race_id", "latitude", "longitude", "timestamp", "received_at", "status")
-        return _csv_lines([names])
+        return (",".join(names) + "\r\n").encode()
 
     def chunk(self, fixes: Sequence[Fix]) -> bytes:
-        return _csv_lines(
-            (
-                _cell(fix.participant_id),
-                _cell(fix.race_id),
-                _degrees(fix.lat_e7),
-                _degrees(fix.lon_e7),
-                format_ms(fix.timestamp_ms),
-                format_ms(fix.arrived_ms),
-                STATUSES[fix.status],
-            )
-            for fix in fixes
-        )
+        return "".join(
+            [
+                f"{_cell(fix.participant_id)},{_cell(fix.race_id)},"
+                f"{fix.lat_e7 / 1e7:.7f},{fix.lon_e7 / 1e7:.7f},"
+                f"{format_ms(fix.timestamp_ms)},{format_ms(fix.arrived_ms)},{STATUSES[fix.status]}\r\n"
+                for fix in fixes
+            ]
+        ).encode()
 
     def footer(self) -> bytes:
         return b""
@@ -108,7 +114,9 @@ class Geojson:
 
     def __init__(self) -> None:
         self._last: Fix | None = None  # of the feature under way
-        self._times = array("q")  # Unix ms of its fixes, at most MAX_POSITIONS: all that is kept
+        self._positions = 0  # of it, at most MAX_POSITIONS
+        self._first = b""  # of its positions, until there is a second one
+        self._times = bytearray()  # of its fixes, as text, each with a comma behind it
         self._features = 0
 
     def header(self) -> bytes:
@@ -116,26 +124,35 @@ class Geojson:
 
     def chunk(self, fixes: Sequence[Fix]) -> bytes:
         out = bytearray()
-        for fix in fixes:
-            if self._last is not None and not self._goes_on(self._last, fix):
-                out += self._end()
-            if self._last is not None:
-                if len(self._times) == 1:
-                    out += self._begin(b"LineString") + b"[" + _place(self._last)
-                out += b"," + _place(fix)
-            self._times.append(fix.timestamp_ms)
-            self._last = fix
-        return bytes(out)
+        start, last, room = 0, self._last, MAX_POSITIONS - self._positions
+        for at, fix in enumerate(fixes):
+            if last is not None and (
+                fix.participant_id != last.participant_id
+                or fix.race_id != last.race_id
+                or abs(fix.lon_e7 - last.lon_e7) > HALF_TURN_E7
+                or at - start == room
+            ):
+                out += self._go_on(fixes[start:at]) + self._end()
+                start, room = at, MAX_POSITIONS
+            last = fix
+        return bytes(out + self._go_on(fixes[start:]))
 
     def footer(self) -> bytes:
         return self._end() + b"]}\n"
 
-    def _goes_on(self, last: Fix, fix: Fix) -> bool:
-        return (
-            (fix.participant_id, fix.race_id) == (last.participant_id, last.race_id)
-            and abs(fix.lon_e7 - last.lon_e7) <= HALF_TURN_E7
-            and len(self._times) < MAX_POSITIONS
-        )
+    def _go_on(self, fixes: Sequence[Fix]) -> bytes:
+        if not fixes:
+            return b""
+        places = _json.encode([(fix.lon_e7 / 1e7, fix.lat_e7 / 1e7) for fix in fixes])[1:-1]
+        self._times += ('"' + '","'.join([format_ms(fix.timestamp_ms) for fix in fixes]) + '",').encode()
+        before, self._positions, self._last = self._positions, self._positions + len(fixes), fixes[-1]
+        if before > 1:
+            return b"," + places
+        places = b",".join([self._first, places]) if before else places
+        if self._positions == 1:
+            self._first = places
+            return b""
+        return self._begin(b"LineString") + b"[" + places
 
     def _begin(self, kind: bytes) -> bytes:
         comma = b",\n" if self._features else b"\n"
@@ -147,9 +164,9 @@ class Geojson:
         if last is None:
             return b""
         # A LineString needs two positions (RFC 7946 section 3.1.4).
-        shape = self._begin(b"Point") + _place(last) if len(self._times) == 1 else b"]"
-        times = ",".join(f'"{format_ms(time_ms)}"' for time_ms in self._times).encode()
-        self._last, self._times = None, array("q")
+        shape = b"]" if self._positions > 1 else self._begin(b"Point") + self._first
+        times = bytes(self._times[:-1])
+        self._last, self._positions, self._times = None, 0, bytearray()
         return shape + b'},"properties":{"participantId":%b,"raceId":%b,"status":"%b","coordTimes":[%b]}}' % (
             _json.encode(last.participant_id),
             _json.encode(last.race_id),
@@ -182,11 +199,12 @@ class Gpx:
                 race, participant = (escape(_xml_text(name)) for name in track)
                 out.append(f"<trk><name>{participant}</name><desc>{race}</desc><trkseg>\n")
                 self._track = track
-            out += (
-                f'<trkpt lat="{_degrees(fix.lat_e7)}" lon="{_degrees(_west_of_180(fix.lon_e7))}">'
-                f"<time>{format_ms(fix.timestamp_ms)}</time><desc>{STATUSES[fix.status]}</desc></trkpt>\n"
-                for fix in points
-            )
+            for fix in points:
+                lon_e7 = fix.lon_e7 if fix.lon_e7 != HALF_TURN_E7 else -HALF_TURN_E7  # it has no longitude 180
+                out.append(
+                    f'<trkpt lat="{fix.lat_e7 / 1e7:.7f}" lon="{lon_e7 / 1e7:.7f}">'
+                    f"<time>{format_ms(fix.timestamp_ms)}</time><desc>{STATUSES[fix.status]}</desc></trkpt>\n"
+                )
         return "".join(out).encode()
 
     def footer(self) -> bytes:
@@ -209,30 +227,15 @@ def formatter(name: str) -> Formatter:
     return FORMATS[name]()
 
 
-def _csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode()
-
-
+@lru_cache(maxsize=4096)  # names repeat
 def _cell(text: str) -> str:
-    """A spreadsheet runs a cell that begins so as a formula; our own ids cannot, other writers' rows can."""
-    return "'" + text if text.startswith(FORMULA_STARTS) else text
+    """A name between the commas of a line.
 
-
-def _place(fix: Fix) -> bytes:
-    return b"[%b,%b]" % (_json.encode(fix.lon_e7 / 1e7), _json.encode(fix.lat_e7 / 1e7))
-
-
-def _west_of_180(lon_e7: int) -> int:
-    """GPX 1.1 has no longitude 180: it is -180 there."""
-    return -HALF_TURN_E7 if lon_e7 == HALF_TURN_E7 else lon_e7
-
-
-def _degrees(e7: int) -> str:
-    """Seven decimals, exactly."""
-    whole, rest = divmod(abs(e7), 10_000_000)
-    return f"{'-' if e7 < 0 else ''}{whole}.{rest:07d}"
+    A spreadsheet runs a cell that begins so as a formula; our own ids cannot, other writers' rows can.
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(["'" + text if text.startswith(FORMULA_STARTS) else text, ""])
+    return line.getvalue().removesuffix(",\r\n")
 
 
 def _xml_text(text: str) -> str:

@@ -68,7 +68,7 @@ class History(Protocol):
     def stream(
         self, query: HistoryQuery, by_participant: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[list[Fix]]]:
-        """All fixes of the query in chunks, flat memory (server-side cursor); `limit` and `after` are ignored.
+        """All fixes of the query in chunks, with flat memory; `limit` and `after` are ignored.
 
         Oldest first, or one participant after the other (for the formats that hold a track a participant).
         """

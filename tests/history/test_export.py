@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.core.fix import STATUSES, Fix
-from actors.core.timestamps import format_ms
+from actors.core.timestamps import LATEST_MS, format_ms
 from actors.history.export import FORMATS, formatter
 from actors.ingest.validate import Rules, validate
+from tests.history.plain_export import plain
 from tests.kit.making import BASE_MS, make_fix
 
 TRACKS = [make_fix(participant, n, lat=n / 7, lon=-n / 3, status=n % 4, arrived_s=n + 0.5)
@@ -37,6 +38,28 @@ def exported(name: str, fixes: Sequence[Fix], size: int = 1000) -> bytes:
 def test_chunks_of_any_size_give_the_same_file(name: str, fixes: list[Fix]) -> None:
     whole = exported(name, fixes)
     assert all(exported(name, fixes, size) == whole for size in (1, 2, 3, 5))
+
+
+NAMES = st.sampled_from(["P1", "P2", "Zoë", 'a,"b"', "<&]]>", "=1", "\uff20", "", " ", "\r\n", "\\", "\x7f\u2028"]) | (
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+)
+DEGREES_E7 = (
+    st.integers(-(10**10) + 1, 10**10 - 1)  # what numeric(10, 7) holds
+    | st.integers(-2000, 2000)
+    | st.sampled_from([each + off for each in (-1_800_000_000, 1_800_000_000, 900_000_000) for off in (-1, 0, 1)])
+)
+MOMENTS_MS = st.integers(-62_135_596_800_000, LATEST_MS) | st.sampled_from([0, -1, 999, -1000, BASE_MS])
+FIXES = st.builds(
+    Fix, race_id=NAMES, participant_id=NAMES, lat_e7=DEGREES_E7, lon_e7=DEGREES_E7, timestamp_ms=MOMENTS_MS,
+    status=st.integers(0, 3), arrived_ms=MOMENTS_MS, id=st.just(bytes(16)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(st.lists(FIXES, max_size=8), st.integers(1, 3), st.integers(1, 3))
+def test_the_quick_way_gives_what_the_plain_way_does(name: str, fixes: list[Fix], times: int, size: int) -> None:
+    fixes = [fix for fix in fixes for _ in range(times)]
+    assert exported(name, fixes, size) == plain(name, fixes)
 
 
 def test_an_empty_chunk_adds_nothing() -> None:

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.core.fix import Fix
+from actors.core.position import position_json
 from actors.dashboards.frames import Frame, Shared
 from actors.races import race as race_module
 from actors.races import slices
@@ -101,9 +102,8 @@ async def test_one_is_made_for_all_who_ask_meanwhile(
 
     def counting(fix: Fix, stale: bool) -> bytes:
         made.append(1)
-        return genuine(fix, stale)
+        return position_json(fix, stale)
 
-    genuine = slices.position_json
     monkeypatch.setattr(slices, "position_json", counting)
     async with crowded() as w:
         viewers = [w.watch() for _ in range(20)]

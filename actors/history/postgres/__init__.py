@@ -1,13 +1,16 @@
 """PostgreSQL on trio, without a thread.
 
+addresses.py    the addresses that the host's name stands for
 binary.py       pure: values in PostgreSQL's binary form
 libpq.py        driver: one connection to PostgreSQL on trio, no thread
 migration.py    schema.sql, only what is missing
 partitions.py   which ids have no partition?
 reader.py       driver: reads from PostgreSQL, on connections of their own
 reader_sql.py   the questions to history as SQL
+rows.py         driver: rows of PostgreSQL as fixes
 sqlstate.py     driver: what an error of PostgreSQL means for us
 standby.py      is a synchronous standby missing?
+stream.py       driver: all rows of an export, by time or by participant
 table_check.py  can we write the table that this database has?
 writer.py       writes to PostgreSQL: one statement a batch
 """

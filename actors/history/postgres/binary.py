@@ -20,7 +20,6 @@ _head = Struct(">iiiii").pack  # dimensions, 1 if there are nulls, element type,
 _length = Struct(">i").pack
 _int2, _int4, _int8 = (Struct(form).pack for form in (">ih", ">ii", ">iq"))
 _bigint = Struct(">q")
-_double = Struct(">d")
 
 
 def _array(element: int, count: int, body: bytes) -> bytes:
@@ -74,10 +73,6 @@ def timestamptz(unix_us: int) -> bytes:
 def read_timestamptz(data: bytes) -> int:
     """Unix µs; `infinity` and `-infinity` come out as numbers far beyond any date."""
     return int(_bigint.unpack(data)[0]) + EPOCH_US
-
-
-def read_double(data: bytes) -> float:
-    return float(_double.unpack(data)[0])
 
 
 def read_int8(data: bytes) -> int:

@@ -10,8 +10,7 @@ nothing is set for a session; each transaction sets all that matters for itself,
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
@@ -22,6 +21,7 @@ from psycopg.pq.abc import Buffer, PGconn, PGresult
 
 from actors.core.addresses import PostgresAddress
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
+from actors.history.postgres.addresses import addresses_of
 from actors.history.postgres.sqlstate import connect_error, lost_error, standby_was_not_waited_for, statement_error
 
 SERVER_SIDE_S = 9.5
@@ -44,6 +44,7 @@ FRAME_S = 10.0  # for a BEGIN, and for a COMMIT
 GOOD = (
     pq.ExecStatus.COMMAND_OK,
     pq.ExecStatus.TUPLES_OK,
+    pq.ExecStatus.TUPLES_CHUNK,
     pq.ExecStatus.EMPTY_QUERY,
     pq.ExecStatus.PIPELINE_SYNC,
 )
@@ -114,6 +115,25 @@ class PostgresConnection:
         self._check(results)
         return results[len(ahead)]
 
+    async def rows(
+        self, sql: str, values: Sequence[Buffer], types: Sequence[int], most: int
+    ) -> AsyncGenerator[PGresult, None]:
+        """The rows of one statement while the server makes them, up to `most` in a result; after `begin` only.
+
+        They come no faster than they are asked for: the server waits. Raises as `query`; the connection is closed when
+        the caller leaves before the last one.
+        """
+        with self._closing_on_trouble():
+            self._pgconn.send_query_params(
+                sql.encode(), values, types, (pq.Format.BINARY,) * len(values), pq.Format.BINARY
+            )
+            self._pgconn.set_chunked_rows_mode(most)
+            await self._send()
+            while (result := await self._result()) is not None:
+                self._check([result])
+                if result.ntuples:
+                    yield result
+
     async def script(self, sql: str) -> None:
         """Several statements without parameters, one transaction where they say nothing else. Raises as `query`."""
         with self._closing_on_trouble():
@@ -125,11 +145,19 @@ class PostgresConnection:
     async def transaction(self, *settings: str) -> AsyncIterator[None]:
         """The block is one transaction, with more SET LOCAL statements; the connection is closed when it fails."""
         with self.closed_on_trouble():
-            with within(FRAME_S):
-                await self.script("; ".join((*self._begin, *settings)))
+            await self.begin(*settings)
             yield
-            with within(FRAME_S):
-                await self.script("commit")
+            await self.commit()
+
+    async def begin(self, *settings: str) -> None:
+        """Begin a transaction, with more SET LOCAL statements."""
+        with within(FRAME_S):
+            await self.script("; ".join((*self._begin, *settings)))
+
+    async def commit(self) -> None:
+        """End the transaction that `begin` began."""
+        with within(FRAME_S):
+            await self.script("commit")
 
     @contextmanager
     def closed_on_trouble(self) -> Iterator[None]:
@@ -152,14 +180,9 @@ class PostgresConnection:
         """Up to the one with status `end`, or to where there is no more."""
         results: list[PGresult] = []
         try:
-            # Only writability is waited for: the server reads a whole statement before it has anything long to say.
-            while self._pgconn.flush():
-                await trio.lowlevel.wait_writable(self._pgconn.socket)
+            await self._send()
             while True:
-                while self._pgconn.is_busy():
-                    await trio.lowlevel.wait_readable(self._pgconn.socket)
-                    self._pgconn.consume_input()
-                result = self._pgconn.get_result()
+                result = await self._result()
                 if result is not None:
                     results.append(result)
                 if end == (None if result is None else result.status):
@@ -169,6 +192,17 @@ class PostgresConnection:
         except psycopg.OperationalError:
             self._check(results)  # the server's last words say more than that the connection has ended
             raise
+
+    async def _send(self) -> None:
+        # Only writability is waited for: the server reads a whole statement before it has anything long to say.
+        while self._pgconn.flush():
+            await trio.lowlevel.wait_writable(self._pgconn.socket)
+
+    async def _result(self) -> PGresult | None:
+        while self._pgconn.is_busy():
+            await trio.lowlevel.wait_readable(self._pgconn.socket)
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
 
     def _check(self, results: list[PGresult]) -> None:
         for result in results:
@@ -205,7 +239,8 @@ async def connect(
     share of the deadline (seconds). Raises StoreUnavailable (not there, starting, full, too slow) or StoreMisconfigured
     (login, database, TLS), and what `accept` raises of these, with the words of all addresses.
     """
-    hosts = await _resolve(address, deadline_s)
+    with within(deadline_s):
+        hosts = await addresses_of(address)
     troubles: list[StoreUnavailable | StoreMisconfigured] = []
     for hostaddr in hosts:
         try:
@@ -255,21 +290,3 @@ async def _connect(address: PostgresAddress, hostaddr: str | None, application_n
     finally:
         if not connected:
             pgconn.finish()
-
-
-async def _resolve(address: PostgresAddress, deadline_s: float) -> list[str | None]:
-    """Addresses to try, in order; None where libpq needs none. libpq itself would block while it resolves a name."""
-    if address.host.startswith(("/", "@")):
-        return [None]
-    try:
-        ipaddress.ip_address(address.host)
-    except ValueError:
-        pass
-    else:
-        return [None]
-    try:
-        with within(deadline_s):
-            found = await trio.socket.getaddrinfo(address.host, address.port, type=trio.socket.SOCK_STREAM)
-    except OSError as error:
-        raise StoreUnavailable(f"cannot resolve the name {address.host!r}: {error.strerror}") from None
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))  # never empty

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import attrs
@@ -14,11 +12,13 @@ from psycopg.pq.abc import PGresult
 
 from actors.core.addresses import PostgresAddress
 from actors.core.errors import StoreUnavailable
-from actors.core.fix import STATUSES, Fix, newest_of
-from actors.history.cursor import EARLIEST_US, LATEST_US
+from actors.core.fix import Fix, newest_of
 from actors.history.postgres import binary
 from actors.history.postgres import reader_sql as sql
 from actors.history.postgres.libpq import PostgresConnection, connect, within
+from actors.history.postgres.reader_sql import ID, SENT_AT
+from actors.history.postgres.rows import fixes_by_race, fixes_of, in_calendar
+from actors.history.postgres.stream import everything
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
 
 log = structlog.get_logger("history")
@@ -29,13 +29,9 @@ IDLE_S = 10.0  # until a connection is closed: a pooler may have few, for severa
 CONNECT_S = 5.0
 CALL_S = 10.0
 NEWEST_S = 3.0
-CHUNK_ROWS = 1000
 MANY_ROWS = 1000  # of one race, beside others
 MANY_S = 0.1  # until no further race is begun: some 5,000 rows
-SLICE_ROWS = 500  # decoded without giving way to other tasks: about 1 ms
 REJECTIONS_PAGE = 500  # rows of at most 4 kB each, while searching for a race
-
-_STATUS_INDEX = {status.encode(): index for index, status in enumerate(STATUSES)}
 
 
 @attrs.define(eq=False)
@@ -54,7 +50,7 @@ class PostgresHistory:
         """Each participant's live position; rows with client_timestamp > server_received_at + skew do not count."""
         params = sql.Params()
         text = sql.newest(params, race_id, max_clock_skew_ms)
-        return newest_of(await _fixes(await self._ask(text, params, deadline_s), race_id))
+        return newest_of(await fixes_of(await self._ask(text, params, deadline_s), race_id))
 
     async def newest_of_races(
         self, race_ids: Sequence[str], max_clock_skew_ms: int, deadline_s: float = NEWEST_S
@@ -66,7 +62,7 @@ class PostgresHistory:
         params = sql.Params()
         text = sql.newest_of_races(params, race_ids, max_clock_skew_ms, MANY_ROWS + 1, MANY_S)
         result = await self._ask(text, params, deadline_s)
-        return await _fixes_by_race(result, race_ids)
+        return await fixes_by_race(result, race_ids, MANY_ROWS)
 
     async def rejected(self, ids: Sequence[bytes], deadline_s: float = NEWEST_S) -> set[bytes]:
         """Which of these ids are of rejections."""
@@ -95,25 +91,21 @@ class PostgresHistory:
         params = sql.Params()
         result = await self._ask(sql.page(params, query), params, deadline_s)
         if result.ntuples <= query.limit:
-            return HistoryPage(tuple(await _fixes(result, query.race_id)), None)
+            return HistoryPage(tuple(await fixes_of(result, query.race_id)), None)
         last = query.limit - 1  # one row more was asked for, to see whether there is more
-        position = (binary.read_timestamptz(_bytes(result, last, sql.SENT_AT)), _bytes(result, last, sql.ID))
-        return HistoryPage(tuple(await _fixes(result, query.race_id, query.limit)), position)
+        position = (binary.read_timestamptz(_bytes(result, last, SENT_AT)), _bytes(result, last, ID))
+        return HistoryPage(tuple(await fixes_of(result, query.race_id, query.limit)), position)
 
     @asynccontextmanager
     async def stream(
         self, query: HistoryQuery, by_participant: bool = False
     ) -> AsyncIterator[AsyncIterator[list[Fix]]]:
-        """All fixes of the query in chunks of 1,000, on a connection of its own, as they were when it began."""
+        """All fixes of the query in chunks of at most 1,000, on a connection of its own, as they were when it began."""
         connection = await connect(self.address, APPLICATION, CONNECT_S)
         try:
-            async with connection.transaction("set transaction read only"):
-                params = sql.Params()
-                text = sql.everything(params, query, by_participant)
-                with within(CALL_S):
-                    await connection.query(f"declare export no scroll cursor for {text}", params.values, params.types)
-                async with aclosing(_fetched(connection, query.race_id)) as chunks:
-                    yield chunks
+            await connection.begin(*sql.EXPORT)
+            async with aclosing(everything(connection, query, by_participant)) as chunks:
+                yield chunks
         finally:
             connection.close()
 
@@ -172,74 +164,10 @@ class PostgresHistory:
         self._closes_idle = False
 
 
-async def _fetched(connection: PostgresConnection, race_id: str) -> AsyncGenerator[list[Fix], None]:
-    rows = CHUNK_ROWS
-    while rows == CHUNK_ROWS:
-        with within(CALL_S):
-            result = await connection.query(f"fetch forward {CHUNK_ROWS} from export")
-        rows = result.ntuples
-        if rows:
-            yield await _fixes(result, race_id)
-
-
-async def _fixes(result: PGresult, race_id: str, most: int | None = None) -> list[Fix]:
-    fixes = []
-    for row in range(result.ntuples if most is None else min(most, result.ntuples)):
-        await _give_way(row)
-        fix = _fix(result, row, race_id)
-        if fix is not None:
-            fixes.append(fix)
-    return fixes
-
-
-async def _fixes_by_race(result: PGresult, race_ids: Sequence[str]) -> dict[str, list[Fix] | None]:
-    """None where there are more than MANY_ROWS."""
-    rows, fixes = Counter[str](), defaultdict[str, list[Fix]](list)
-    for row in range(result.ntuples):
-        await _give_way(row)
-        race_id = race_ids[binary.read_int8(_bytes(result, row, sql.RACE)) - 1]
-        rows[race_id] += 1
-        fix = _fix(result, row, race_id)
-        if fix is not None:
-            fixes[race_id].append(fix)
-    return {race_id: newest_of(fixes[race_id]) if count <= MANY_ROWS else None for race_id, count in rows.items()}
-
-
-async def _give_way(row: int) -> None:
-    """A turn for everybody else, now and then."""
-    if row % SLICE_ROWS == SLICE_ROWS - 1:
-        await trio.lowlevel.checkpoint()
-
-
-def _fix(result: PGresult, row: int, race_id: str) -> Fix | None:
-    """None for a row of another writer that is no position: NaN, a status of its own."""
-    status = _STATUS_INDEX.get(_bytes(result, row, sql.STATUS))
-    if status is None:
-        return None
-    latitude = binary.read_double(_bytes(result, row, sql.LATITUDE))
-    longitude = binary.read_double(_bytes(result, row, sql.LONGITUDE))
-    if math.isnan(latitude) or math.isnan(longitude):
-        return None
-    return Fix(
-        race_id=race_id,
-        participant_id=_bytes(result, row, sql.PARTICIPANT).decode(),
-        lat_e7=round(latitude * 1e7),
-        lon_e7=round(longitude * 1e7),
-        timestamp_ms=binary.read_timestamptz(_bytes(result, row, sql.SENT_AT)) // 1000,
-        status=status,
-        arrived_ms=_in_calendar(binary.read_timestamptz(_bytes(result, row, sql.ARRIVED_AT))) // 1000,
-        id=_bytes(result, row, sql.ID),
-    )
-
-
-def _in_calendar(unix_us: int) -> int:
-    return min(max(unix_us, EARLIEST_US), LATEST_US)
-
-
 def _rejection(result: PGresult, row: int) -> StoredRejection:
     return StoredRejection(
         id=_bytes(result, row, 0),
-        received_ms=_in_calendar(binary.read_timestamptz(_bytes(result, row, 1))) // 1000,
+        received_ms=in_calendar(binary.read_timestamptz(_bytes(result, row, 1))) // 1000,
         topic=_bytes(result, row, 2).decode(),
         payload=_bytes(result, row, 3),
         code=_bytes(result, row, 4).decode(),

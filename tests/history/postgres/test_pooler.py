@@ -83,8 +83,11 @@ async def test_other_clients_of_the_pool_and_we_do_not_notice_each_other(databas
         assert [race.race_id for race in await history.races()] == ["R1"]
         assert len(await history.rejections()) == 1
         await writer.trim_rejections()
-        async with history.stream(HistoryQuery("R1")) as chunks:
-            assert [fix async for chunk in chunks for fix in chunk] == [fix]
+        server = other.execute("select pg_backend_pid()").fetchall()
+        for by_participant in (False, True):
+            async with history.stream(HistoryQuery("R1"), by_participant) as chunks:
+                assert [fix async for chunk in chunks for fix in chunk] == [fix]
+        assert other.execute("select pg_backend_pid()").fetchall() == server, "the pool had to make a new connection"
         assert session() == before
         await writer.aclose()
         await history.aclose()

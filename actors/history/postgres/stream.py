@@ -1,0 +1,103 @@
+"""All rows of an export, in the transaction that was begun for it, as fast as they are taken.
+
+By time they come along an index. By participant that would read a page of the table for nearly every row, because rows
+lie as they came, those of all participants mixed: 8 µs a row once the table is larger than shared_buffers. To sort the
+whole race would take a disk. So it is some participants at a time that are read and sorted: 3 µs a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from psycopg.pq.abc import PGresult
+
+from actors.core.fix import Fix
+from actors.history.postgres import reader_sql as sql
+from actors.history.postgres.libpq import PostgresConnection, within
+from actors.history.postgres.rows import fixes_of
+from actors.history.queries import HistoryQuery
+
+CHUNK_ROWS = 1000
+WAIT_S = 10.0  # for the next rows
+SORT_S = 60.0  # for the first ones that are sorted: usually 1 to 3 s
+GROUP_ROWS = 500_000  # read and sorted together, about: 60 MB, of which work_mem is in memory
+GROUP_PARTICIPANTS = 5000  # at most: each is looked for in an index
+
+
+async def everything(
+    connection: PostgresConnection, query: HistoryQuery, by_participant: bool
+) -> AsyncGenerator[list[Fix], None]:
+    """Chunks of at most CHUNK_ROWS fixes, in the order of `History.stream`; the end of them ends the transaction.
+
+    Raises StoreUnavailable or StoreMisconfigured; then, and when it is left early, the connection is closed.
+    """
+    one_order = not by_participant or query.participant_id is not None
+    async with aclosing(_by_time(connection, query) if one_order else _by_participant(connection, query)) as results:
+        async for result in results:
+            yield await fixes_of(result, query.race_id)
+    await connection.commit()  # a pooler keeps the connection then
+
+
+async def _by_time(connection: PostgresConnection, query: HistoryQuery) -> AsyncGenerator[PGresult, None]:
+    params = sql.Params()
+    await _set(connection, sql.ALONG_AN_INDEX)
+    async with aclosing(_rows(connection, sql.by_time(params, query), params, WAIT_S)) as results:
+        async for result in results:
+            yield result
+
+
+async def _by_participant(connection: PostgresConnection, query: HistoryQuery) -> AsyncGenerator[PGresult, None]:
+    names, estimate = await _participants(connection, query.race_id), await _estimate(connection, query)
+    await _set(connection, sql.READ_AND_SORTED)
+    done, rows = 0, 0
+    while done < len(names):
+        params = sql.Params()
+        following = names[done : done + group_size(max(estimate / len(names), rows / max(done, 1)))]
+        async with aclosing(_rows(connection, sql.group(params, query, following), params, SORT_S)) as results:
+            async for result in results:
+                rows += result.ntuples
+                yield result
+        done += len(following)
+
+
+def group_size(rows: float) -> int:
+    """How many participants are a group, of so many rows each."""
+    return min(max(int(GROUP_ROWS / max(rows, 1)), 1), GROUP_PARTICIPANTS)
+
+
+async def _participants(connection: PostgresConnection, race_id: str) -> list[str]:
+    params = sql.Params()
+    with within(SORT_S):
+        result = await connection.query(sql.participants(params, race_id), params.values, params.types)
+    return [(result.get_value(row, 0) or b"").decode() for row in range(result.ntuples)]
+
+
+async def _estimate(connection: PostgresConnection, query: HistoryQuery) -> float:
+    """Rows of the query, by what the planner knows of the table: good enough for the first group."""
+    params = sql.Params()
+    with within(WAIT_S):
+        result = await connection.query(
+            f"explain (format json) {sql.by_time(params, query)}", params.values, params.types
+        )
+    return float(json.loads(result.get_value(0, 0) or b"")[0]["Plan"]["Plan Rows"])
+
+
+async def _set(connection: PostgresConnection, setting: str) -> None:
+    with within(WAIT_S):
+        await connection.script(setting)
+
+
+async def _rows(
+    connection: PostgresConnection, text: str, params: sql.Params, first_s: float
+) -> AsyncGenerator[PGresult, None]:
+    deadline_s = first_s
+    async with aclosing(connection.rows(text, params.values, params.types, CHUNK_ROWS)) as results:
+        while True:
+            with within(deadline_s):
+                result = await anext(results, None)
+            if result is None:
+                return
+            yield result
+            deadline_s = WAIT_S
