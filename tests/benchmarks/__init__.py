@@ -5,6 +5,7 @@
     python -m tests.benchmarks.fanout      one race to 1 to 1,000 dashboards, plain and compressed, beside the peer
     python -m tests.benchmarks.growth      more races, more participants; questions to a table of 10 million rows
     python -m tests.benchmarks.begin       thousands of races that begin at once
+    python -m tests.benchmarks.snapshots   60,000 participants for 100 dashboards that ask at once
     python -m tests.benchmarks.recovery    a backlog in the broker
     python -m tests.benchmarks.startup     until ready
 

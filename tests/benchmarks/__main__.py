@@ -24,6 +24,7 @@ SIZES = {
     "fanout": [],
     "growth": [],
     "begin": [],
+    "snapshots": [],
     "recovery": [],
     "startup": [],
 }
