@@ -11,5 +11,6 @@ restore.py         what a race knows when it starts
 shortcut.py        an optimisation: a fix is done in the reader's turn where its race waits
 slices.py          pure: live positions as JSON, some hundred at a time
 state.py           what a race is made of between crashes
+turns.py           what is long for one turn, a piece in a turn
 window.py          pure: changes on their way to dashboards: gathered, then cut into events
 """

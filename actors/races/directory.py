@@ -28,8 +28,8 @@ from actors.history.mailbox import ParcelMailbox
 from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import CoalescingMailbox, Race, Restore
-from actors.races.slices import Slices, in_batches
 from actors.races.state import RaceState
+from actors.races.turns import joined, made_live
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -156,16 +156,8 @@ class Directory:
             slices = state.slices.of(state.live_positions)
         else:
             found = await self.restore(race_id, state.refused if state is not None else ())
-            live_positions = self.make_live_positions()
-            for fixes in in_batches(found.fixes):
-                live_positions.accept(live_positions.changes(fixes, self.clock()))
-                await trio.lowlevel.checkpoint()
-            slices = Slices().of(live_positions)
-        parts = []
-        for part in slices:
-            parts.append(part.data)
-            await trio.lowlevel.checkpoint()
-        return b"".join(parts)
+            slices = await made_live(self.make_live_positions(), found.fixes, self.clock)
+        return await joined(slices)
 
     def all_live(self) -> list[Fix]:
         """Every live position in memory: for a Redis that was emptied."""

@@ -30,8 +30,8 @@ from actors.history.mailbox import ParcelMailbox
 from actors.races.alarm import RaceAlarm
 from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
 from actors.races.restore import Found
-from actors.races.slices import in_batches
 from actors.races.state import RaceState, snapshot_frame
+from actors.races.turns import in_batches
 from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("race")

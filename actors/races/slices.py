@@ -5,7 +5,7 @@ Pure. Between two slices everybody else may have a turn: of 60,000 participants 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import attrs
 
@@ -14,16 +14,8 @@ from actors.core.position import position_json
 from actors.dashboards.frames import Shared
 from actors.races.live_positions import LivePositions
 
-BATCH = 2000
-"""Fixes that become live in one go: some 3 ms."""
-
 SLICE = 100
 """Participants. Made and deflated in some 0.25 ms; in fewer, deflated positions would be a tenth longer."""
-
-
-def in_batches(fixes: Sequence[Fix]) -> list[tuple[Fix, ...]]:
-    """To be made live with a turn for everybody else between them; one at least, so that a race looks up."""
-    return [tuple(fixes[at : at + BATCH]) for at in range(0, len(fixes) or 1, BATCH)]
 
 
 @attrs.frozen

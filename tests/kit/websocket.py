@@ -134,7 +134,8 @@ class RawSocket:
         self._writing = trio.Lock()
         self.unread = b""  # not taken apart yet
         self.extensions: str | None = None  # that were agreed on
-        self.compressed = False  # the frame that came last was
+        self.compressed = False  # the text that came last was
+        self._text: list[bytes] = []  # the fragments of a text that has begun
 
     async def open(self, head: bytes) -> int:
         """Send the request; the status of the answer, 0 when there was none."""
@@ -160,17 +161,26 @@ class RawSocket:
             pass  # the server had enough; what it said can still be read
 
     async def frame(self) -> tuple[int, bytes] | None:
-        """Opcode and payload of the next one, inflated. None: there is no other; in `unread` may be half of one."""
-        while (found := next(frames(memoryview(self.unread)), None)) is None:
-            if not await self.read_some():
-                return None
-        opcode, start, end = found
-        payload, self.unread = self.unread[start:end], self.unread[end:]
-        self.compressed = opcode & DEFLATED > 0
-        if self.compressed:
-            assert self.extensions is not None, "this was not agreed on"
-            opcode, payload = opcode - DEFLATED, inflated(payload)
-        return opcode, payload
+        """Opcode and payload of the next one, or the next text as a whole, inflated. None: there is no other; in
+        `unread` may be half of one.
+        """
+        while True:
+            while (found := next(fragments(memoryview(self.unread)), None)) is None:
+                if not await self.read_some():
+                    return None
+            first, start, end = found
+            opcode, payload, self.unread = first & 0x0F, self.unread[start:end], self.unread[end:]
+            if opcode > BINARY:
+                assert first & 0xF0 == LAST
+                return opcode, payload
+            assert opcode == (CONTINUATION if self._text else TEXT)
+            if opcode == TEXT:
+                self.compressed = first & DEFLATED > 0
+                assert not self.compressed or self.extensions is not None, "this was not agreed on"
+            self._text.append(payload)
+            if first & LAST:
+                whole, self._text = b"".join(self._text), []
+                return TEXT, inflated(whole) if self.compressed else whole
 
     async def read_some(self) -> bool:
         """Take what is there, at least a byte, for `frame` to look at; False: the server has closed."""

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.dashboards.frames import Shared
-from actors.races import slices
 from actors.races.live_positions import LivePositions
-from actors.races.slices import SLICE, Slices, in_batches
+from actors.races.slices import SLICE, Slices
 from tests.kit.making import BASE_MS, make_fix
 
 STALE_MS = 30_000
@@ -75,12 +74,3 @@ def test_they_are_of_the_moment_in_which_they_were_asked_for(moving: list[int], 
     move(live, [make_fix(f"P{n}", at_s=n) for n in moving])
     assert read(list(made.of(live))) == expected(live)
     assert read([*parts, *asked]) == moment
-
-
-def test_batches_hold_each_fix_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "BATCH", 3)
-    fixes = [make_fix(f"P{n}") for n in range(7)]
-    batches = in_batches(fixes)
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    assert [fix for batch in batches for fix in batch] == fixes
-    assert in_batches([]) == [()]

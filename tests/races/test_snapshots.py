@@ -14,7 +14,7 @@ from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.dashboards.frames import Frame, Shared
 from actors.races import race as race_module
-from actors.races import slices
+from actors.races import slices, turns
 from actors.races.messages import Subscribe
 from actors.races.race import AT_ONCE
 from actors.races.state import RaceState, snapshot_frame
@@ -201,7 +201,7 @@ async def test_a_race_that_is_evicted_meanwhile_refuses(autojump_clock: MockCloc
 
 async def test_a_crowd_that_is_restored_becomes_live_in_turns(autojump_clock: MockClock) -> None:
     async with world() as w:
-        rows = [make_fix(f"P{n}") for n in range(3 * slices.BATCH)]
+        rows = [make_fix(f"P{n}") for n in range(3 * turns.BATCH)]
         w.store.rows = {fix.id: fix for fix in rows}
         viewer = w.watch()
         seen = set[int]()
@@ -209,5 +209,5 @@ async def test_a_crowd_that_is_restored_becomes_live_in_turns(autojump_clock: Mo
             seen.update(len(each.newest) for each in w.standings)
             await trio.lowlevel.checkpoint()
         await trio.sleep(1)
-        assert seen - {0, 3 * slices.BATCH}
-        assert len(shown(viewer)) == 3 * slices.BATCH
+        assert seen - {0, 3 * turns.BATCH}
+        assert len(shown(viewer)) == 3 * turns.BATCH
