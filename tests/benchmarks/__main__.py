@@ -30,6 +30,7 @@ SIZES = {
 }
 WITH_PEER = ("ingest", "fanout")
 COMPRESSED = "1,000 dashboards that take compressed frames against 1,000 that do not"
+SNAPSHOT = "100 compressed, 60,000 participants, beside 2,000/s"
 USUAL, BEST = "the peer's usual form", "the peer's best form"
 
 
@@ -96,6 +97,15 @@ FIGURES = (
     *(
         Figure(f"10,000 races at once: {what}, s", "begin", "rows", "10,000 new races", key)
         for what, key in (("live", "live_s"), ("restored", "restored_s"), ("CPU until then", "cpu_s"))
+    ),
+    *(
+        Figure(f"snapshot of 60,000 for 100 at once: {what}", "snapshots", "rows", SNAPSHOT, key, *goals)
+        for what, key, goals in (
+            ("bytes", "bytes_each", ()),
+            ("CPU, s", "cpu_s", ()),
+            ("MiB more", "grown_mib", (37,)),
+            ("another waits, ms", "waited_ms", (50,)),
+        )
     ),
     Figure("idle dashboard, kB", "fanout", "rows", "1,000 idle", "kb_each", 90, 40),
     Figure("live participant, kB", "growth", "rows", "1 race, 100,000 participants", "kb_each", 2, 1),

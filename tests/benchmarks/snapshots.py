@@ -132,11 +132,11 @@ def measure_round(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
         race_id = new_race()
         with ExitStack() as stack:
             subject = stack.enter_context(daemon_place(site, folder / name, "daemon", {}).daemon())
-            crowd = Load("all", args.participants, 0, args.participants)
+            crowd = Load("all", args.participants, 0, args.participants, tracks=args.tracks)
             measure(site, subject, crowd, 0, race_id)
             what = f"{args.dashboards} {name}, {args.participants:,} participants"
             add(rows, f"{what}, at rest", ask_all(subject, race_id, args.dashboards, offer))
-            going_on = Load("goes on", int(args.rate * WITHIN_S), args.rate, args.participants)
+            going_on = Load("goes on", int(args.rate * WITHIN_S), args.rate, args.participants, tracks=args.tracks)
             press = stack.enter_context(publisher(site, race_id, going_on))
             press.go()
             time.sleep(STEADY_S)
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=60_000)
     parser.add_argument("--dashboards", type=int, default=100, help="that ask at once (default 100)")
     parser.add_argument("--rate", type=int, default=2000, help="messages a second of the race (default 2000)")
+    parser.add_argument("--tracks", default="", help="a recording whose places are published")
     args = parser.parse_args()
     if args.quick:
         args.repeat, args.participants, args.dashboards = 1, 2_000, 5
