@@ -16,7 +16,7 @@ from actors.history.queries import HistoryQuery
 
 ID, PARTICIPANT, LATITUDE, LONGITUDE, SENT_AT, ARRIVED_AT, STATUS, RACE = range(8)
 EXPORT = (
-    "set transaction read only",  # several statements see the same rows
+    "set transaction isolation level repeatable read, read only",  # several statements see the same rows
     "set local statement_timeout = 0",  # one lasts as long as the client reads
     "set local lock_timeout = '9500ms'",
     "set local max_parallel_workers_per_gather = 0",  # the other processors are for those who are in a hurry

@@ -38,7 +38,7 @@ async def fixes_by_race(result: PGresult, race_ids: Sequence[str], most_rows: in
     """
     found: dict[str, list[Fix] | None] = {}
     starts = [row for row in range(result.ntuples) if row == 0 or _race(result, row) != _race(result, row - 1)]
-    for start, end in zip(starts, [*starts[1:], result.ntuples], strict=True):
+    for start, end in zip(starts, [*starts[1:], result.ntuples], strict=False):  # no row, no race
         race_id = race_ids[int.from_bytes(_race(result, start)) - 1]
         if end - start > most_rows:
             found[race_id] = None

@@ -2,12 +2,12 @@
 
 By time they come along an index. By participant that would read a page of the table for nearly every row, because rows
 lie as they came, those of all participants mixed: 8 µs a row once the table is larger than shared_buffers. To sort the
-whole race would take a disk. So it is some participants at a time that are read and sorted: 3 µs a row.
+whole race would take a disk. So it is some participants at a time that are read and sorted: 3 µs a row. As each such
+group may read every page of the race, there are not many of them, however long the race is.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -21,9 +21,10 @@ from actors.history.queries import HistoryQuery
 
 CHUNK_ROWS = 1000
 WAIT_S = 10.0  # for the next rows
-SORT_S = 60.0  # for the first ones that are sorted: usually 1 to 3 s
+SORT_S = 300.0  # for the first ones that are sorted: 1 to 3 s with 10 million rows, more with more
 GROUP_ROWS = 500_000  # read and sorted together, about: 60 MB, of which work_mem is in memory
-GROUP_PARTICIPANTS = 5000  # at most: each is looked for in an index
+GROUPS = 20  # about, at most
+GROUP_PARTICIPANTS = 5000  # at most, but for GROUPS: each is looked for in an index
 
 
 async def everything(
@@ -49,12 +50,12 @@ async def _by_time(connection: PostgresConnection, query: HistoryQuery) -> Async
 
 
 async def _by_participant(connection: PostgresConnection, query: HistoryQuery) -> AsyncGenerator[PGresult, None]:
-    names, estimate = await _participants(connection, query.race_id), await _estimate(connection, query)
+    names = await _participants(connection, query.race_id)
     await _set(connection, sql.READ_AND_SORTED)
     done, rows = 0, 0
     while done < len(names):
         params = sql.Params()
-        following = names[done : done + group_size(max(estimate / len(names), rows / max(done, 1)))]
+        following = names[done : done + group_size(len(names), done, rows)]
         async with aclosing(_rows(connection, sql.group(params, query, following), params, SORT_S)) as results:
             async for result in results:
                 rows += result.ntuples
@@ -62,9 +63,13 @@ async def _by_participant(connection: PostgresConnection, query: HistoryQuery) -
         done += len(following)
 
 
-def group_size(rows: float) -> int:
-    """How many participants are a group, of so many rows each."""
-    return min(max(int(GROUP_ROWS / max(rows, 1)), 1), GROUP_PARTICIPANTS)
+def group_size(participants: int, done: int, rows: int) -> int:
+    """How many of the participants are the next group, after so many who had so many rows.
+
+    The first group shows how many rows a participant has: what the planner knows may be nothing yet.
+    """
+    least = -(-participants // GROUPS)
+    return max(least, min(GROUP_ROWS * done // max(rows, 1), GROUP_PARTICIPANTS))
 
 
 async def _participants(connection: PostgresConnection, race_id: str) -> list[str]:
@@ -72,16 +77,6 @@ async def _participants(connection: PostgresConnection, race_id: str) -> list[st
     with within(SORT_S):
         result = await connection.query(sql.participants(params, race_id), params.values, params.types)
     return [(result.get_value(row, 0) or b"").decode() for row in range(result.ntuples)]
-
-
-async def _estimate(connection: PostgresConnection, query: HistoryQuery) -> float:
-    """Rows of the query, by what the planner knows of the table: good enough for the first group."""
-    params = sql.Params()
-    with within(WAIT_S):
-        result = await connection.query(
-            f"explain (format json) {sql.by_time(params, query)}", params.values, params.types
-        )
-    return float(json.loads(result.get_value(0, 0) or b"")[0]["Plan"]["Plan Rows"])
 
 
 async def _set(connection: PostgresConnection, setting: str) -> None:

@@ -93,7 +93,6 @@ async def test_a_large_race_is_left_to_a_question_of_its_own(
     monkeypatch: pytest.MonkeyPatch, history: PostgresHistory, writer: PostgresWriter
 ) -> None:
     monkeypatch.setattr(reader, "MANY_ROWS", 3)
-    monkeypatch.setattr(reader, "SLICE_ROWS", 2)
     fixes = [
         make_fix(f"P{n}", n, race_id=race) for race, people in (("R3", 3), ("R4", 4), ("R9", 9)) for n in range(people)
     ]

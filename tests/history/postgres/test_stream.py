@@ -55,6 +55,7 @@ async def test_participants_come_one_after_the_other_as_the_database_orders_them
     collation: str,
 ) -> None:
     monkeypatch.setattr(stream, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(stream, "GROUPS", 1000)
     if not await database.rows(f"select collname::text from pg_collation where collname = '{collation}'"):
         pytest.skip("this PostgreSQL has no ICU")
     for table in ("tracking_positions", "tracking_participants"):
@@ -104,6 +105,7 @@ async def test_what_is_written_meanwhile_does_not_count(
     by_participant: bool,
 ) -> None:
     monkeypatch.setattr(stream, "GROUP_ROWS", 1)
+    monkeypatch.setattr(stream, "GROUPS", 1000)
     await writer.store(FIXES)
     await connection.begin(*reader_sql.EXPORT)
     async with aclosing(stream.everything(connection, HistoryQuery("R1"), by_participant)) as chunks:
@@ -123,7 +125,10 @@ async def test_the_server_has_no_deadline_for_who_reads_slowly(connection: libpq
 
 
 def test_a_group_is_as_many_participants_as_are_sorted_well() -> None:
-    assert [stream.group_size(rows) for rows in (0, 1, 100, 50_000, 500_000, 10**9)] == [5000, 5000, 5000, 10, 1, 1]
+    """And all are in about 20 groups, because each of them may read the whole table."""
+    of_200 = [stream.group_size(200, *seen) for seen in ((0, 0), (10, 0), (10, 10), (10, 100_000), (10, 10**7))]
+    assert of_200 == [10, 5000, 5000, 50, 10]
+    assert [stream.group_size(many, 0, 0) for many in (1, 20, 21, 10**6)] == [1, 1, 2, 50_000]
 
 
 async def plan(database: Database, settings: Sequence[str], text: str, params: reader_sql.Params) -> str:
