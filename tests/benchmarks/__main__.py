@@ -25,6 +25,7 @@ SIZES = {
     "growth": [],
     "begin": [],
     "snapshots": [],
+    "exports": [],
     "recovery": [],
     "startup": [],
 }
@@ -122,6 +123,11 @@ FIGURES = (
             ("list_races", 50),
         )
         for key in ("first_ms", "p50_ms")
+    ),
+    *(
+        Figure(f"export of 10 million rows, {name}: {what}", "exports", "rows", name, key)
+        for name in ("jsonl", "csv", "geojson", "gpx")
+        for what, key in (("s", "all_s"), ("most memory, MiB", "peak_mib"))
     ),
     Figure("ready, external servers, s", "startup", "rows", "external servers, again", "ready_s"),
     Figure("ready, embedded servers, s", "startup", "rows", "embedded servers, again", "ready_s"),

@@ -48,7 +48,7 @@ def main() -> None:
         epilog="Behind -- stand options of the benchmark.",
     )
     parser.add_argument("older", type=Path, help="the supervisor.py of the older checkout")
-    parser.add_argument("benchmark", help="ingest, fanout, growth, begin, snapshots, recovery or startup")
+    parser.add_argument("benchmark", help="ingest, fanout, growth, begin, snapshots, exports, recovery or startup")
     parser.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
     parser.add_argument("--json", type=Path, default=report.JSON_FOLDER / "against.json", help="where all results go")
     given = sys.argv[1:]

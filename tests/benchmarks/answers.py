@@ -54,14 +54,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--questions", type=int, default=100, help="of each kind (default 100)")
 
 
-def make_table(site: Site, folder: Path, rows: int) -> dict[str, float]:
-    """The table without indexes, filled; then `migrate` makes the rest, as it would for an old table."""
+def make_table(site: Site, folder: Path, fill: str) -> dict[str, float]:
+    """The table without indexes, filled by that statement; then `migrate` makes the rest, as for an old table."""
     schema = (ROOT / "schema.sql").read_text()
     site.afresh(DATABASE, schema[: schema.index("-- object: index")] + "commit;")
     began = time.monotonic()
     # An index of random ids would take most of the time, row by row.
     site.sql(DATABASE, "alter table tracking_positions drop constraint tracking_positions_pkey")
-    site.sql(DATABASE, FILL.format(rows=rows))
+    site.sql(DATABASE, fill)
     site.sql(DATABASE, "alter table tracking_positions add primary key (id)")
     filled = time.monotonic()
     settings = daemon_place(site, folder, DATABASE, {}).settings
@@ -98,7 +98,7 @@ def measure_answers(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
     """All questions, to a daemon that has just been started on the large table."""
     folder.mkdir()
     rows: Rows = {}
-    made = make_table(site, folder / "migrate", args.rows)
+    made = make_table(site, folder / "migrate", FILL.format(rows=args.rows))
     say(f"table: filled in {made['fill_s']:.1f} s, migrate took {made['migrate_s']:.1f} s")
     place = daemon_place(site, folder / "daemon", DATABASE, {})
     with place.daemon() as subject:
