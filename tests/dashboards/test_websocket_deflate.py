@@ -1,24 +1,20 @@
-"""Compression over real TCP: who gets it, and that it changes nothing but bytes. Hostile frames: hostile_deflate.py."""
+"""Compression over real TCP: who gets it, and that it changes nothing but bytes. Hostile frames: hostile_deflate.py;
+libraries: test_websocket_clients.py."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import pytest
-import trio
-from websockets.sync.client import ClientConnection, connect
 
 from actors.core.position import position_json
 from actors.dashboards import frames
 from actors.dashboards.deflate import WINDOW_BITS
 from actors.dashboards.deflate import blocks as genuine
 from tests.dashboards.hostile_deflate import deflated
-from tests.kit.client import WITHIN_S, Dashboard, dashboard
+from tests.kit.client import Dashboard, dashboard
 from tests.kit.dashboards import Site, make_fix, running_site, until, ws_settings
-from tests.kit.tokens import token
 from tests.kit.websocket import OFFER
 
 pytestmark = pytest.mark.live
@@ -93,36 +89,6 @@ async def test_what_it_sends_may_be_compressed_and_a_small_answer_is_plain() -> 
         await board.write(deflated(json.dumps({"event": "unsubscribe_race", "data": {"raceId": "R1"}}).encode()))
         assert (await board.receive())["event"] == "race_unsubscribed"
         assert not board.compressed
-
-
-async def test_a_library_that_compresses_what_it_sends() -> None:
-    """websockets, as it comes: it offers a window of 12 bits, and compresses every message."""
-
-    def talk(url: str, until_subscribed: Callable[[], None]) -> list[Any]:
-        with connect(url, proxy=None) as board:
-            assert isinstance(board, ClientConnection)
-            assert board.response is not None
-            assert board.response.headers["Sec-WebSocket-Extensions"].startswith(AGREED)
-            found = []
-            for number in range(3):  # again: nothing of the message before is looked back into
-                board.send(json.dumps({"event": "subscribe_race", "id": number, "data": {"raceId": "R1"}}))
-                found.append(json.loads(board.recv(timeout=WITHIN_S)))
-            until_subscribed()
-            found += [json.loads(board.recv(timeout=WITHIN_S)) for _ in range(50)]
-            return found
-
-    async with running_site() as site:
-        site.races.positions = b",".join(position_json(make_fix(f"P{n:03}"), stale=False) for n in range(1000))
-        url = f"ws://127.0.0.1:{site.port}/tracking?token={token()}"
-
-        def change() -> None:
-            for number in range(50):
-                site.races.change("R1", f"P{number}")
-
-        found = await trio.to_thread.run_sync(talk, url, lambda: trio.from_thread.run_sync(change))
-    assert [event["id"] for event in found[:3]] == [0, 1, 2]
-    assert all(len(event["data"]["positions"]) == 1000 for event in found[:3])
-    assert [event["data"]["participantId"] for event in found[3:]] == [f"P{number}" for number in range(50)]
 
 
 async def test_a_bomb_ends_its_own_connection_and_is_counted() -> None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.dashboards import events
-from actors.dashboards.frames import Frame, Shared
+from actors.dashboards.frames import Frame, sliced
 from actors.dashboards.listener import Listener
 from actors.dashboards.outbox import Outbox
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection
@@ -58,7 +58,7 @@ class FakeRaces:
             outbox.refuse(race_id, Frame(events.error_event("unavailable", "no", request_id)))
         elif not self.silent:
             self.outboxes.setdefault(race_id, {})[outbox] = None
-            event = events.snapshot_event(race_id, [Shared(self.positions)], NOW_MS, request_id, resync)
+            event = events.snapshot_event(race_id, sliced(self.positions), NOW_MS, request_id, resync)
             outbox.snapshot(race_id, Frame(*event), resync_s=trio.current_time() if resync else None)
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:

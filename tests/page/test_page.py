@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from actors.dashboards.frames import LARGE_BYTES
 from tests.kit.daemon import Running, until
 from tests.kit.expected import fix, now_ms, utc
 from tests.kit.station import Station
@@ -231,6 +232,7 @@ def test_ten_thousand_participants_are_a_few_rows_and_a_picture(at: Station, run
     race = "R-10000"
     at.send(*many(race, 10_000, now_ms(), status="finished"))
     until(lambda: len(running.live(race)) == 10_000)
+    assert len(running.get(f"/api/races/{race}/positions")[1]) > LARGE_BYTES, "it comes in fragments"
     with visit(race) as tab:
         wait_for_text(tab, "#summary", "10000 participants")
         tab.until("document.querySelector('.row') !== null")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ import attrs
 import pytest
 
 from actors.core.addresses import PostgresAddress
+from actors.dashboards.frames import LARGE_BYTES
+from tests.faults.proxy import proxy_to
 from tests.kit.daemon import WITHIN_S, until
 from tests.kit.readme import RACE, block, payload, replaced
 from tests.kit.station import Station, station
@@ -36,6 +39,8 @@ globalThis.WebSocket = class extends WebSocket {
   }
 };
 """
+COMPRESSED = b"Sec-WebSocket-Extensions: permessage-deflate"  # in the answer to the handshake
+MANY = 2000  # participants, whose snapshot comes in fragments
 SHORT_TTL_S = 5  # long enough for an interpreter to start on a busy machine
 
 
@@ -85,18 +90,25 @@ def example(folder: Path, language: str, port: int, token: str) -> Iterator[Exam
 @pytest.mark.parametrize("language", ["javascript", "python"])
 def test_a_websocket_example(language: str, tmp_path: Path, postgres_server: PostgresAddress) -> None:
     now_s = int(time.time())
-    with station(tmp_path, postgres_server) as at:
+    with station(tmp_path, postgres_server) as at, proxy_to(at.port) as proxy:
 
         def comes(who: str, age_s: int) -> str:
             at.send(payload(who, now_s - age_s))
             return time.strftime(f"{who} %Y-%m-%dT%H:%M:%S.000Z 1.5 2.5", time.gmtime(now_s - age_s))
 
         with at.daemon() as running:
+            crowd = [json.loads(payload(f"C{number}", now_s)) for number in range(MANY)]
+            at.send(crowd[::2], crowd[1::2])
             before = comes("P001", 3)
-            running.settled(1)
+            running.settled(3)
+            assert len(running.get(f"/api/races/{RACE}/positions")[1]) > LARGE_BYTES
             token = at.command("token", "--race", RACE).stdout.strip()
-            with example(tmp_path, language, at.port, token) as shown:
+            answer = proxy.hold("client", COMPRESSED)
+            with example(tmp_path, language, proxy.port, token) as shown:
+                answer.wait()
+                proxy.release()
                 shown.says(before)
+                shown.says(f"C{MANY - 1} ")
                 shown.says(comes("P001", 2))
                 # In one window: a batch.
                 at.send(*(payload(f"B{number}", now_s) for number in range(3)))
