@@ -24,6 +24,7 @@ from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.core.timestamps import format_ms
 from actors.mqtt.events import Disconnected
+from actors.races import race, slices, turns
 from actors.settings.load import Settings
 from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
 from tests.simulation.world import World, now_ms, running_daemon
@@ -47,9 +48,14 @@ def repeatable(seed: int) -> Iterator[None]:
     """What is random in trio and in the tree comes from the seed, so that a failing seed replays exactly.
 
     trio shuffles the tasks that are ready at once, on purpose, with a generator of its own (trio/_core/_run.py, `_r`,
-    and the switch that hypothesis uses, which sorts them first). Waits before a restart have a jitter.
+    and the switch that hypothesis uses, which sorts them first). Waits before a restart have a jitter. By each second
+    seed all races are so large that a snapshot is made in turns.
     """
+    large = seed % 2 == 1
     with (
+        mock.patch.object(race, "AT_ONCE", 1 if large else race.AT_ONCE),
+        mock.patch.object(slices, "SLICE", 1 if large else slices.SLICE),
+        mock.patch.object(turns, "BATCH", 2 if large else turns.BATCH),
         mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(trio_run, "_r", random.Random(seed)),
         mock.patch.object(random, "random", random.Random(seed).random),
@@ -72,15 +78,15 @@ class Trackers:
         """Fixes of all participants: some late, some repeated, some broken."""
         while True:
             await trio.sleep(rng.expovariate(1))
-            who, race, at = f"P{rng.randrange(PEOPLE)}", rng.choice(RACES), now_ms()
+            who, where, at = f"P{rng.randrange(PEOPLE)}", rng.choice(RACES), now_ms()
             if rng.random() < 0.1:
                 at -= rng.randrange(120_000)
             if self.fixes and rng.random() < 0.05:
-                who, race, at = rng.choice(list(self.fixes.values()))
+                who, where, at = rng.choice(list(self.fixes.values()))
             if rng.random() < 0.02:
                 self.rubbish.add(self.world.broker.published + 1)
                 self.world.broker.publish(b"rubbish %d" % len(self.rubbish))
-            self.publish(who, race, at)
+            self.publish(who, where, at)
 
     def publish(self, who: str, race: str, at_ms: int) -> None:
         self.fixes[self.world.broker.published + 1] = (who, race, at_ms)
@@ -213,6 +219,20 @@ def check_stream(viewer: Viewer) -> dict[tuple[str, str], str]:
     return live
 
 
+async def ask_again(world: World, viewers: Sequence[Viewer], trackers: Trackers, rng: random.Random) -> None:
+    """For a snapshot, while fixes come."""
+    while True:
+        await trio.sleep(rng.expovariate(0.1))
+        race_id, viewer = rng.choice(list(zip(RACES, viewers, strict=True)))
+        if not viewer.outbox.expecting(race_id):
+            viewer.outbox.expect(race_id)
+            world.daemon.races.subscribe(race_id, viewer.outbox)
+        for _ in range(rng.randrange(4)):
+            for _ in range(rng.randrange(6)):
+                await trio.lowlevel.checkpoint()
+            trackers.publish(rng.choice(PEOPLE_IDS), race_id, now_ms())
+
+
 async def catch_up(world: World, viewers: Sequence[Viewer]) -> None:
     while True:
         await trio.sleep(0.5)
@@ -233,6 +253,7 @@ async def race_day(seed: int, minutes: float, spooling: bool = True, refusing: b
             world.store.refuse = lambda fix: refused(fix.timestamp_ms)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trackers.run, random.Random(rng.random()))
+            nursery.start_soon(ask_again, world, viewers, trackers, random.Random(rng.random()))
             nursery.start_soon(crashes, world, random.Random(rng.random()))
             nursery.start_soon(troubles, world, trackers, random.Random(rng.random()))
             if refusing:
