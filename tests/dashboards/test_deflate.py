@@ -21,8 +21,8 @@ IN_A_WINDOW = f"{AGREED}; server_max_window_bits={WINDOW_BITS}"
 @pytest.mark.parametrize(
     ("offers", "answer"),
     [
-        (["permessage-deflate"], AGREED),
-        (["permessage-deflate; client_max_window_bits"], AGREED),  # browsers
+        (["permessage-deflate"], AGREED),  # Firefox
+        (["permessage-deflate; client_max_window_bits"], AGREED),  # Chromium
         (["permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"], IN_A_WINDOW),  # websockets
         (["permessage-deflate;server_no_context_takeover ; client_no_context_takeover"], AGREED),
         (["permessage-deflate; client_no_context_takeover; server_no_context_takeover"], AGREED),
