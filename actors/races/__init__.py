@@ -10,6 +10,7 @@ race.py            ACTOR: one race, its live positions and who watches them
 restore.py         what a race knows when it starts
 shortcut.py        an optimisation: a fix is done in the reader's turn where its race waits
 slices.py          pure: live positions as JSON, some hundred at a time
+snapshots.py       snapshots for who subscribes: at once, or a slice in a turn
 state.py           what a race is made of between crashes
 turns.py           what is long for one turn, a piece in a turn
 window.py          pure: changes on their way to dashboards: gathered, then cut into events

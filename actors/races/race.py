@@ -12,7 +12,7 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, assert_never
 
 import attrs
@@ -25,19 +25,17 @@ from actors.core.position import position_json
 from actors.core.rejection import poison
 from actors.core.timestamps import Clock
 from actors.dashboards import events
-from actors.dashboards.frames import Frame, Shared
+from actors.dashboards.frames import Frame
 from actors.history.mailbox import ParcelMailbox
 from actors.races.alarm import RaceAlarm
 from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
 from actors.races.restore import Found
-from actors.races.state import RaceState, snapshot_frame
+from actors.races.snapshots import Snapshots
+from actors.races.state import RaceState
 from actors.races.turns import in_batches
 from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("race")
-
-AT_ONCE = 1000
-"""Participants of a snapshot that is made in one turn, some 2 ms; of more it is made a slice in a turn."""
 
 RESTORE_RETRY_S = 5.0
 """While PostgreSQL is away: how often a race that started without it asks again for older positions."""
@@ -75,8 +73,10 @@ class Race:
     _alarm: RaceAlarm = attrs.field(init=False)
     _sooner: bool = False  # what was done may be due before the alarm rings
     _nursery: trio.Nursery | None = None  # while messages are done
+    _snapshots: Snapshots = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._snapshots = Snapshots(self.state, self.clock, self._flush_window)
         self._alarm = RaceAlarm(self.state, self.clock, self.idle_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -90,8 +90,7 @@ class Race:
                     self._nursery = nursery
                     if not self.state.complete:
                         nursery.start_soon(self._keep_restoring)
-                    if self.state.asked:
-                        nursery.start_soon(self._answer_in_turns)
+                    self._snapshots.begin(nursery)
                     while self.state.restored and not self._alarm.idle():
                         await self._work()
                         self._on_time()
@@ -130,11 +129,7 @@ class Race:
             case PositionsFound(fixes=fixes):
                 self._go_live(self.state.without_poison(fixes))
             case Subscribe(outbox=outbox):
-                self._flush_window()
-                if len(self.state.live_positions.newest) > AT_ONCE:
-                    self._ask(message)
-                else:
-                    self._answer(message, self.state.slices.of(self.state.live_positions), self.clock())
+                self._snapshots.answer(message)
                 self.state.outboxes[outbox] = None
             case Unsubscribe(outbox=outbox):
                 self.state.outboxes.pop(outbox, None)
@@ -174,40 +169,6 @@ class Race:
         window.add(changes, trio.current_time() + self.window_s)
         if window.full:
             self._flush_window()
-
-    def _answer(self, request: Subscribe, positions: Iterable[Shared], now_ms: int) -> None:
-        frame = snapshot_frame(self.state, positions, now_ms, request)
-        resync_s = trio.current_time() if request.resync else None
-        request.outbox.snapshot(self.state.race_id, frame, resync_s=resync_s)
-
-    def _ask(self, request: Subscribe) -> None:
-        asked = self.state.asked
-        if not asked and self._nursery is not None:
-            self._nursery.start_soon(self._answer_in_turns)
-        if not request.resync or request.outbox not in asked:  # any snapshot will do for a resync
-            asked[request.outbox] = request
-
-    async def _answer_in_turns(self) -> None:
-        """Answer all who asked by one snapshot, then those who asked meanwhile by the next one: so it is made, and in
-        memory, once for many."""
-        state = self.state
-        while requests := list(state.asked.values()):
-            self._flush_window()  # it belongs before this moment
-            now_ms, positions = self.clock(), state.slices.of(state.live_positions)
-            for request in requests:
-                request.outbox.hold(state.race_id)
-            made = []
-            for part in positions:
-                if any(request.outbox.deflated for request in requests):
-                    part.deflate()
-                made.append(part)
-                await trio.lowlevel.checkpoint()
-            for request in requests:
-                if state.asked.get(request.outbox) is request:
-                    self._answer(request, made, now_ms)
-                    request.outbox.release(state.race_id)
-                    del state.asked[request.outbox]
-                    await trio.lowlevel.checkpoint()
 
     def _redo_held(self) -> None:
         """Do the message in hand; when it crashed the race before, try its fixes one by one first."""

@@ -10,8 +10,6 @@ import trio
 
 from actors.core.fix import Fix
 from actors.core.quarantine import Quarantine
-from actors.dashboards import events
-from actors.dashboards.frames import Frame, Shared
 from actors.dashboards.outbox import Outbox
 from actors.races.live_positions import LivePositions
 from actors.races.mailbox import Mailbox
@@ -88,8 +86,3 @@ class RaceState:
         waiting = [*self.asked.values(), *self.mailbox.take_all()]
         self.asked.clear()
         return waiting
-
-
-def snapshot_frame(state: RaceState, positions: Iterable[Shared], now_ms: int, request: Subscribe) -> Frame:
-    """The answer to a dashboard that subscribes."""
-    return Frame(*events.snapshot_event(state.race_id, positions, now_ms, request.request_id, request.resync))

@@ -15,7 +15,8 @@ from actors.dashboards.frames import Frame, Shared
 from actors.races.directory import DOWN_LIMIT_MESSAGES
 from actors.races.live_positions import Change, LivePositions
 from actors.races.messages import FixesArrived, Subscribe
-from actors.races.state import RaceState, snapshot_frame
+from actors.races.snapshots import snapshot_frame
+from actors.races.state import RaceState
 from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
 from tests.races.race_world import STALE_MS, world
@@ -153,7 +154,7 @@ async def test_a_message_without_fixes_that_crashes_twice_is_given_up(
                 raise KeyError("snapshot")
             return snapshot_frame(state, positions, now_ms, request)
 
-        monkeypatch.setattr("actors.races.race.snapshot_frame", broken)
+        monkeypatch.setattr("actors.races.snapshots.snapshot_frame", broken)
         good = w.watch()
         await trio.sleep(20)
         assert bad.events == []

@@ -13,11 +13,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.core.fix import Fix
 from actors.core.position import position_json
 from actors.dashboards.frames import Frame, Shared
-from actors.races import race as race_module
-from actors.races import slices, turns
+from actors.races import slices, snapshots, turns
 from actors.races.messages import Subscribe
-from actors.races.race import AT_ONCE
-from actors.races.state import RaceState, snapshot_frame
+from actors.races.snapshots import AT_ONCE, snapshot_frame
+from actors.races.state import RaceState
 from actors.supervision.child import State
 from tests.kit.fakes import Viewer
 from tests.kit.making import make_fix
@@ -150,7 +149,7 @@ async def test_a_race_that_crashes_meanwhile_makes_it_again(
                 raise KeyError("snapshot")
             return snapshot_frame(state, positions, now_ms, request)
 
-        monkeypatch.setattr(race_module, "snapshot_frame", broken)
+        monkeypatch.setattr(snapshots, "snapshot_frame", broken)
         viewers = [w.watch() for _ in range(3)]
         await trio.lowlevel.checkpoint()
         w.route(moved(1))
@@ -172,7 +171,7 @@ async def test_who_waits_for_a_race_that_is_stopped_is_refused(
         def broken(*_: object) -> Frame:
             raise KeyError("snapshot")
 
-        monkeypatch.setattr(race_module, "snapshot_frame", broken)
+        monkeypatch.setattr(snapshots, "snapshot_frame", broken)
         viewer = w.watch()
         await trio.sleep(1)
         assert w.state() is State.PARKED

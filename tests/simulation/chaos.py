@@ -24,7 +24,7 @@ from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.core.timestamps import format_ms
 from actors.mqtt.events import Disconnected
-from actors.races import race, slices, turns
+from actors.races import slices, snapshots, turns
 from actors.settings.load import Settings
 from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore, Viewer
 from tests.simulation.world import World, now_ms, running_daemon
@@ -53,7 +53,7 @@ def repeatable(seed: int) -> Iterator[None]:
     """
     large = seed % 2 == 1
     with (
-        mock.patch.object(race, "AT_ONCE", 1 if large else race.AT_ONCE),
+        mock.patch.object(snapshots, "AT_ONCE", 1 if large else snapshots.AT_ONCE),
         mock.patch.object(slices, "SLICE", 1 if large else slices.SLICE),
         mock.patch.object(turns, "BATCH", 2 if large else turns.BATCH),
         mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
