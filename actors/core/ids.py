@@ -12,8 +12,13 @@ ID_RULE = f"1 to {MAX_ID} letters, marks, digits, . _ - @, the first a letter or
 # A character of NFC decomposes into at most 4 (U+1F82), so what is longer than this cannot shrink to MAX_ID.
 _MAX_RAW_ID = 4 * MAX_ID
 _MARKS_ALLOWED = "._-@"
-is_usual = re.compile(f"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_ID - 1}}}").fullmatch
-"""Whether an id needs no closer look, and is NFC. 0.3 µs: looking into a cache of 60,000 participants takes longer."""
+_is_usual = re.compile(f"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_ID - 1}}}").fullmatch
+
+
+def is_usual(text: str) -> bool:
+    """Whether an id needs no closer look, and is NFC. 0.1 to 0.4 µs: a look into a cache of 60,000 participants takes
+    longer."""
+    return (text.isalnum() and text.isascii() and len(text) <= MAX_ID) or _is_usual(text) is not None
 
 
 @lru_cache(maxsize=32_768)  # keys of at most _MAX_RAW_ID characters: under 40 MB at the very worst

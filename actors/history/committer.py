@@ -118,9 +118,9 @@ class Committer:
 
     async def _try(self, fixes: Sequence[Fix], found: _Parts) -> str:
         """Halves a batch with a refused row until the row is found; why the last one was refused. One that was sent
-        again while it waited is in the batch several times, and tried once: so all of them have the same fate."""
+        again while it waited is in the batch several times, and in one half once: so all of them have the same fate."""
         reason = ""
-        parts: list[Sequence[Fix]] = [list({fix.id: fix for fix in fixes}.values())]
+        parts: list[Sequence[Fix]] = [fixes]
         while parts:
             part = parts.pop()
             try:
@@ -132,12 +132,13 @@ class Committer:
                 parts += [rest] if rest else []
                 continue
             except RowRefused as refusal:
-                if len(part) == 1:
+                rows = list({fix.id: fix for fix in part}.values())
+                if len(rows) == 1:
                     reason = str(refusal)
-                    found.refused[part[0].id] = part[0], reason
+                    found.refused[rows[0].id] = rows[0], reason
                     self._check_rare(found.refused, reason)
                 else:
-                    parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+                    parts += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
                 continue
             found.committed += new
             self.accepted += len(part)

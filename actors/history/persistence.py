@@ -132,7 +132,7 @@ class Persistence:
         state = self.state
         self.handled += len(message.parcels)
         self.settle(message)
-        for parcel in message.parcels:
+        for parcel in message.parcels if state.held else ():
             if state.held.pop(parcel, None) is not None:
                 state.held_until = trio.current_time() if state.held else math.inf  # there may be more like this one
 

@@ -104,8 +104,10 @@ class Ledger:
         Returns the numbers of the entries that are complete now.
         """
         complete: list[int] = []
+        entry: _Entry | None = None
         for number, part in parcels:
-            entry = self._entries.get(number)
+            if entry is None or entry.number != number:  # parts of one follow each other
+                entry = self._entries.get(number)
             if entry is None:
                 continue
             self.fixes_in_flight -= entry.open_parts.pop(part, 0)
@@ -115,6 +117,7 @@ class Ledger:
                 complete.append(number)
                 for each in entry.hashes if self._before else ():
                     self._before.pop(each, None)
+                entry = None
         return complete
 
     def settle_but(self, parcel: ParcelId, fixes: int) -> None:

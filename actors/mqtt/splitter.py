@@ -59,7 +59,10 @@ class Splitter:
         while at < end:
             start = at + 2
             length = data[at + 1] if start <= end else 128
-            if length > 127:
+            if length > 127 and start < end and data[start] < 128:  # two bytes, as most have: without a call
+                length += (data[start] << 7) - 128
+                start += 1
+            elif length > 127:
                 length, start = variable_integer(data, at + 1)
                 if length < 0:  # it is longer than MQTT allows: for paho to find out
                     self.plain = True
