@@ -63,7 +63,8 @@ class LiveMailbox:
         for fix in positions:
             key = (fix.race_id, fix.participant_id)
             held = self.waiting.get(key)
-            if held is None or fix.rank > held.rank:
+            # In most cases the first key of the rank will do.
+            if held is None or fix.timestamp_ms > held.timestamp_ms or fix.rank > held.rank:
                 self.waiting[key] = fix
         self._wake.set()
 
@@ -109,13 +110,14 @@ class LiveState:
         task_status.started()
         try:
             while True:
+                began = trio.current_time()
                 well = await self._write()
                 while well and not self.mailbox.empty:
                     well = await self._write()
                 if well:
                     with trio.move_on_after(PING_S):
                         await self.mailbox.wait()
-                        await trio.sleep(self.flush_s)
+                        await trio.sleep_until(began + self.flush_s)  # at once, after a pause
                 else:
                     await trio.sleep(RETRY_S)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +28,7 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     race_id: str  # empty for rejections that never got as far as a race
     fixes: tuple[Fix, ...]
     rejections: tuple[Rejection, ...] = ()
+    since: float = math.inf  # seconds, trio's clock: it has waited since then at most; infinite: only now
 
 
 PersistenceMessage: TypeAlias = tuple[Parcel, ...]

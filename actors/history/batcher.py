@@ -6,6 +6,7 @@ and then waits for their acknowledgements, so every pause here would be a pause 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -40,21 +41,24 @@ class Batcher:
     rows: int = 0
     _first_at: float = 0.0
     _last_at: float = 0.0
+    _due_at: float = math.inf  # the first of them has waited for `max_wait_s` then
     _alone: int = 1  # batches in a row that no company came to
 
     def add(self, parcels: Sequence[Parcel], now: float) -> None:
         """Take what came at once."""
         if not self.parcels:
             self._first_at = now
+            self._due_at = math.inf
         self._last_at = now
+        self._due_at = min(self._due_at, min(parcels[0].since, now) + self.max_wait_s)
         self.parcels += parcels
-        self.rows += sum(map(_rows, parcels))
+        self.rows += _rows(parcels)
 
     def due_at(self) -> float:
         """When the batch has to be written at the latest; infinity while it is empty."""
         if not self.parcels:
             return float("inf")
-        return min(self._first_at + self.max_wait_s, self._last_at + self._idle_s)
+        return min(self._due_at, self._last_at + self._idle_s)
 
     def due(self, now: float) -> bool:
         """Whether the batch is to be written now."""
@@ -63,9 +67,12 @@ class Batcher:
     def take(self) -> list[Parcel]:
         """Hand a batch over. What is too much for it stays for the next one, as old as it is."""
         self._alone = 0 if self._last_at - self._first_at > COMPANY_S else self._alone + 1
+        if self.rows <= self.max_rows:
+            batch, self.parcels, self.rows = self.parcels, [], 0
+            return batch
         batch = first_of(self.parcels, self.max_rows)
         self.parcels = self.parcels[len(batch) :]
-        self.rows -= sum(map(_rows, batch))
+        self.rows -= _rows(batch)
         return batch
 
     @property
@@ -77,10 +84,10 @@ def first_of(parcels: Sequence[Parcel], max_rows: int) -> list[Parcel]:
     """As many as make a batch. A parcel is never split, so it may exceed `max_rows` by one parcel."""
     fits = rows = 0
     while fits < len(parcels) and rows < max_rows:
-        rows += _rows(parcels[fits])
+        rows += len(parcels[fits].fixes) + len(parcels[fits].rejections)
         fits += 1
     return list(parcels[:fits])
 
 
-def _rows(parcel: Parcel) -> int:
-    return len(parcel.fixes) + len(parcel.rejections)
+def _rows(parcels: Sequence[Parcel]) -> int:
+    return sum([len(parcel.fixes) + len(parcel.rejections) for parcel in parcels])

@@ -146,12 +146,13 @@ class Reader:
             good, bad = decode(topic, payload, now_ms, self.rules)
             fixes += good
             rejections += bad
-        shown, refused = parcels(ledger.next_number(), self.parcel_rows, fixes, rejections)
+        now = trio.current_time()
+        since = now - batch.waited_s
+        shown, refused = parcels(ledger.next_number(), self.parcel_rows, fixes, rejections, since)
         parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
         parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
-        now = trio.current_time()
         size = sum(len(payload) for _, payload in messages) if waits_for else batch.payload_bytes
-        entry = ledger.open(batch.epoch, batch.packet_ids, parts, size, now, messages, waits_for)
+        entry = ledger.open(batch.epoch, batch.packet_ids, parts, size, since, messages, waits_for)
         quarantine.done()
         self.metrics.messages_received.inc(len(messages))
         self.metrics.copies.inc(len(batch.messages) - len(messages))
@@ -161,7 +162,7 @@ class Reader:
         with self.to_history.together():
             for group in shown.values():
                 for parcel in group:
-                    self.router.route(parcel, now)
+                    self.router.route(parcel, since)
             for parcel in refused:
                 self.to_history.send(parcel)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TypeAlias
@@ -59,9 +60,10 @@ class ReaderState:
         self.quarantine.after_crash()
 
 
-def parcels(number: int, size: int, fixes: list[Fix], rejections: list[Rejection]) -> tuple[Shown, list[Parcel]]:
+def parcels(
+    number: int, size: int, fixes: list[Fix], rejections: list[Rejection], since: float = math.inf
+) -> tuple[Shown, list[Parcel]]:
     """Those of ledger entry `number` for races, and those that hold rejections, of at most `size` each."""
-    part = count()
     by_race: dict[str, list[Fix]] = {}
     for fix in fixes:
         group = by_race.get(fix.race_id)
@@ -69,10 +71,17 @@ def parcels(number: int, size: int, fixes: list[Fix], rejections: list[Rejection
             by_race[fix.race_id] = [fix]
         else:
             group.append(fix)
-    shown = {
-        race_id: [Parcel((number, next(part)), race_id, tuple(group[i : i + size])) for i in range(0, len(group), size)]
-        for race_id, group in by_race.items()
-    }
+    part = count()
+    # With thousands of races nearly every fix is a parcel.
+    shown: dict[str, tuple[Parcel, ...]] = {}
+    for race_id, group in by_race.items():
+        if len(group) <= size:
+            shown[race_id] = (Parcel((number, next(part)), race_id, tuple(group), (), since),)
+        else:
+            starts = range(0, len(group), size)
+            pieces = [tuple(group[start : start + size]) for start in starts]
+            shown[race_id] = tuple(Parcel((number, next(part)), race_id, piece, (), since) for piece in pieces)
     return shown, [
-        Parcel((number, next(part)), "", (), tuple(rejections[i : i + size])) for i in range(0, len(rejections), size)
+        Parcel((number, next(part)), "", (), tuple(rejections[i : i + size]), since)
+        for i in range(0, len(rejections), size)
     ]

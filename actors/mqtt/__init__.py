@@ -12,6 +12,7 @@ link.py                  driver: a link to the broker that stays: the trio side
 orders.py                what the trio side wants of the thread
 outgoing.py              pure: receipts on their way, and those that the broker ends the connection at
 paho.py                  driver: paho, with what was found wanting changed
+pace.py                  pure: how long messages gather before they are read
 publisher.py             driver: publishes for the commands, until all is acknowledged
 publisher_connection.py  driver: one connection of the publisher
 rival.py                 does another client use our client_id?

@@ -23,7 +23,7 @@ from actors.mqtt.end import Ending, How
 from actors.mqtt.events import BrokerEvent, Connected
 from actors.mqtt.outgoing import WINDOW, Outgoing
 from actors.mqtt.paho import PAHO_ERRORS, Notes, PahoClient
-from actors.mqtt.socket import READ_BYTES, BufferedSocket, Wait
+from actors.mqtt.socket import BufferedSocket, Wait
 from actors.mqtt.splitter import Arrivals, Splitter
 from actors.mqtt.subscriptions import Subscriptions
 from actors.settings.load import MqttSettings, Secret
@@ -111,7 +111,7 @@ class BrokerConnection:
                 sock.hand_on(for_paho)
                 while sock.handed_on and not self.ended:
                     self._guard(self._client.loop_read)
-            if len(data) < READ_BYTES and not sock.pending():
+            if not sock.may_have_more(len(data)):
                 break
         if self._arrivals.messages and not self.is_up:
             self._deliveries.take(0)
@@ -149,10 +149,10 @@ class BrokerConnection:
             what = f"SUBSCRIBE to {', '.join(asked)}" if self.is_up else "CONNECT"
             self.end(How.SILENT, f"no answer to {what} within {longest_s:g} s")
 
-    def take(self) -> list[BrokerEvent]:
-        """What happened since the last call, in order."""
+    def take(self, waited_s: float = 0.0) -> list[BrokerEvent]:
+        """What happened since the last call, in order. `waited_s`: see MessagesArrived."""
         events, self._events = self._events, []
-        arrived = self._deliveries.take(self.epoch)
+        arrived = self._deliveries.take(self.epoch, waited_s)
         self._came |= bool(arrived)
         return [*events, *arrived]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from operator import itemgetter
 
@@ -19,6 +21,7 @@ EVENT_BYTES = 512 * 1024
 
 PUBACK = b"\x40\x02"  # MQTT 5 sections 3.4 and 3.5: without a reason code it is "success", as in 3.1.1
 PUBREC = b"\x50\x02"
+PUBACK_WORD = 0x40020000  # with its packet id
 
 PAYLOAD = itemgetter(1)  # of a message
 DROPS_TOPIC = drop_counts.TOPIC.encode()
@@ -43,7 +46,7 @@ class Deliveries:
         """Packet id of the oldest message that is not acknowledged; 0 when all are."""
         return next(iter(self._unacked), 0)
 
-    def take(self, epoch: int) -> list[BrokerDropped | CopiesDropped | MessagesArrived]:
+    def take(self, epoch: int, waited_s: float = 0.0) -> list[BrokerDropped | CopiesDropped | MessagesArrived]:
         """Everything that has arrived, cut to size."""
         arrivals = self.arrivals
         messages, packet_ids = arrivals.messages, arrivals.packet_ids
@@ -58,17 +61,24 @@ class Deliveries:
         while start < len(messages):
             end = min(start + EVENT_MESSAGES, bisect_left(sizes, before + EVENT_BYTES, start) + 1, len(messages))
             to_acknowledge = tuple(filter(None, packet_ids[start:end]))
-            events.append(MessagesArrived(epoch, tuple(messages[start:end]), to_acknowledge, sizes[end - 1] - before))
+            size = sizes[end - 1] - before
+            events.append(MessagesArrived(epoch, tuple(messages[start:end]), to_acknowledge, size, waited_s))
             start, before = end, sizes[end - 1]
         return events
 
-    def pubacks(self, packet_ids: Iterable[int]) -> bytes:
+    def pubacks(self, packet_ids: Sequence[int]) -> bytes:
         """The packets that acknowledge these, in this order: PUBACK, or PUBREC at QoS 2.
 
         One that is not waiting for it is left out, and so is one that another message has as well, until that is
         durable too: the broker would forget either of them, or both.
         """
         unacked, more = self._unacked, self._more
+        if not more and max(packet_ids, default=0) <= MAX_PACKET_ID:  # the usual: a third of the time
+            gone = unacked.pop
+            words = array("I", [PUBACK_WORD | each for each in packet_ids if gone(each, None) is not None])
+            if sys.byteorder == "little":
+                words.byteswap()
+            return words.tobytes()
         packets = []
         for packet_id in packet_ids:
             kind = PUBACK

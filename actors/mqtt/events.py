@@ -39,6 +39,7 @@ class MessagesArrived:
     messages: tuple[tuple[bytes, bytes], ...]  # (topic, payload)
     packet_ids: tuple[int, ...]  # to acknowledge, in the order of receipt; at QoS 2: + AT_QOS_2
     payload_bytes: int
+    waited_s: float = 0.0  # at most so long they were there before they were read
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from actors.core.errors import NotStarted
 from actors.mqtt.attempts import Attempts
 from actors.mqtt.events import BrokerEvent, ReceiptsDropped
 from actors.mqtt.orders import MAX_PUBLISHES, Orders
+from actors.mqtt.pace import LEAST_S, Pace
 from actors.mqtt.rival import Rival
 from actors.mqtt.socket import tls_context
 from actors.mqtt.subscriptions import RememberedTopics
@@ -29,15 +30,18 @@ from actors.settings.load import MqttSettings
 class MqttLink:
     """One for each run of the daemon, so that epochs never repeat; `run` again after a crash of the reader."""
 
-    def __init__(self, settings: MqttSettings, address: BrokerAddress, data_dir: Path) -> None:
+    def __init__(
+        self, settings: MqttSettings, address: BrokerAddress, data_dir: Path, gather_s: float = LEAST_S
+    ) -> None:
         """`data_dir` exists; it holds the list of subscriptions. The address comes from the caller, `broker_url` is
-        not looked at."""
+        not looked at. `gather_s`: see pace.py."""
         self._settings = settings
         self._address = address
         self._remembered = RememberedTopics(data_dir, settings.client_id)
         self._rival = Rival()
         self._version = Version(settings.protocol)
         self._attempts = Attempts(address.nodes)
+        self._pace = Pace(gather_s)
         self._epochs = count(1)
         self._limiter = trio.CapacityLimiter(1)
         self._orders: Orders | None = None  # while run() runs
@@ -71,6 +75,7 @@ class MqttLink:
             post,
             self._version,
             self._attempts,
+            self._pace,
         )
         try:
             async with trio.open_nursery() as nursery:

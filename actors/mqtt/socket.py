@@ -58,6 +58,16 @@ class BufferedSocket:
         """`receive` has something that poll() does not see."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
+    def may_have_more(self, size: int) -> bool:
+        """Whether to ask again where `receive` gave so much. Of TLS it gives one record, often of one message."""
+        return size == READ_BYTES or isinstance(self._sock, ssl.SSLSocket)
+
+    def readable(self) -> bool:
+        """Something has come that was not received."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return self.pending() or bool(poll.poll(0))
+
     def hand_on(self, data: bytes) -> None:
         """Let paho `recv` these bytes."""
         self._inward = self._inward[self._at :] + data

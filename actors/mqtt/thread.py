@@ -29,6 +29,7 @@ from actors.mqtt.end import Ending, How
 from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
 from actors.mqtt.orders import Orders
 from actors.mqtt.outgoing import Outgoing
+from actors.mqtt.pace import Pace
 from actors.mqtt.rival import TIMES, Rival
 from actors.mqtt.socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
 from actors.mqtt.subscriptions import RememberedTopics, Subscriptions
@@ -39,10 +40,6 @@ log = structlog.get_logger("mqtt")
 
 TURN_S = 0.2
 """The thread asks at least this often whether it is cancelled, and whether a PINGREQ is due."""
-
-GATHER_S = ((30, 0.020), (200, 0.008))
-"""After fewer messages than the first number the thread lets more gather for so many seconds, unless the bell rings: at
-1,000 a second waking up costs several times as much as a message. Shorter than history/batcher.py's PATIENT_IDLE_S."""
 
 MAX_UNTAKEN = 8
 """MessagesArrived that the reader has not taken: beyond it nothing is read."""
@@ -74,6 +71,7 @@ class BrokerThread:
     post: Callable[[BrokerEvent], None]
     version: Version
     attempts: Attempts
+    pace: Pace
     _outgoing: Outgoing = attrs.field(init=False)
     _connection: BrokerConnection | None = None
     _epoch: int = 0  # of the last connection that stood
@@ -84,7 +82,6 @@ class BrokerThread:
     _said_old: bool = False  # that MQTT 3.1.1 is spoken
     _gave_up: bool = False  # another client has won; there is nothing to do but to wait for the end
     _keep_alive_at: float = 0.0
-    _rang: bool = False  # the bell may have been heard by somebody who did not look at the orders
 
     def __attrs_post_init__(self) -> None:
         self._outgoing = Outgoing(self.orders.publishes)
@@ -116,22 +113,25 @@ class BrokerThread:
             else:
                 self._connect()
             return
-        orders = self.orders
+        orders, pace = self.orders, self.pace
         sock = connection.sock
         reading = self._may_read(connection)
+        pause_s = pace.left_s(time.monotonic()) if reading else 0.0
         events = select.POLLOUT if sock.wants_write else 0
-        if reading:
+        if reading and not pause_s:
             events |= select.POLLIN
         elif orders.held:  # this may last: look whether the broker goes away. What it sent before is lost at QoS 0
             events |= select.POLLRDHUP
-        timeout_s = 0.0 if self._rang or (reading and sock.pending()) else TURN_S
-        self._rang = False
+        timeout_s = 0.0 if reading and not pause_s and sock.pending() else pause_s or TURN_S
         ready = self._wait(timeout_s, sock.fileno() if events else -1, events)
-        self._acknowledge(connection)
+        if self._acknowledge(connection) and pause_s and not sock.readable():
+            pace.go_on()  # the broker may be waiting for just these
         connection.publish()
-        if reading and self._may_read(connection):
-            if ready & ~select.POLLOUT or sock.pending():
-                connection.read()
+        began = time.monotonic()
+        came = ready & ~select.POLLOUT or sock.pending() or pause_s
+        read = reading and bool(came) and not pace.left_s(began) and self._may_read(connection)
+        if read:
+            connection.read()
         elif not reading and ready & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
             connection.lost_while_held()
         connection.write()
@@ -142,16 +142,15 @@ class BrokerThread:
         if now >= self._keep_alive_at:
             self._keep_alive_at = now + TURN_S
             connection.keep_alive(reading=reading)
-        news = connection.take()
+        news = connection.take(pace.waited_s(began))
+        if read:
+            pace.read(sum(event.payload_bytes for event in news if isinstance(event, MessagesArrived)), began)
         dropped = self._outgoing.take_dropped()
         if dropped is not None:
             news.append(ReceiptsDropped(dropped.count, dropped.topic, dropped.reason))
         self._post(news)
         if connection.ended:
             self._lost(connection, connection.ended)
-        elif gather_s := _gather_s(sum(len(event.messages) for event in news if isinstance(event, MessagesArrived))):
-            self._wait(gather_s)
-            self._rang = True
 
     def _may_read(self, connection: BrokerConnection) -> bool:
         """Not while held or while the reader is behind; but CONNACK must be read to say so much as CONNECT."""
@@ -161,12 +160,15 @@ class BrokerThread:
             orders.starved = False
         return not connection.is_up or not (orders.held or orders.starved)
 
-    def _acknowledge(self, connection: BrokerConnection) -> None:
+    def _acknowledge(self, connection: BrokerConnection) -> bool:
+        """Whether there was something."""
         acks = self.orders.acks
+        some = bool(acks)
         while acks:
             epoch, packet_ids = acks.popleft()
             if epoch == connection.epoch and not connection.ended:
                 connection.acknowledge(packet_ids)
+        return some
 
     def _connect(self) -> None:
         self.rival.decide()
@@ -195,6 +197,7 @@ class BrokerThread:
             self._owed,
         )
         self.orders.dropping = False  # asked for while there was nothing to drop
+        self.pace.go_on()
         connection.open()
         connection.write()
 
@@ -270,10 +273,6 @@ class BrokerThread:
 
     def _wait_only(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
         return self.orders.bell.wait(min(timeout_s, TURN_S), fd, events)
-
-
-def _gather_s(messages: int) -> float:
-    return next((seconds for few, seconds in GATHER_S if 0 < messages < few), 0.0)
 
 
 async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from actors.core.parcel import Parcel
 from actors.core.rejection import Rejection
 from actors.history.batcher import COMPANY_S, IDLE_S, PATIENT_IDLE_S, TRY_EVERY, Batcher
@@ -55,6 +58,17 @@ def test_time_fires_for_the_oldest_however_steady_the_company() -> None:
     assert batcher.due_at() == 0.1
     assert not batcher.due(0.0999)
     assert batcher.due(0.1)
+
+
+def test_how_long_a_parcel_has_waited_before_counts() -> None:
+    batcher = Batcher(max_rows=1000, max_wait_s=0.1)
+    batcher.add([msgspec.structs.replace(parcel(0, 1), since=4.99)], 5.0)
+    assert batcher.due_at() == pytest.approx(5.0 + IDLE_S)
+    batcher.add([msgspec.structs.replace(parcel(1, 1), since=4.915)], 5.01)
+    assert batcher.due_at() == pytest.approx(5.015)
+    batcher.take()
+    batcher.add([parcel(2, 1)], 6.0)
+    assert batcher.due_at() == pytest.approx(6.0 + PATIENT_IDLE_S), "that one only came now"
 
 
 def test_rejections_count_as_rows() -> None:

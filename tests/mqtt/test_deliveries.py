@@ -165,7 +165,7 @@ class Model:
         due = [
             packet_id for at, (packet_id, _) in enumerate(settled) if last[packet_id] == at and packet_id not in left
         ]
-        packets = self.deliveries.pubacks(packet_id for packet_id, _ in settled)
+        packets = self.deliveries.pubacks([packet_id for packet_id, _ in settled])
         assert packets == b"".join(b"\x40\x02" + packet_id.to_bytes(2, "big") for packet_id in due)
 
 

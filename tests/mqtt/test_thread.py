@@ -11,22 +11,25 @@ from typing import Any
 import pytest
 import trio
 
-from actors.mqtt import thread
+from actors.mqtt import pace, thread
 from actors.mqtt.bell import Bell
 from actors.mqtt.connection import BrokerConnection
-from actors.mqtt.events import BrokerEvent
+from actors.mqtt.events import BrokerEvent, MessagesArrived, Subscribed
 from actors.mqtt.link import BrokerAddress, MqttLink
 from tests.kit.scripted_broker import BrokerSide, ScriptedBroker, scripted_broker
 from tests.mqtt.mqtt_desk import SETTINGS, Desk, running
 
 
 @asynccontextmanager
-async def linked(folder: Path) -> AsyncIterator[tuple[ScriptedBroker, BrokerSide, MqttLink, Desk]]:
+async def linked(
+    folder: Path, gather_s: float = pace.LEAST_S
+) -> AsyncIterator[tuple[ScriptedBroker, BrokerSide, MqttLink, Desk]]:
     """Connected, with a message that is not acknowledged."""
     async with scripted_broker() as broker:
-        link = MqttLink(SETTINGS, BrokerAddress("127.0.0.1", broker.port), folder)
+        link = MqttLink(SETTINGS, BrokerAddress("127.0.0.1", broker.port), folder, gather_s)
         async with running(link) as desk:
             side = await broker.connected()
+            await desk.first(Subscribed)
             await side.publish(b"t/a", b"x", qos=1, packet_id=1)
             await desk.until(lambda: len(desk.messages) == 1)
             yield broker, side, link, desk
@@ -54,6 +57,32 @@ async def test_it_is_woken_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     await side.publish(b"t/a", b"held", qos=1, packet_id=2)
                     link.hold(False)
                     await desk.until(lambda: len(desk.messages) == 2)
+
+
+@pytest.mark.parametrize("more", [True, False])
+async def test_what_is_acknowledged_ends_a_pause_only_where_the_broker_may_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    """The acknowledgement itself waits for nothing."""
+    monkeypatch.setattr(pace, "MOST_S", 60.0)
+    async with linked(tmp_path, gather_s=60.0) as (_, side, link, desk):
+        if more:
+            await side.publish(b"t/a", b"y", qos=1, packet_id=2)
+        link.acknowledge(1, (1,))
+        await side.until(lambda: side.acks == [1])
+        assert len(desk.messages) == 1
+        if not more:
+            await side.publish(b"t/a", b"y", qos=1, packet_id=2)
+            await desk.until(lambda: len(desk.messages) == 2)
+
+
+async def test_what_gathered_tells_how_long(tmp_path: Path) -> None:
+    async with linked(tmp_path, gather_s=0.05) as (_, side, _, desk):
+        await side.publish(b"t/a", b"y", qos=1, packet_id=2)
+        await desk.until(lambda: len(desk.messages) == 2)
+        first, second = desk.all(MessagesArrived)
+        assert first.waited_s == 0
+        assert 0 < second.waited_s <= 0.05
 
 
 async def test_it_does_not_wait_for_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
