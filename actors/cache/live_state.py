@@ -117,7 +117,8 @@ class LiveState:
                 if well:
                     with trio.move_on_after(PING_S):
                         await self.mailbox.wait()
-                        await trio.sleep_until(began + self.flush_s)  # at once, after a pause
+                        if trio.current_time() < began + self.flush_s:  # or it has waited for company already
+                            await trio.sleep(self.flush_s)
                 else:
                     await trio.sleep(RETRY_S)
         finally:

@@ -41,6 +41,21 @@ async def test_one_write_a_flush_for_all_races(autojump_clock: MockClock) -> Non
         assert health.components["redis"].up
 
 
+async def test_what_comes_after_a_pause_is_written_at_once_and_then_no_more_for_a_flush(
+    autojump_clock: MockClock,
+) -> None:
+    cache = FakeCache()
+    async with running(cache) as (mailbox, _):
+        await trio.sleep(1)
+        for at_s in range(1, 4):
+            mailbox.post([make_fix(at_s=at_s)])
+            await trio.sleep(0.02)
+        assert list(cache.live.values()) == [make_fix(at_s=1)]
+        await trio.sleep(0.05)
+        assert list(cache.live.values()) == [make_fix(at_s=3)]
+        assert cache.writes == 2
+
+
 async def test_a_race_that_is_forgotten_goes_back(autojump_clock: MockClock) -> None:
     cache = FakeCache()
     async with running(cache) as (mailbox, _):
