@@ -8,7 +8,8 @@ A crash loses nothing: what was taken for a write goes back. Stops when cancelle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 import attrs
@@ -77,7 +78,7 @@ class LiveMailbox:
 
     def take(self, limit: int) -> tuple[list[Fix], set[str]]:
         """The oldest `limit` positions, and all races to forget first; removed."""
-        keys = list(self.waiting)[:limit]
+        keys = list(islice(self.waiting, limit))
         forgotten, self.forgotten = self.forgotten, set()
         return [self.waiting.pop(key) for key in keys], forgotten
 
@@ -101,7 +102,7 @@ class LiveState:
     cache: Cache
     health: Health
     flush_s: float
-    everything: Callable[[], Sequence[Fix]]  # all live positions in memory, for a Redis that was emptied
+    everything: Callable[[], Iterable[Sequence[Fix]]]  # that is live, some in a turn: for a Redis that was emptied
     handled: int = 0  # positions written, for `status`
     _known: bool = False  # a write went through before: only then does "emptied" mean something was lost
 
@@ -141,7 +142,9 @@ class LiveState:
         self.health.up("redis")
         if not intact and self._known:
             log.warning("redis may have been emptied, filling it again")
-            self.mailbox.post(self.everything())
+            for some in self.everything():
+                self.mailbox.post(some)
+                await trio.lowlevel.checkpoint()
         self._known = True
         self.handled += len(positions)
         return True

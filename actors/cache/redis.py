@@ -80,6 +80,8 @@ class RedisStore:
         seen, mark = self._mark, uuid4().hex
         calls: list[list[str | int | bytes]] = []
         for start in range(0, len(changes) or 1, SCRIPT_ROWS):
+            if start:
+                await trio.lowlevel.checkpoint()
             positions = _packed(changes[start : start + SCRIPT_ROWS])
             gone = _pack([] if start else list(forget))
             calls.append([self.ttl_s, self._sentinel, MARK_S, seen, mark, positions, gone])

@@ -11,7 +11,7 @@ race flushes its window.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import structlog
@@ -29,7 +29,7 @@ from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import CoalescingMailbox, Race, Restore
 from actors.races.state import RaceState
-from actors.races.turns import joined, made_live
+from actors.races.turns import all_live, joined, made_live
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -159,9 +159,9 @@ class Directory:
             slices = await made_live(self.make_live_positions(), found.fixes, self.clock)
         return await joined(slices)
 
-    def all_live(self) -> list[Fix]:
-        """Every live position in memory: for a Redis that was emptied."""
-        return [fix for state in self.states.values() for fix in state.live_positions.newest.values()]
+    def all_live(self) -> Iterator[list[Fix]]:
+        """Every live position in memory, for a Redis that was emptied: some in a turn."""
+        return all_live(self.states)
 
     def parked(self) -> int:
         """Races whose live view is stopped, because they crashed too often."""

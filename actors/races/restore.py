@@ -9,9 +9,10 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
-from actors.core.fix import Fix, newest_of
+from actors.core.fix import Fix
 from actors.core.rejection import poison
 from actors.races.gatherer import Gatherer
+from actors.races.turns import in_turns
 
 RESTORE_S = 3.0
 """A race does not wait longer than this for a store: it goes live with what it has and asks again later."""
@@ -104,19 +105,26 @@ class Restorer:
 
     async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> Found:
         found = [fix for fix in self._in_flight(race_id) if fix.timestamp_ms - fix.arrived_ms <= self._skew_ms]
-        refused: list[Fix] = []
+        refused: list[Fix] | None = []
         complete = False
-        with self._cached.asked(race_id) as cached, trio.move_on_after(RESTORE_S):
+        deadline = trio.current_time() + RESTORE_S
+        with self._cached.asked(race_id) as cached, trio.move_on_at(deadline):
             complete = await self._ask_stores(race_id, found)
             await cached.wait()
-            if complete:
-                complete = False
-                verdict = await self._refused(_ahead(cached.answer or (), found, without))
-                if verdict is not None:
-                    refused, complete = verdict, True
-        found += cached.answer or ()
-        known = {*without, *(fix.id for fix in refused)}
-        return Found(tuple(newest_of(fix for fix in found if fix.id not in known)), complete, tuple(refused))
+        newest: dict[str, Fix] = {}
+        await in_turns(found, lambda fixes: _take_over(newest, fixes, without))
+        ahead: list[Fix] = []
+        await in_turns(
+            cached.answer or (),
+            lambda fixes: ahead.extend(fix for fix in fixes if _is_ahead(fix, newest) and fix.id not in without),
+        )
+        if complete and ahead:
+            refused = None
+            with trio.move_on_at(deadline):
+                refused = await self._refused(ahead)
+        ids = {fix.id for fix in refused or ()}
+        await in_turns(ahead, lambda fixes: _take_over(newest, fixes, ids))
+        return Found(tuple(newest.values()), complete and refused is not None, tuple(refused or ()))
 
     async def _ask_stores(self, race_id: str, found: list[Fix]) -> bool:
         """Spool and PostgreSQL, one after the other, into `found`. Whether both answered."""
@@ -145,11 +153,14 @@ class Restorer:
         return dict.fromkeys(races, rejected)
 
 
-def _ahead(cached: Iterable[Fix], found: Iterable[Fix], without: Collection[bytes]) -> list[Fix]:
-    """What only Redis knows."""
-    newest = {fix.participant_id: fix for fix in newest_of(found)}
-    return [
-        fix
-        for fix in cached
-        if fix.id not in without and (fix.participant_id not in newest or fix.rank > newest[fix.participant_id].rank)
-    ]
+def _take_over(newest: dict[str, Fix], fixes: Iterable[Fix], without: Collection[bytes]) -> None:
+    """Those that are the greatest of their participant now."""
+    for fix in fixes:
+        if _is_ahead(fix, newest) and fix.id not in without:
+            newest[fix.participant_id] = fix
+
+
+def _is_ahead(fix: Fix, newest: Mapping[str, Fix]) -> bool:
+    """Most are the same in two stores."""
+    held = newest.get(fix.participant_id)
+    return held is None or (held.id != fix.id and held.rank < fix.rank)

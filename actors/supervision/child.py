@@ -91,36 +91,50 @@ class Child:
             log.error("actor did not stop in time", actor=self.spec.name, shutdown_s=self.spec.shutdown_s)
 
 
+@attrs.define(eq=False)
+class _Status:
+    """The `task_status` of all runs of a child. A nursery would have one too, and be a second task: a quarter of what
+    Python's search for cycles looks at in a race."""
+
+    child: Child
+    first: trio.TaskStatus[object] | None  # of who waits for the first `started`
+
+    def started(self, value: object = None) -> None:
+        """By the actor, once it serves."""
+        self.child.state = State.RUNNING
+        self.tell(value)
+
+    def tell(self, value: object = None) -> None:
+        """Let who waits go on, the first time."""
+        first, self.first = self.first, None
+        if first is not None:
+            first.started(value)
+
+
 async def keep_running(
     child: Child, metrics: Metrics, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Run the child until it is stopped, ends for good, or spends its budget.
+    """Run the child, in this task, until it is stopped, ends for good, or spends its budget.
 
     `task_status.started(value)` passes on what the child's first `started(value)` gave.
     Raises what the first start raised when `first_start_must_succeed`.
     """
-    spec = child.spec
+    spec, status = child.spec, _Status(child, task_status)
     restarts = metrics.actor_restarts.labels(actor=spec.kind)
-    first = True
     try:
         with child.scope:
             while True:
                 child.state = State.STARTING
                 crash: BaseException | None = None
                 try:
-                    async with trio.open_nursery() as nursery:
-                        value = await nursery.start(spec.start)
-                        child.state = State.RUNNING
-                        if first:
-                            first = False
-                            task_status.started(value)
+                    await spec.start(task_status=status)
+                    if child.state is State.STARTING:
+                        raise RuntimeError("ended before it had started")
                 except* Exception as group:
                     crash = group
-                    if first and spec.first_start_must_succeed:
+                    if status.first is not None and spec.first_start_must_succeed:
                         raise
-                if first:
-                    first = False
-                    task_status.started(None)
+                status.tell()
                 if spec.restart is Restart.TEMPORARY or (crash is None and spec.restart is Restart.TRANSIENT):
                     if crash is not None:
                         _note_crash(child, crash, metrics, counts=False)

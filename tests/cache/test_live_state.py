@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -17,9 +17,11 @@ from tests.kit.making import make_fix
 
 
 @asynccontextmanager
-async def running(cache: FakeCache, everything: list[Fix] | None = None) -> AsyncIterator[tuple[LiveMailbox, Health]]:
+async def running(
+    cache: FakeCache, everything: Callable[[], Iterable[list[Fix]]] = list
+) -> AsyncIterator[tuple[LiveMailbox, Health]]:
     mailbox, health = LiveMailbox(), Health(Metrics())
-    actor = LiveState(mailbox, cache, health, 0.05, lambda: everything or [])
+    actor = LiveState(mailbox, cache, health, 0.05, everything)
     async with trio.open_nursery() as nursery:
         await nursery.start(actor.run)
         yield mailbox, health
@@ -115,12 +117,31 @@ async def test_redis_away_and_back(autojump_clock: MockClock) -> None:
 async def test_emptied_redis_is_filled_again_even_when_nothing_happens(autojump_clock: MockClock) -> None:
     cache = FakeCache()
     everything = [make_fix(at_s=1), make_fix("P2", at_s=1)]
-    async with running(cache, everything) as (mailbox, _):
+    async with running(cache, lambda: [everything]) as (mailbox, _):
         mailbox.post(everything)
         await trio.sleep(1)
         cache.emptied()
         await trio.sleep(2 * PING_S)
         assert len(cache.live) == 2
+
+
+async def test_emptied_redis_is_filled_again_some_in_a_turn(autojump_clock: MockClock) -> None:
+    cache = FakeCache()
+    token = trio.lowlevel.current_trio_token()
+    turns_of_others: list[int] = []
+
+    def everything() -> Iterator[list[Fix]]:
+        for n in range(20):
+            assert n - len(turns_of_others) <= 3, "they come soon, not at once"
+            token.run_sync_soon(turns_of_others.append, n)
+            yield [make_fix(f"P{n}")]
+
+    async with running(cache, everything) as (mailbox, _):
+        mailbox.post([make_fix()])
+        await trio.sleep(1)
+        cache.emptied()
+        await trio.sleep(2 * PING_S)
+        assert len(cache.live) == 20
 
 
 async def test_what_a_failed_write_held_does_not_replace_newer(autojump_clock: MockClock) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -70,6 +71,31 @@ async def test_a_big_race_is_forgotten_before_the_first_of_its_positions_is_writ
     back = [make_fix(f"P{n}", at_s=n / 1000) for n in range(1099)]
     await store.write(back, {"R1"})
     assert await store.newest("R1") == back
+
+
+async def test_a_large_write_is_packed_in_turns(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = 0
+
+    def count(changes: Sequence[Fix]) -> bytes:
+        nonlocal packed
+        packed += len(changes)
+        return pack(changes)
+
+    pack = redis_driver._packed
+    monkeypatch.setattr(redis_driver, "_packed", count)
+    seen = [0]
+
+    async def look_on() -> None:
+        while True:
+            seen.append(packed)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look_on)
+        await store.write([make_fix(f"P{n}") for n in range(5 * redis_driver.SCRIPT_ROWS)])
+        nursery.cancel_scope.cancel()
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * redis_driver.SCRIPT_ROWS
+    assert packed == 5 * redis_driver.SCRIPT_ROWS
 
 
 async def test_positions_of_another_writer_are_not_put_back(store: RedisStore, raw: Raw) -> None:

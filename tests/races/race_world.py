@@ -66,6 +66,9 @@ class World:
             found += self.persistence.receive_nowait()
         return found
 
+    def all_live(self) -> list[Fix]:
+        return [fix for some in self.races.all_live() for fix in some]
+
     def state(self, race_id: str = "R1") -> State | None:
         child = self.races.children.get(race_id)
         return child.state if child else None

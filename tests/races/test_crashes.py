@@ -261,7 +261,7 @@ async def test_what_was_on_its_way_to_a_race_that_is_cancelled_is_done(autojump_
         await wait_all_tasks_blocked()
         assert w.state() is State.STOPPED
         assert [parcel.id for parcel in w.handed_over()] == [(1, 0), (99, 0)]
-        assert w.races.all_live() == [make_fix(at_s=1)]
+        assert w.all_live() == [make_fix(at_s=1)]
         assert len(w.races.states["R1"].mailbox) == 0
 
 

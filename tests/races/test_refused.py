@@ -46,7 +46,7 @@ async def test_dashboards_get_a_resync_and_redis_what_the_stores_know(autojump_c
         assert [u["latitude"] for u in viewer.updates()] == [85.0]
         assert w.live.take(9) == ([OLD], {"R1"})
         assert len(w.handed_over()) == 1
-        assert w.races.all_live() == [OLD]
+        assert w.all_live() == [OLD]
 
 
 async def test_what_comes_while_the_stores_are_read_is_shown_after_the_snapshot(autojump_clock: MockClock) -> None:
@@ -75,7 +75,7 @@ async def test_where_nobody_watches_the_stores_are_read_at_once(autojump_clock: 
     async with world() as w:
         await shown_and_refused(w)
         await wait_all_tasks_blocked()
-        assert w.races.all_live() == [OLD]
+        assert w.all_live() == [OLD]
 
 
 async def test_asked_in_the_moment_of_the_refusal_it_shows_what_the_stores_know(autojump_clock: MockClock) -> None:
@@ -98,7 +98,7 @@ async def test_what_comes_in_the_moment_of_the_refusal_waits_for_the_stores(auto
         w.route(make_fix("P2"))
         assert b'"latitude":1.0' in await w.races.positions("R1"), "by HTTP"
         await trio.sleep(1)
-        assert w.races.all_live() == [OLD, make_fix("P2")]
+        assert w.all_live() == [OLD, make_fix("P2")]
 
 
 async def test_who_has_no_other_position_is_gone(autojump_clock: MockClock) -> None:
@@ -195,7 +195,7 @@ async def test_what_a_race_had_in_hand_when_it_crashed_is_neither_lost_nor_left_
         reject(w, second)  # before it is run again
         assert not w.races.states["R1"].restored
         await trio.sleep(10)
-        assert w.races.all_live() == [in_hand, OLD]
+        assert w.all_live() == [in_hand, OLD]
         assert w.live.take(9) == ([in_hand, OLD], {"R1"})
         assert [parcel.fixes for parcel in w.handed_over()] == [(REFUSED,), (in_hand,)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
+from unittest import mock
 
 import pytest
 import trio
@@ -12,7 +13,9 @@ from trio.testing import MockClock
 from actors.core.errors import SpoolUnavailable, StoreUnavailable
 from actors.core.fix import Fix
 from actors.core.rejection import poison
-from actors.races.restore import AGAIN_AT_ONCE, RACES, RESTORE_S, Found, Restorer
+from actors.races import restore
+from actors.races.restore import AGAIN_AT_ONCE, RACES, RESTORE_S, Found, Restorer, _is_ahead
+from actors.races.turns import BATCH
 from tests.kit.fakes import FakeCache, FakeHistory, FakeSpool, FakeStore
 from tests.kit.making import make_fix
 from tests.races.race_world import world
@@ -100,11 +103,11 @@ async def test_thousands_that_ask_at_once_are_few_questions_to_each_store(
     fixes = [make_fix(race_id=f"R{n}") for n in range(2000)]
     store, spool = FakeStore(rows={fix.id: fix for fix in fixes[:1000]}), FakeSpool()
     await spool.put(fixes[1000:], [])
-    restore = Restorer(FakeHistory(store), FakeCache(), SKEW_MS, spool)
+    ask_stores = Restorer(FakeHistory(store), FakeCache(), SKEW_MS, spool)
     found: dict[str, Found] = {}
 
     async def ask(race_id: str) -> None:
-        found[race_id] = await restore(race_id)
+        found[race_id] = await ask_stores(race_id)
 
     async with trio.open_nursery() as nursery:
         for fix in fixes:
@@ -155,7 +158,7 @@ async def test_while_postgresql_hangs_few_ask_again_at_a_time(
         w.history.delay_s = 1000
         w.route(*(make_fix(race_id=f"R{i}") for i in range(900)))
         await trio.sleep(65)
-        assert len(w.races.all_live()) == 900
+        assert len(w.all_live()) == 900
         again = sum(asked["FakeCache"]) - 900
         assert again == AGAIN_AT_ONCE * (60 // RESTORE_S - 1)
         w.history.delay_s = 0
@@ -182,13 +185,40 @@ async def test_a_position_that_postgresql_refused_does_not_come_back_from_redis(
 async def test_of_thousands_that_only_redis_knows_each_is_looked_for(autojump_clock: MockClock) -> None:
     fixes = [make_fix(f"P{n}", n, race_id=f"R{n % 3}") for n in range(1000)]
     store = FakeStore(rejected={(row := poison(fix, "")).id: row for fix in fixes[::2]})
-    restore = Restorer(
-        FakeHistory(store), FakeCache({(fix.race_id, fix.participant_id): fix for fix in fixes}), SKEW_MS
-    )
+    ask = Restorer(FakeHistory(store), FakeCache({(fix.race_id, fix.participant_id): fix for fix in fixes}), SKEW_MS)
     for race in range(3):
-        found = await restore(f"R{race}")
+        found = await ask(f"R{race}")
         assert set(found.refused) == {fix for n, fix in enumerate(fixes) if n % 3 == race and n % 2 == 0}
         assert set(found.fixes) == {fix for n, fix in enumerate(fixes) if n % 3 == race and n % 2 == 1}
+
+
+async def test_of_a_large_race_some_are_compared_in_a_turn(autojump_clock: MockClock) -> None:
+    """What runs beside it sees all steps."""
+    fixes = [make_fix(f"P{n}") for n in range(5 * BATCH)]
+    newer = [make_fix(f"P{n}", 1) for n in range(0, len(fixes), 2)]
+    store = FakeStore(rows={fix.id: fix for fix in fixes})
+    cache = FakeCache({(fix.race_id, fix.participant_id): fix for fix in (*fixes, *newer)})
+    compared = 0
+
+    def count(fix: Fix, newest: dict[str, Fix]) -> bool:
+        nonlocal compared
+        compared += 1
+        return _is_ahead(fix, newest)
+
+    async def look_on() -> None:
+        looked = 0
+        while True:
+            assert compared - looked <= 2 * BATCH, "the last two are one step"
+            looked = compared
+            await trio.lowlevel.checkpoint()
+
+    with mock.patch.object(restore, "_is_ahead", count):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look_on)
+            found = await Restorer(FakeHistory(store), cache, SKEW_MS)("R1")
+            nursery.cancel_scope.cancel()
+    assert compared > 10 * BATCH
+    assert {fix.participant_id: fix for fix in found.fixes} == {fix.participant_id: fix for fix in (*fixes, *newer)}
 
 
 async def test_while_nobody_can_say_whether_it_was_refused_it_counts(autojump_clock: MockClock) -> None:

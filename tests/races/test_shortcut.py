@@ -196,4 +196,4 @@ async def test_a_fix_for_a_race_that_waits_is_done_in_the_turn_of_the_reader(aut
         fix = make_fix(at_s=1)
         w.route(fix)
         assert [parcel.fixes for parcel in w.handed_over()] == [(fix,)]
-        assert w.races.all_live() == [fix]
+        assert w.all_live() == [fix]

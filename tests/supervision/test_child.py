@@ -79,6 +79,32 @@ async def test_grid(autojump_clock: MockClock, restart: Restart, ending: str, ru
     assert child.restarts == runs - 1
 
 
+async def test_each_run_is_in_the_task_of_who_keeps_it(autojump_clock: MockClock) -> None:
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        tasks.append(trio.lowlevel.current_task())
+        task_status.started()
+        await trio.sleep(0.1)
+        raise ValueError("crash")
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keep_running, child := Child(ChildSpec("thing", "kind", run, BUDGET)), Metrics())
+        await trio.sleep(4)
+        assert tasks == [*nursery.child_tasks] * 3
+        await child.stop()
+
+
+async def test_that_it_ends_before_it_has_started_is_a_crash(autojump_clock: MockClock) -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    child = Child(ChildSpec("thing", "kind", run, BUDGET, Restart.TRANSIENT, first_start_must_succeed=False))
+    await run_for(child, 100)
+    assert child.state is State.PARKED
+    assert child.last_crash == "RuntimeError: ended before it had started"
+
+
 async def test_backoff_doubles(autojump_clock: MockClock) -> None:
     actor = Actor("crash", "crash")
     await run_for(child_of(actor), 9)
