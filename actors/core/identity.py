@@ -28,17 +28,19 @@ def fix_id(race_id: str, participant_id: str, timestamp_ms: int, lat_e7: int, lo
     """
     participant = participant_id.encode()
     length = len(participant)
-    said = _race(race_id) + _named[length](length, participant, timestamp_ms, lat_e7, lon_e7, status)
-    upper, lower = _hash(blake2b(said, digest_size=10).digest())
+    hasher = _race(race_id).copy()
+    hasher.update(_named[length](length, participant, timestamp_ms, lat_e7, lon_e7, status))
+    upper, lower = _hash(hasher.digest())
     # 12 bits of `upper` stand beside the version, its last 4 with all of `lower` but 6 bits behind the variant. In two
     # halves, because numbers beyond 64 bits take twice as long.
     return _id(timestamp_ms << 16 | 0x8000 | upper >> 4, _VARIANT | (upper & 15) << 58 | lower >> 6)
 
 
-@lru_cache(maxsize=4096)  # names of at most 200 bytes: under 2 MB; races are few, unlike participants
-def _race(race_id: str) -> bytes:
+@lru_cache(maxsize=4096)  # some 600 bytes each: under 3 MB; races are few, unlike participants
+def _race(race_id: str) -> blake2b:
+    """What has been hashed up to there: a copy of it takes half the time of a new one."""
     race = race_id.encode()
-    return b"fix1" + len(race).to_bytes(2, "big") + race
+    return blake2b(b"fix1" + len(race).to_bytes(2, "big") + race, digest_size=10)
 
 
 def rejection_id(topic: bytes, payload: bytes, element: int, code: str) -> bytes:

@@ -7,6 +7,8 @@ rules and what to tell the operator. An array goes the careful way as a whole wh
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from actors.core.fix import STATUS_INDEX, STATUSES, Fix
@@ -22,13 +24,13 @@ class _Sent(msgspec.Struct, gc=False):
 
     participant_id: str
     race_id: str
-    latitude: float
-    longitude: float
+    latitude: Annotated[float, msgspec.Meta(ge=-90.0, le=90.0)]
+    longitude: Annotated[float, msgspec.Meta(ge=-180.0, le=180.0)]
     timestamp: str
     status: str = STATUSES[0]
 
 
-_decoder = msgspec.json.Decoder(_Sent | list[_Sent])
+_decode = msgspec.json.Decoder(_Sent | list[_Sent]).decode
 
 
 def decode(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> tuple[list[Fix], list[Rejection]]:
@@ -47,15 +49,15 @@ def quick(topic: bytes, payload: bytes, arrived_ms: int, rules: Rules) -> list[F
     try:
         if not payload.isascii():
             payload.decode()  # msgspec does not look at the encoding of what it skips
-        sent = _decoder.decode(payload)
+        sent = _decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if isinstance(sent, _Sent):
         fix = _checked(sent, topic, arrived_ms, rules)
         return None if fix is None else [fix]
-    fixes: list[Fix] = []
     if len(sent) > rules.max_elements:
         return None
+    fixes: list[Fix] = []
     for each in sent:
         fix = _checked(each, topic, arrived_ms, rules)
         if fix is None:
@@ -73,8 +75,6 @@ def _checked(sent: _Sent, topic: bytes, arrived_ms: int, rules: Rules) -> Fix | 
     if (
         participant_id is None
         or race_id is None
-        or not -90.0 <= latitude <= 90.0
-        or not -180.0 <= longitude <= 180.0
         or timestamp_ms is None
         or timestamp_ms > arrived_ms + MAX_AHEAD_MS
         or status is None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import attrs
 
@@ -76,18 +76,19 @@ class Ledger:
         self,
         epoch: int,
         packet_ids: tuple[int, ...],
-        parts: Mapping[int, int],
+        parts: dict[int, int],
         payload_bytes: int,
         now: float,
         messages: Iterable[tuple[bytes, bytes]] = (),
         waits_for: frozenset[int] = frozenset(),
     ) -> int:
-        """Enter one batch of messages. `parts` maps part numbers to their fixes. Returns the entry's number.
+        """Enter one batch of messages. `parts` maps part numbers to their fixes, and is the ledger's from now on.
+        Returns the entry's number.
 
         `messages` and `waits_for` are what `without_copies` said.
         """
         hashes = array("q", map(hash, messages))
-        entry = _Entry(self._next_number, epoch, packet_ids, dict(parts), payload_bytes, now, hashes, waits_for)
+        entry = _Entry(self._next_number, epoch, packet_ids, parts, payload_bytes, now, hashes, waits_for)
         self._next_number += 1
         self.fixes_in_flight += sum(parts.values())
         if entry.open_parts:

@@ -146,11 +146,9 @@ class Reader:
             good, bad = decode(topic, payload, now_ms, self.rules)
             fixes += good
             rejections += bad
-        now = trio.current_time()
-        since = now - batch.waited_s
+        since = trio.current_time() - batch.waited_s
         shown, refused = parcels(ledger.next_number(), self.parcel_rows, fixes, rejections, since)
-        parts = {parcel.id[1]: len(parcel.fixes) for group in shown.values() for parcel in group}
-        parts |= {parcel.id[1]: len(parcel.rejections) for parcel in refused}
+        parts = dict(enumerate([len(parcel.fixes) + len(parcel.rejections) for parcel in (*shown, *refused)]))
         size = sum(len(payload) for _, payload in messages) if waits_for else batch.payload_bytes
         entry = ledger.open(batch.epoch, batch.packet_ids, parts, size, since, messages, waits_for)
         quarantine.done()
@@ -160,9 +158,8 @@ class Reader:
         if shown:
             self.state.took(entry, shown)
         with self.to_history.together():
-            for group in shown.values():
-                for parcel in group:
-                    self.router.route(parcel, since)
+            for parcel in shown:
+                self.router.route(parcel, since)
             for parcel in refused:
                 self.to_history.send(parcel)
 

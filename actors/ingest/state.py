@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
-from typing import TypeAlias
 
 import attrs
 
@@ -17,9 +16,6 @@ from actors.ingest.ledger import Ledger
 from actors.mqtt.drop_counts import BrokerDrops
 from actors.mqtt.events import MessagesArrived
 
-Shown: TypeAlias = Mapping[str, Sequence[Parcel]]
-"""The parcels with fixes of one entry of the ledger, by race."""
-
 
 @attrs.define(eq=False)
 class ReaderState:
@@ -29,9 +25,10 @@ class ReaderState:
     quarantine: Quarantine[MessagesArrived, bytes] = attrs.field(factory=Quarantine)  # while decoding; parts: digests
     had_session: bool = False
     broker_drops: BrokerDrops = attrs.field(factory=BrokerDrops)
-    _shown: dict[int, Shown] = attrs.field(factory=dict)  # by ledger entry, until all of it is settled
+    _shown: dict[int, Sequence[Parcel]] = attrs.field(factory=dict)  # by ledger entry, until all of it is settled
+    _by_race: dict[int, dict[str, list[Parcel]]] = attrs.field(factory=dict)  # the same, of entries asked for
 
-    def took(self, entry: int, shown: Shown) -> None:
+    def took(self, entry: int, shown: Sequence[Parcel]) -> None:
         """They are on their way to the stores."""
         self._shown[entry] = shown
 
@@ -41,11 +38,17 @@ class ReaderState:
             self.ledger.settle_but(parcel, fixes)
         for entry in self.ledger.settle(parcels):
             self._shown.pop(entry, None)
+            self._by_race.pop(entry, None)
 
     def fixes_in_flight(self, race_id: str) -> Iterator[Fix]:
         """What the race has been shown perhaps, and no store may know yet. Thousands of races may ask at once."""
-        for shown in self._shown.values():
-            for parcel in shown.get(race_id, ()):
+        for entry, shown in self._shown.items():
+            by_race = self._by_race.get(entry)
+            if by_race is None:
+                by_race = self._by_race[entry] = {}
+                for parcel in shown:
+                    by_race.setdefault(parcel.race_id, []).append(parcel)
+            for parcel in by_race.get(race_id, ()):
                 if self.ledger.is_open(parcel.id):
                     yield from parcel.fixes
 
@@ -62,7 +65,7 @@ class ReaderState:
 
 def parcels(
     number: int, size: int, fixes: list[Fix], rejections: list[Rejection], since: float = math.inf
-) -> tuple[Shown, list[Parcel]]:
+) -> tuple[list[Parcel], list[Parcel]]:
     """Those of ledger entry `number` for races, and those that hold rejections, of at most `size` each."""
     by_race: dict[str, list[Fix]] = {}
     for fix in fixes:
@@ -71,16 +74,15 @@ def parcels(
             by_race[fix.race_id] = [fix]
         else:
             group.append(fix)
-    part = count()
     # With thousands of races nearly every fix is a parcel.
-    shown: dict[str, tuple[Parcel, ...]] = {}
+    shown: list[Parcel] = []
     for race_id, group in by_race.items():
         if len(group) <= size:
-            shown[race_id] = (Parcel((number, next(part)), race_id, tuple(group), (), since),)
+            shown.append(Parcel((number, len(shown)), race_id, tuple(group), (), since))
         else:
-            starts = range(0, len(group), size)
-            pieces = [tuple(group[start : start + size]) for start in starts]
-            shown[race_id] = tuple(Parcel((number, next(part)), race_id, piece, (), since) for piece in pieces)
+            for i in range(0, len(group), size):
+                shown.append(Parcel((number, len(shown)), race_id, tuple(group[i : i + size]), (), since))
+    part = count(len(shown))
     return shown, [
         Parcel((number, next(part)), "", (), tuple(rejections[i : i + size]), since)
         for i in range(0, len(rejections), size)

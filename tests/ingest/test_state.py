@@ -10,7 +10,7 @@ from tests.kit.making import make_fix
 def taken(state: ReaderState, fixes: list[Fix]) -> int:
     """As the reader does it, with one fix a parcel. The number of the entry."""
     shown, _ = parcels(state.ledger.next_number(), 1, fixes, [])
-    open_parts = {parcel.id[1]: 1 for group in shown.values() for parcel in group}
+    open_parts = {parcel.id[1]: 1 for parcel in shown}
     entry = state.ledger.open(1, (), open_parts, 10, 0.0)
     state.took(entry, shown)
     return entry
