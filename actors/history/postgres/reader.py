@@ -16,8 +16,7 @@ from actors.core.fix import Fix, newest_of
 from actors.history.postgres import binary
 from actors.history.postgres import reader_sql as sql
 from actors.history.postgres.libpq import PostgresConnection, connect, within
-from actors.history.postgres.reader_sql import ID, SENT_AT
-from actors.history.postgres.rows import fixes_by_race, fixes_of, in_calendar
+from actors.history.postgres.rows import fixes_by_race, fixes_of, in_calendar, place_of
 from actors.history.postgres.stream import everything
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
 
@@ -93,8 +92,7 @@ class PostgresHistory:
         if result.ntuples <= query.limit:
             return HistoryPage(tuple(await fixes_of(result, query.race_id)), None)
         last = query.limit - 1  # one row more was asked for, to see whether there is more
-        position = (binary.read_timestamptz(_bytes(result, last, SENT_AT)), _bytes(result, last, ID))
-        return HistoryPage(tuple(await fixes_of(result, query.race_id, query.limit)), position)
+        return HistoryPage(tuple(await fixes_of(result, query.race_id, query.limit)), place_of(result, last))
 
     @asynccontextmanager
     async def stream(
