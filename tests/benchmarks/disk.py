@@ -61,6 +61,7 @@ FORMS: dict[str, tuple[str, ...]] = {
 
 COLUMNS = {
     "row_bytes": "bytes a row",
+    "reindexed_bytes": "after REINDEX",
     "table_bytes": "table",
     **{name: name.removeprefix("idx_tracking_").removeprefix("tracking_positions_") for name in (*ALL, "brin")},
     "insert_us": "insert: µs a row",
@@ -70,6 +71,7 @@ COLUMNS = {
     "page_ms": "page ms",
     "by_time_us": "export µs a row",
     "by_participant_us": "by participant",
+    "reindex_us": "REINDEX µs a row",
 }
 SIZES = """
     select relname::text, pg_relation_size(oid) from pg_class
@@ -151,7 +153,10 @@ async def measure(
         "by_participant_us": await row_us(history, race, True),
     }
     await history.aclose()
-    return found
+    began = time.perf_counter()
+    site.sql(address.database, "reindex table concurrently tracking_positions")
+    found["reindex_us"] = (time.perf_counter() - began) / written * 1e6
+    return found | {"reindexed_bytes": sum(size for _, size in site.sql(address.database, SIZES)) / written}
 
 
 def main() -> None:
