@@ -60,8 +60,9 @@ from actors.races.state import RaceState
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Restart, Start, State
 from actors.supervision.control import ControlSocket
+from actors.supervision.cycles import look_at_new_ones
 from actors.supervision.restart import Budget
-from actors.supervision.serving import collect_seldom, live, wall_clock_ms
+from actors.supervision.serving import live, wall_clock_ms
 from actors.supervision.status import tree_status
 from actors.supervision.tree import Tree
 from actors.telemetry import log as logging_setup
@@ -218,7 +219,7 @@ class Daemon:
 
 def serve(settings: Settings, beside: Callable[[], Awaitable[None]] | None = None) -> int:
     """What the command line hands to its commands: see Serve in actors/commands/run.py."""
-    collect_seldom()
+    look_at_new_ones()
     os.umask(0o077)  # as root, data_dir lets others pass through it
     writer = logging_setup.set_up(settings.app.log_format, settings.app.log_level, sys.stderr)
     with ExitStack() as stack:

@@ -89,7 +89,9 @@ class Outbox:
             self._drop_updates(race_id)
 
     def forget_all(self) -> list[str]:
-        """The dashboard goes: the races it was subscribed to, all forgotten; what is pending can still be taken."""
+        """The dashboard goes: the races it was subscribed to, all forgotten; what is pending can still be taken. Nobody
+        is woken any more, nor held by this."""
+        self._wake = _nobody
         races = list(self._streams)
         self._streams.clear()
         self._behind.clear()
@@ -253,3 +255,7 @@ class Outbox:
         self._pending = deque(entry for entry in self._pending if entry[0] != race_id)
         self.update_bytes = sum(len(frame) for marked, frame in self._pending if marked)
         self.update_bytes += sum(len(frame) for stream in self._streams.values() for frame in stream.held or ())
+
+
+def _nobody() -> None:
+    """Is woken."""

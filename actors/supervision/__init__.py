@@ -2,6 +2,7 @@
 
 child.py        a child runs until it is told to stop, and again when it crashes, within its budget
 control.py      ACTOR: the control socket, which answers `supervisor.py status`
+cycles.py       what Python's search for cycles looks at
 restart.py      pure: crash times -> wait this long, or the budget is spent
 serving.py      one life of the daemon in this process: signals, a guest beside it
 status.py       the supervision tree as plain values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 import time
@@ -16,16 +15,6 @@ from actors.supervision.child import Start
 from actors.supervision.tree import Tree
 
 log = structlog.get_logger("supervisor")
-
-COLLECT_AT = 20_000
-"""New objects until Python looks for cycles among them. At its own 700, a daemon of 1,000 races spent a tenth of its
-time on looking, up to 0.1 s at once; what is made for each message is in no cycle."""
-
-
-def collect_seldom() -> None:
-    """For this process from now on: what is imported by now is never looked at."""
-    gc.freeze()
-    gc.set_threshold(COLLECT_AT)
 
 
 def wall_clock_ms() -> int:

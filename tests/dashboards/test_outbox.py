@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 from actors.dashboards.frames import LARGE_BYTES, Frame, Shared
 from actors.dashboards.outbox import RESYNC_INTERVAL_S, Outbox
@@ -62,6 +63,23 @@ def test_forget_all_keeps_what_is_pending() -> None:
     outbox.update("R", raw(b"2"))
     assert outbox.take(EVERYTHING) == [b"1"]
     assert outbox.subscriptions == 0
+
+
+def test_a_dashboard_that_goes_is_held_by_nobody() -> None:
+    """Not by its own outbox: only a search of everything would find it."""
+
+    class Dashboard:
+        def __init__(self) -> None:
+            self.outbox = Outbox(100, self.wake)
+
+        def wake(self) -> None: ...
+
+    dashboard = Dashboard()
+    live(dashboard.outbox, "R")
+    dashboard.outbox.forget_all()
+    gone = weakref.ref(dashboard)
+    del dashboard
+    assert gone() is None
 
 
 def test_a_refused_subscription_is_none() -> None:
