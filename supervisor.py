@@ -57,13 +57,14 @@ from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
 from actors.races.state import RaceState
+from actors.races.turns import all_live
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Restart, Start, State
 from actors.supervision.control import ControlSocket
 from actors.supervision.cycles import look_at_new_ones
 from actors.supervision.restart import Budget
 from actors.supervision.serving import live, wall_clock_ms
-from actors.supervision.status import tree_status
+from actors.supervision.status import deepest, tree_status
 from actors.supervision.tree import Tree
 from actors.telemetry import log as logging_setup
 from actors.telemetry.health import Health
@@ -158,7 +159,9 @@ class Daemon:
         persistence = Persistence(
             PersistenceState(batcher), parcels, to_reader.send_nowait, committer, spooling, health
         )
-        live_state = LiveState(live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, self.races.all_live)
+        live_state = LiveState(
+            live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, lambda: all_live(self.races.states)
+        )
         reader = Reader(
             self.reader_state,
             drivers.link,
@@ -176,11 +179,7 @@ class Daemon:
             late_after_ms=cfg.app.stale_data_threshold_ms,
             broker=BrokerState(self.reader_state, metrics, health, lambda: self.tree.stop(1)),
         )
-        metrics.oldest_unacked_seconds.set_function(
-            lambda: self.reader_state.ledger.oldest_waited_s(trio.current_time())
-        )
-        metrics.mailbox_depth.labels(actor="race").set_function(self.races.deepest)
-        metrics.actors_parked.labels(actor="race").set_function(self.races.parked)
+        self._watch()
         self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
         spec = self.tree.spec
         return [
@@ -198,6 +197,12 @@ class Daemon:
                 handled=lambda: reader.handled,
             ),
         ]
+
+    def _watch(self) -> None:
+        metrics, races, ledger = self.metrics, self.races.children, self.reader_state.ledger
+        metrics.oldest_unacked_seconds.set_function(lambda: ledger.oldest_waited_s(trio.current_time()))
+        metrics.mailbox_depth.labels(actor="race").set_function(lambda: deepest(races.values()))
+        metrics.actors_parked.labels(actor="race").set_function(self.races.parked)
 
     async def _drain(self) -> None:
         """First phase of a stop: take no more, and wait until everything taken is durable and acknowledged."""

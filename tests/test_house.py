@@ -163,7 +163,7 @@ def test_each_room_has_a_map_of_its_files() -> None:
 # --- size, names, tests ------------------------------------------------------------------------------------------
 
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
-LONGER = {"supervisor.py:_table": 87}
+LONGER = {"supervisor.py:_table": 85}
 
 
 def test_files_and_functions_are_short() -> None:

@@ -11,7 +11,8 @@ race flushes its window.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
@@ -29,7 +30,7 @@ from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
 from actors.races.race import CoalescingMailbox, Race, Restore
 from actors.races.state import RaceState
-from actors.races.turns import all_live, joined, made_live
+from actors.races.turns import joined, made_live
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -39,11 +40,11 @@ log = structlog.get_logger("races")
 DOWN_LIMIT_MESSAGES = 1_000
 """Kept for a race that is down or not restored; beyond it each participant's newest only: dashboards get a resync."""
 
-EVICTED_PART = 100
-"""Of max_races, the hundredth part is evicted at once: to find the quietest every race has to be looked at."""
+EVICTED_PART = 50
+"""Of max_races, the 50th part is evicted at once: to find the quietest every race has to be looked at."""
 
-STARTS = 50
-"""Races that are started in one go, some 10 ms: everybody else has a turn between them."""
+AT_ONCE = 50
+"""Races that are started in one go, some 10 ms, and evicted ones that end: everybody else has a turn between them."""
 
 STOPPED = "the live view is stopped"
 """What dashboards are told of a race that is parked."""
@@ -66,21 +67,26 @@ class Directory:
     max_races: int
     states: dict[str, RaceState] = attrs.field(factory=dict)
     children: dict[str, Child] = attrs.field(factory=dict)  # races that have an actor, also while it is down
-    _wanted: list[tuple[Child, RaceState]] = attrs.field(factory=list)  # to be run by the directory's nursery
+    _wanted: deque[tuple[Child, RaceState]] = attrs.field(factory=deque)  # to be run by the directory's nursery
+    _evicted: deque[Child] = attrs.field(factory=deque)  # have nothing to do any more, to be ended
     _wake: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start actors as they are wanted, until cancelled."""
-        self._wanted = [self._new_child(self.states[race_id]) for race_id in self.children]
+        self._wanted = deque(self._new_child(self.states[race_id]) for race_id in self.children)
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
                 self._wake = trio.Event()
-                wanted, self._wanted = self._wanted, []
-                for count, (child, state) in enumerate(wanted, 1):
-                    nursery.start_soon(self._keep_race, child, state)
-                    if count % STARTS == 0:
-                        await trio.lowlevel.checkpoint()
+                while self._wanted or self._evicted:
+                    for _ in range(AT_ONCE):
+                        if self._evicted:
+                            self._evicted.popleft().scope.cancel()
+                        if self._wanted:
+                            child, state = self._wanted.popleft()
+                            if self.children.get(state.race_id) is child:  # not evicted yet
+                                nursery.start_soon(self._keep_race, child, state)
+                    await trio.lowlevel.checkpoint()
                 await self._wake.wait()
 
     # --- called by the reader, and by persistence ---
@@ -159,19 +165,9 @@ class Directory:
             slices = await made_live(self.make_live_positions(), found.fixes, self.clock)
         return await joined(slices)
 
-    def all_live(self) -> Iterator[list[Fix]]:
-        """Every live position in memory, for a Redis that was emptied: some in a turn."""
-        return all_live(self.states)
-
     def parked(self) -> int:
         """Races whose live view is stopped, because they crashed too often."""
         return sum(child.state is State.PARKED for child in self.children.values())
-
-    def deepest(self) -> int:
-        """Messages waiting in the deepest mailbox of all races."""
-        return max((child.spec.depth() for child in self.children.values()), default=0)
-
-    # --- actors ---
 
     def _new_child(self, state: RaceState) -> tuple[Child, RaceState]:
         spec = ChildSpec(
@@ -193,7 +189,7 @@ class Directory:
 
     async def _keep_race(self, child: Child, state: RaceState) -> None:
         await keep_running(child, self.metrics)
-        if not child.scope.cancel_called:
+        if self.children.get(state.race_id) is child and not child.scope.cancel_called:
             self._race_retired(state)
 
     def _race_crashed(self, state: RaceState) -> None:
@@ -258,21 +254,19 @@ class Directory:
     def _evict_quietest(self) -> None:
         """max_races bounds live state: the races that were quiet longest go, those that somebody watches last."""
         count = max(1, self.max_races // EVICTED_PART)
-        live = [self.states[race_id] for race_id in self.children]
         log.warning("max_races reached, quietest races evicted", races=count, max_races=self.max_races)
+        live = [self.states[race_id] for race_id in self.children]
         for state in heapq.nsmallest(count, live, key=lambda state: (bool(state.outboxes), state.quiet_since)):
             self._evict(state)
 
     def _evict(self, state: RaceState) -> None:
-        """Its dashboards stay subscribed."""
-        self.children.pop(state.race_id).scope.cancel()
+        """Its dashboards stay subscribed, to the state that takes its place."""
+        child = self.children.pop(state.race_id)
         held = state.quarantine.held
         waiting = state.take_waiting() if held is None else [held, *state.take_waiting()]
-        heir = self._new_state(state.race_id)
-        heir.refused = state.refused
         if state.refused and not state.restored:
             self.live_state.forget(state.race_id)
-        heir.outboxes = dict(state.outboxes)
+        outboxes, state.outboxes = state.outboxes, {}
         for message in waiting:
             self._store(message)
             match message:
@@ -280,14 +274,21 @@ class Directory:
                     event = events.error_event(ErrorCode.UNAVAILABLE, "too many races at once", request_id)
                     outbox.refuse(state.race_id, Frame(event))
                 case Unsubscribe(outbox=outbox):
-                    heir.outboxes.pop(outbox, None)
+                    outboxes.pop(outbox, None)
         unseen = [fix for message in waiting if isinstance(message, FixesArrived) for fix in message.parcel.fixes]
-        skew_ms = heir.live_positions.max_skew_ms
+        skew_ms = state.live_positions.max_skew_ms
         self.live_state.post([fix for fix in unseen if fix.timestamp_ms - fix.arrived_ms <= skew_ms])
-        if unseen or not state.complete:
-            for outbox in heir.outboxes:
+        if unseen or not state.complete or not state.window.empty:
+            for outbox in outboxes:
                 outbox.lose(state.race_id)
-        self._drop_if_unused(heir)
+        if outboxes:
+            heir = self._new_state(state.race_id)
+            heir.refused, heir.outboxes = state.refused, outboxes
+        else:
+            del self.states[state.race_id]
+        self._evicted.append(child)
+        if state.found or not state.restored:
+            child.scope.cancel()  # at once: what the stores answer would become live
 
     def _new_state(self, race_id: str) -> RaceState:
         state = RaceState(race_id, self.make_live_positions(), quiet_since=trio.current_time())

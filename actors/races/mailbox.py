@@ -25,6 +25,8 @@ class Mailbox:
         self._given: RaceMessage | None = None  # by the channel to the race, which did not take it yet: the oldest
 
     def __len__(self) -> int:
+        if self.race_waits:  # as nearly all do, and statistics take 2 µs
+            return 0
         return self._receive.statistics().current_buffer_used + (self._given is not None)
 
     def post(self, message: RaceMessage) -> None:

@@ -23,6 +23,11 @@ class Window:
     _size_bytes: int = 0  # of that JSON
 
     @property
+    def empty(self) -> bool:
+        """There is nothing to send."""
+        return not self._changes
+
+    @property
     def full(self) -> bool:
         """It must be sent now."""
         return self._size_bytes >= EVENT_BYTES

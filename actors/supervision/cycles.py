@@ -1,8 +1,8 @@
 """Python's search for objects that only hold each other, in steps of some ms.
 
 Nearly everything goes without it, once nobody holds it: races and dashboards see to that, and it passes over fixes. To
-search all that 10,000 races are made of takes 0.6 s of CPU on a busy machine, and finds nothing. So what has been looked
-at twice is set aside, and only what is newer is searched.
+search all that 10,000 races are made of takes 0.6 s of CPU on a busy machine, and finds nothing. So what has been
+looked at twice is set aside, and only what is newer is searched.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from actors.supervision.child import Child, State
@@ -29,6 +29,11 @@ def tree_status(
         "actors": rows,
         "components": {name: {"up": c.up, "detail": c.detail} for name, c in health.components.items()},
     }
+
+
+def deepest(children: Iterable[Child]) -> int:
+    """Messages waiting in the deepest of their mailboxes."""
+    return max((child.spec.depth() for child in children), default=0)
 
 
 def _row(child: Child) -> dict[str, Any]:

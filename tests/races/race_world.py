@@ -18,6 +18,7 @@ from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
 from actors.races.state import RaceState
+from actors.races.turns import all_live
 from actors.supervision.child import State
 from actors.supervision.restart import Budget
 from actors.telemetry.metrics import Metrics
@@ -67,7 +68,7 @@ class World:
         return found
 
     def all_live(self) -> list[Fix]:
-        return [fix for some in self.races.all_live() for fix in some]
+        return [fix for some in all_live(self.races.states) for fix in some]
 
     def state(self, race_id: str = "R1") -> State | None:
         child = self.races.children.get(race_id)

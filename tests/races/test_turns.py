@@ -43,7 +43,9 @@ async def test_others_come_in_between_where_there_are_many() -> None:
             seen.append(len(done))
             await trio.lowlevel.checkpoint()
     assert done == FIXES
-    assert max(after - before for before, after in pairwise(seen)) <= 2 * BATCH
+    assert max(after - before for before, after in pairwise(seen)) <= 3 * BATCH, (
+        "the first and the last two are one step"
+    )
 
 
 def states_of(*sizes: int) -> dict[str, RaceState]:
