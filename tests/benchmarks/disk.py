@@ -34,6 +34,8 @@ ALL = (
     "tracking_positions_pkey", "idx_tracking_participant_id", "idx_tracking_race_id",
     "idx_tracking_participant_timestamp", "idx_tracking_race_timestamp", FIFTH,
 )  # fmt: skip
+LOOSE = ALL[3:]
+"""Whose pages are split in halves that stay so: each participant, or race, goes on in the midst of the others."""
 REORDERED = """
     create table reordered (id uuid primary key default gen_random_uuid(), client_timestamp timestamptz not null,
       server_received_at timestamptz not null default now(), status participant_status not null default 'moving',
@@ -154,7 +156,8 @@ async def measure(
     }
     await history.aclose()
     began = time.perf_counter()
-    site.sql(address.database, "reindex table concurrently tracking_positions")
+    for each in LOOSE:
+        site.sql(address.database, f"reindex index concurrently {each}")
     found["reindex_us"] = (time.perf_counter() - began) / written * 1e6
     return found | {"reindexed_bytes": sum(size for _, size in site.sql(address.database, SIZES)) / written}
 

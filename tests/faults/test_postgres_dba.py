@@ -1,4 +1,4 @@
-"""A PostgreSQL as its DBA wants it: limits of sessions, another isolation, a server that recovers."""
+"""A PostgreSQL as its DBA wants it: limits of sessions, another isolation, new indexes, a server that recovers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from tests.faults.outage import Own, race_day
 from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms
+from tests.kit.readme import block
 from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
@@ -64,6 +65,18 @@ def idle_for_long(own: Own) -> None:
             return not own.sql(f"select 1 from pg_stat_activity where pid = {idle.info.backend_pid}")
 
         until(ended, "an idle session is ended")
+
+
+def test_indexes_are_built_anew(own: Own) -> None:
+    """Nobody notices."""
+    with own.race("rebuilt", rate=200) as day:
+        before = len(day.running.log)
+        for statement in block("sql", "REINDEX").strip().split("\n"):
+            own.sql(statement)
+            day.flows(100)
+        day.check()
+        assert "component=postgres" not in day.running.log[before:]
+        assert not own.sql("select 1 from pg_index where not indisvalid")
 
 
 def test_a_column_made_narrower(own: Own) -> None:
