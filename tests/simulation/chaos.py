@@ -202,12 +202,14 @@ def heal(world: World) -> None:
         world.link.connect()
 
 
-def check_stream(viewer: Viewer) -> dict[tuple[str, str], str]:
-    """Nobody ever goes back, but by a resync. Returns where everybody ended."""
+def check_stream(viewer: Viewer, refusing: bool = False) -> dict[tuple[str, str], str]:
+    """Nobody ever goes back, but by a resync, or where rows are refused by a snapshot that was asked for before the
+    resync. Returns where everybody ended.
+    """
     live: dict[tuple[str, str], str] = {}
     for entry in viewer.events:
         data = entry["data"]
-        if "resync" in data:
+        if "resync" in data or (refusing and entry["event"] == "race_snapshot"):
             live.clear()
         for position in data.get("positions", [data] if entry["event"] == "position_update" else []):
             key = (position["raceId"], position["participantId"])
@@ -274,7 +276,7 @@ async def race_day(seed: int, minutes: float, spooling: bool = True, refusing: b
         newest = {(fix.race_id, fix.participant_id): fix for fix in sorted(rows, key=lambda fix: fix.rank)}
         seen: dict[tuple[str, str], str] = {}
         for viewer in viewers:
-            seen |= check_stream(viewer)
+            seen |= check_stream(viewer, refusing)
         assert seen == {key: format_ms(fix.timestamp_ms) for key, fix in newest.items()}
         assert {key: fix.id for key, fix in world.cache.live.items()} == {key: fix.id for key, fix in newest.items()}
     assert world.exit_code == 0
