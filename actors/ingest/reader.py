@@ -177,7 +177,8 @@ class Reader:
                     not_logged_since=self._seldom.take_suppressed(rejection.code),
                 )
         metrics.fixes_received.inc(len(fixes) + refused)
-        late = sum(1 for fix in fixes if now_ms - fix.timestamp_ms > self.late_after_ms)
+        oldest_ms = now_ms - self.late_after_ms
+        late = sum([fix.timestamp_ms < oldest_ms for fix in fixes])
         if late:
             metrics.fixes_late.inc(late)
 
