@@ -28,9 +28,7 @@ import trio
 from actors.cache.live_state import LiveMailbox, LiveState
 from actors.commands.early_stop import hand_over
 from actors.core.addresses import in_url
-from actors.core.fix import Fix
 from actors.core.parcel import PersistenceMessage
-from actors.core.rejection import Rejection
 from actors.core.timestamps import Clock
 from actors.dashboards.listener import Listener
 from actors.dashboards.ports import tls_context
@@ -47,9 +45,9 @@ from actors.history.spooling import Spooling
 from actors.http.access import load_access
 from actors.http.api import build_app
 from actors.ingest.broker_state import BrokerState
-from actors.ingest.messages import ReaderMessage, StopTaking, Tell
-from actors.ingest.reader import Reader
-from actors.ingest.receipts import receipts
+from actors.ingest.messages import ReaderMessage, StopTaking
+from actors.ingest.reader import Reader, ReaderInbox
+from actors.ingest.receipts import teller
 from actors.ingest.state import ReaderState
 from actors.ingest.validate import Rules
 from actors.races.directory import Directory
@@ -58,6 +56,8 @@ from actors.races.race import Race
 from actors.races.restore import Restorer
 from actors.races.state import RaceState
 from actors.races.turns import all_live
+from actors.relay.mailbox import RelayMailbox
+from actors.relay.relay import Relay
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Restart, Start, State
 from actors.supervision.control import ControlSocket
@@ -115,28 +115,21 @@ class Daemon:
     def _table(self) -> list[ChildSpec]:
         """The tree, in start order, with the mailboxes between its actors. None can be full, sending never blocks: the
         reader stops reading the broker at `[postgres] queue_rows` fixes or 64 MiB in flight, which bounds them all."""
-        cfg, metrics, health = self.settings, self.metrics, self.health
+        cfg, metrics, health, drivers = self.settings, self.metrics, self.health, self.drivers
         to_persistence, parcels = trio.open_memory_channel[PersistenceMessage](math.inf)
         to_history = ParcelMailbox(to_persistence)
         to_reader, reader_inbox = trio.open_memory_channel[ReaderMessage](math.inf)
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
-        drivers = self.drivers
+        to_nodes = RelayMailbox(cfg.ws.compression) if cfg.cluster.relay else None
         restore = Restorer(
             drivers.history, drivers.cache, cfg.app.max_clock_skew_ms, drivers.spool, self.reader_state.fixes_in_flight
         )
 
+        window_s, idle_s = cfg.ws.batch_window_ms / 1000, cfg.app.race_idle_ms / 1000
+
         def make_race(state: RaceState) -> Race:
-            return Race(
-                state,
-                restore,
-                to_history,
-                live_mailbox,
-                metrics,
-                self.clock,
-                window_s=cfg.ws.batch_window_ms / 1000,
-                idle_s=cfg.app.race_idle_ms / 1000,
-            )
+            return Race(state, restore, to_history, live_mailbox, metrics, self.clock, window_s, idle_s, to_nodes)
 
         self.races = Directory(
             make_race,
@@ -148,12 +141,9 @@ class Daemon:
             self.clock,
             self.tree.budget,
             cfg.app.max_races,
+            to_nodes,
         )
-
-        def tell(fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> None:
-            if cfg.mqtt.receipt_topic:
-                to_reader.send_nowait(Tell(tuple(receipts(cfg.mqtt.receipt_topic, fixes, rejections))))
-
+        tell = teller(cfg.mqtt.receipt_topic, to_reader.send_nowait)
         committer = Committer(drivers.store, metrics, self.races.rows_refused, tell)
         spooling = Spooling(drivers.spool, committer, metrics, health, cfg.postgres.spool_after_s)
         persistence = Persistence(
@@ -162,13 +152,32 @@ class Daemon:
         live_state = LiveState(
             live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, lambda: all_live(self.races.states)
         )
+        self._watch()
+        spec = self.tree.spec
+        table = [
+            spec("persistence", persistence.run, depth=to_history.depth, handled=lambda: persistence.handled),
+            spec("live state", live_state.run, depth=live_mailbox.depth, handled=lambda: live_state.handled),
+            *(spec(name, start) for name, start in self.edges(self)),
+            spec("races", self.races.run),
+        ]
+        if to_nodes is not None and drivers.stream is not None:
+            relay = Relay(drivers.stream, to_nodes, self.races, health)
+            table.append(spec("relay", relay.run, depth=to_nodes.depth, handled=lambda: relay.handled))
+        if cfg.cluster.ingest == "none":
+            health.up("broker", "not in use")
+        else:
+            table.append(self._reader(reader_inbox, to_reader.send_nowait, to_history))
+        return table
+
+    def _reader(self, inbox: ReaderInbox, post: Callable[[ReaderMessage], None], rows: ParcelMailbox) -> ChildSpec:
+        cfg, metrics, health = self.settings, self.metrics, self.health
         reader = Reader(
             self.reader_state,
-            drivers.link,
-            reader_inbox,
-            to_reader.send_nowait,
+            self.drivers.link,
+            inbox,
+            post,
             self.races,
-            to_history,
+            rows,
             Rules(cfg.mqtt.max_payload_bytes, topic_identity=cfg.mqtt.topic_identity, topics=cfg.mqtt.topics),
             metrics,
             health,
@@ -179,24 +188,16 @@ class Daemon:
             late_after_ms=cfg.app.stale_data_threshold_ms,
             broker=BrokerState(self.reader_state, metrics, health, lambda: self.tree.stop(1)),
         )
-        self._watch()
-        self._stop_taking = lambda: to_reader.send_nowait(StopTaking())
-        spec = self.tree.spec
-        return [
-            spec("persistence", persistence.run, depth=to_history.depth, handled=lambda: persistence.handled),
-            spec("live state", live_state.run, depth=live_mailbox.depth, handled=lambda: live_state.handled),
-            *(spec(name, start) for name, start in self.edges(self)),
-            spec("races", self.races.run),
-            spec(
-                "reader",
-                reader.run,
-                restart=Restart.TRANSIENT,
-                on_crash=lambda _crash: self.reader_state.after_crash(),
-                excused=self.reader_state.excused,
-                depth=lambda: reader_inbox.statistics().current_buffer_used,
-                handled=lambda: reader.handled,
-            ),
-        ]
+        self._stop_taking = lambda: post(StopTaking())
+        return self.tree.spec(
+            "reader",
+            reader.run,
+            restart=Restart.TRANSIENT,
+            on_crash=lambda _crash: self.reader_state.after_crash(),
+            excused=self.reader_state.excused,
+            depth=lambda: inbox.statistics().current_buffer_used,
+            handled=lambda: reader.handled,
+        )
 
     def _watch(self) -> None:
         metrics, races, ledger = self.metrics, self.races.children, self.reader_state.ledger

@@ -20,6 +20,7 @@ A fix travels through these:
   races/         what is live: one actor a race
   history/       parcels -> durable rows, by way of spool/ while PostgreSQL is away, into postgres/
   cache/         live positions in Redis
+  relay/         several nodes: what is live on one is shown by all
   dashboards/    the ports, and one actor a dashboard
   http/          requests answered, tokens judged
   page/          the page that browsers load

@@ -10,6 +10,7 @@ import trio
 
 from actors.cache.live_state import Cache
 from actors.cache.redis import RedisStore
+from actors.cache.stream import RedisStream
 from actors.embedded.addresses import Addresses
 from actors.history.committer import Store
 from actors.history.postgres.reader import PostgresHistory
@@ -20,6 +21,7 @@ from actors.history.spool_account import Spool
 from actors.ingest.reader import Link
 from actors.mqtt.link import MqttLink
 from actors.races.restore import NewestInCache, NewestInHistory, NewestInSpool
+from actors.relay.relay import Stream
 from actors.settings.load import Settings
 
 MIB = 1024 * 1024
@@ -49,6 +51,10 @@ class LiveCache(Cache, NewestInCache, Closable, Protocol):
     """The Redis driver: written by live state, read when a race starts."""
 
 
+class RelayStream(Stream, Closable, Protocol):
+    """The stream between nodes: written and read by the relay."""
+
+
 @attrs.frozen
 class Drivers:
     """Every driver once. The reader ends the link itself."""
@@ -58,14 +64,16 @@ class Drivers:
     history: RaceHistory
     cache: LiveCache
     spool: DiskSpool | None = None  # [postgres] spool = no
+    stream: RelayStream | None = None  # [cluster] relay = no
 
     async def aclose(self) -> None:
         """The stores say good-bye, and the spool's log goes into its file: then that file is all of it. To the end,
         also when cancelled."""
-        stores: tuple[Closable, ...] = (self.history, self.store, self.cache)
+        stores: tuple[Closable | None, ...] = (self.history, self.store, self.cache, self.stream, self.spool)
         with trio.CancelScope(shield=True):
-            for driver in (*stores, self.spool) if self.spool else stores:
-                await driver.aclose()
+            for driver in stores:
+                if driver is not None:
+                    await driver.aclose()
 
 
 def open_drivers(settings: Settings, where: Addresses, folder: Path) -> Drivers:
@@ -77,4 +85,5 @@ def open_drivers(settings: Settings, where: Addresses, folder: Path) -> Drivers:
         PostgresHistory(where.postgres, settings.app.max_clock_skew_ms),
         RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id),
         SpoolOnDisk(folder / "spool.sqlite", pg.spool_max_mb * MIB) if pg.spool else None,
+        RedisStream(where.redis) if settings.cluster.relay else None,
     )

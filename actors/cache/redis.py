@@ -1,41 +1,28 @@
-"""Redis, the cache of live positions; no acknowledgement waits for it: short deadlines, no retries, a breaker.
+"""Redis, the cache of live positions; no acknowledgement waits for it.
 
-Newest wins inside Redis, in one script, so that several writers cannot put a position back. redis-py blocks, so it is
-called in threads; a caller that gives up closes the connection under its thread, which frees that as well.
+Newest wins inside Redis, in one script, so that several writers cannot put a position back.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
 from uuid import uuid4
 
 import attrs
 import msgspec
-import redis
 import structlog
 import trio
-from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
-from actors.cache.redis_errors import FromReplica, explain, is_from_replica
+from actors.cache.connections import Connections
 from actors.cache.redis_script import WRITE, WRITE_SHA
 from actors.core.addresses import RedisAddress
-from actors.core.errors import CacheUnavailable
 from actors.core.fix import Fix
 from actors.core.position import position_json, read_position
 
 log = structlog.get_logger("redis")
 
-CLIENT_NAME = "race-tracking"
-CONNECTIONS = 4
-CALL_S = 1.0
-PAUSE_FIRST_S = 0.2
-PAUSE_MOST_S = 2.0
 SCRIPT_ROWS = 500  # positions in one run of the script: a few ms, for which Redis serves nobody else
 READ_KEYS = 500  # in one MGET; decoded without giving way to other tasks: some 2 ms
 READ_MOST = 5000  # in one hop
@@ -44,9 +31,6 @@ MARK_S = 3600
 """How long the sentinel of a daemon that has ended stays. One that cannot reach Redis for as long fills it again."""
 
 _pack = msgspec.msgpack.Encoder().encode
-
-Queue: TypeAlias = Callable[[Pipeline], object]
-"""Puts commands into a pipeline."""
 
 
 @attrs.define(eq=False)
@@ -58,16 +42,10 @@ class RedisStore:
     ttl_s: int
     _sentinel: str = attrs.field(init=False)  # of this run alone
     _mark: str = ""  # of the last write that was answered
-    _idle: list[_Line] = attrs.field(factory=list)
-    _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
-    # Not the same as the places: a thread may outlive its caller, in a name look-up or while connecting.
-    _threads: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(CONNECTIONS))
-    _resting_until: float = 0.0  # trio's clock
-    _pause_s: float = PAUSE_FIRST_S
-    _trouble: str = ""
-    _closed: bool = False
+    _server: Connections = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._server = Connections(self.address)
         self._sentinel = f"tracking:node:{self.node_id}:{uuid4().hex}"
 
     async def write(self, changes: Sequence[Fix], forget: Collection[str] = ()) -> bool:
@@ -85,10 +63,12 @@ class RedisStore:
             positions = _packed(changes[start : start + SCRIPT_ROWS])
             gone = _pack([] if start else list(forget))
             calls.append([self.ttl_s, self._sentinel, MARK_S, seen, mark, positions, gone])
-        replies = await self._ask(lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError)
+        replies = await self._server.ask(
+            lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError
+        )
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
-            replies = await self._ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
+            replies = await self._server.ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
         intact = all(replies)
         if changes or forget or not intact:
             self._mark = mark
@@ -96,7 +76,7 @@ class RedisStore:
 
     async def newest(self, race_id: str) -> list[Fix]:
         """The live positions of a race; values that are none are left out."""
-        (members,) = await self._ask(lambda pipe: pipe.zrange(_seen(race_id), 0, -1))
+        (members,) = await self._server.ask(lambda pipe: pipe.zrange(_seen(race_id), 0, -1))
         found: list[Fix] = []
         for start in range(0, len(members), READ_MOST):
             found += (await self._positions({race_id: members[start : start + READ_MOST]}))[race_id]
@@ -107,7 +87,9 @@ class RedisStore:
 
         None for one that has more than MANY_KEYS: ask for it alone.
         """
-        members = await self._ask(lambda pipe: [pipe.zrange(_seen(race_id), 0, MANY_KEYS) for race_id in race_ids])
+        members = await self._server.ask(
+            lambda pipe: [pipe.zrange(_seen(race_id), 0, MANY_KEYS) for race_id in race_ids]
+        )
         found: dict[str, list[Fix] | None] = {}
         some: dict[str, list[bytes]] = {}
         keys = 0
@@ -126,7 +108,7 @@ class RedisStore:
         ]
         keys = [f"race:{race_id}:participant:{name}:last" for race_id, name in names]
         chunks = [keys[start : start + READ_KEYS] for start in range(0, len(keys), READ_KEYS)]
-        replies = await self._ask(lambda pipe: [pipe.mget(chunk) for chunk in chunks]) if chunks else []
+        replies = await self._server.ask(lambda pipe: [pipe.mget(chunk) for chunk in chunks]) if chunks else []
         values: list[bytes | None] = [value for reply in replies for value in reply]
         found: dict[str, list[Fix]] = {race_id: [] for race_id in members}
         unreadable = Counter[str]()
@@ -146,111 +128,7 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close idle connections; those in use end with their calls. Never waits."""
-        self._closed = True
-        self._close_idle()
-        await trio.lowlevel.checkpoint()
-
-    async def _ask(self, queue: Queue, allow: type[redis.RedisError] | None = None) -> list[Any]:
-        """One pipeline: its replies, of which those that are errors raise, but for errors of type `allow`."""
-        async with self._places, self._breaker():
-            line = self._idle.pop() if self._idle else _Line(_client(self.address))
-            answered = False
-            try:
-                replies = await trio.to_thread.run_sync(
-                    line.ask, queue, abandon_on_cancel=True, limiter=self._threads, thread_name="redis"
-                )
-                answered = True
-            finally:
-                if answered and not self._closed:
-                    self._idle.append(line)
-                else:
-                    line.close()
-                    self._close_idle()  # the others are most likely gone too
-            for reply in replies:
-                if isinstance(reply, redis.RedisError) and not (allow and isinstance(reply, allow)):
-                    raise reply
-            return replies
-
-    def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
-
-    @asynccontextmanager
-    async def _breaker(self) -> AsyncIterator[None]:
-        """The deadline around a call, and a growing rest after one that failed."""
-        if trio.current_time() < self._resting_until:
-            await trio.lowlevel.checkpoint()
-            raise CacheUnavailable(self._trouble)
-        try:
-            with trio.fail_after(CALL_S):
-                yield
-        except (trio.TooSlowError, redis.TimeoutError):
-            raise self._rest(f"Redis did not answer within {CALL_S:g} s") from None
-        except (redis.RedisError, OSError) as error:
-            raise self._rest(explain(error, self.address.where)) from None
-        self._pause_s = PAUSE_FIRST_S
-
-    def _rest(self, trouble: str) -> CacheUnavailable:
-        """Begin a rest; the error to raise."""
-        self._trouble = trouble
-        self._resting_until = trio.current_time() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, PAUSE_MOST_S)
-        return CacheUnavailable(trouble)
-
-
-@attrs.define(eq=False)
-class _Line:
-    """A client with one connection, for one call at a time."""
-
-    client: redis.Redis = attrs.field(repr=False)  # knows the password
-    _closed: bool = False
-
-    def ask(self, queue: Queue) -> list[Any]:
-        """In a thread: one pipeline; error replies are values among the others. Raises redis.RedisError or OSError."""
-        try:
-            with self.client.pipeline(transaction=False) as pipe:
-                queue(pipe)
-                replies: list[Any] = pipe.execute(raise_on_error=False)
-            for reply in replies:
-                if is_from_replica(reply):
-                    raise FromReplica(reply, self._primary())
-            return replies
-        finally:
-            if self._closed:  # meanwhile, and perhaps before there was a connection to close
-                self.client.close()
-
-    def _primary(self) -> str:
-        try:
-            role = self.client.role()
-        except redis.ResponseError:  # no right to ask
-            return ""
-        return f"{role[1].decode()}:{role[2]}" if role[0] == b"slave" else ""
-
-    def close(self) -> None:
-        """Shut the connection, also under a thread that waits for an answer; never waits."""
-        self._closed = True
-        self.client.close()
-
-
-def _client(address: RedisAddress) -> redis.Redis:
-    """Connects with its first call. RESP2, which every server speaks."""
-    return redis.Redis(
-        host=address.host,
-        port=address.port,
-        unix_socket_path=address.socket_path or None,
-        username=address.username or None,
-        password=address.password.reveal() or None,
-        db=address.db,
-        ssl=address.tls,
-        ssl_check_hostname=True,  # not the default of older versions
-        socket_timeout=CALL_S,
-        socket_connect_timeout=CALL_S,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        max_connections=1,
-        client_name=CLIENT_NAME,
-        protocol=2,
-    )
+        await self._server.aclose()
 
 
 def _packed(changes: Sequence[Fix]) -> bytes:

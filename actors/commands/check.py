@@ -47,7 +47,10 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Everything there is to say."""
     yield Finding("ok", "settings", "valid")  # the command line has read them
     running = _running_daemon(settings)
-    yield from _broker(settings, running)
+    if settings.cluster.ingest == "none":
+        yield Finding("ok", "broker", "not needed: [cluster] ingest = none")
+    else:
+        yield from _broker(settings, running)
     if settings.redis.host == "embedded":
         yield from _embedded("redis", valkey.find_binary, running)
     else:

@@ -54,8 +54,8 @@ def position_json(fix: Fix, stale: bool | None) -> bytes:
 _arrival_text = lru_cache(maxsize=1024)(format_ms)  # fixes that came together have the same
 
 
-class _Kept(msgspec.Struct, rename="camel"):
-    """What is read back of it; other members are skipped."""
+class KeptPosition(msgspec.Struct, gc=False, rename="camel"):
+    """What is read back of one; other members are skipped."""
 
     participant_id: str
     race_id: str
@@ -64,9 +64,10 @@ class _Kept(msgspec.Struct, rename="camel"):
     timestamp: str
     status: str
     received_at: str = ""
+    stale: bool = False
 
 
-_decoder = msgspec.json.Decoder(_Kept)
+_decoder = msgspec.json.Decoder(KeptPosition)
 
 
 def read_position(data: bytes, race_id: str, participant_id: str) -> Fix | None:
@@ -75,10 +76,14 @@ def read_position(data: bytes, race_id: str, participant_id: str) -> Fix | None:
         position = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return fix_of(position) if (position.race_id, position.participant_id) == (race_id, participant_id) else None
+
+
+def fix_of(position: KeptPosition) -> Fix | None:
+    """Its id computed anew; None when its values are none of a position."""
     timestamp_ms = parse_ms(position.timestamp)
     if (
         timestamp_ms is None
-        or (position.race_id, position.participant_id) != (race_id, participant_id)
         or position.status not in STATUSES
         or abs(position.latitude) > 90
         or abs(position.longitude) > 180
@@ -87,12 +92,12 @@ def read_position(data: bytes, race_id: str, participant_id: str) -> Fix | None:
     lat_e7, lon_e7, status = to_e7(position.latitude), to_e7(position.longitude), STATUSES.index(position.status)
     arrived_ms = parse_ms(position.received_at)
     return Fix(
-        race_id=race_id,
-        participant_id=participant_id,
+        race_id=position.race_id,
+        participant_id=position.participant_id,
         lat_e7=lat_e7,
         lon_e7=lon_e7,
         timestamp_ms=timestamp_ms,
         status=status,
         arrived_ms=timestamp_ms if arrived_ms is None else arrived_ms,
-        id=fix_id(race_id, participant_id, timestamp_ms, lat_e7, lon_e7, status),
+        id=fix_id(position.race_id, position.participant_id, timestamp_ms, lat_e7, lon_e7, status),
     )

@@ -24,6 +24,11 @@ def update_event(position: bytes) -> bytes:
     return b'{"event":"position_update","data":%b}' % position
 
 
+def changes_event(race_id: str, positions: Sequence[bytes]) -> bytes:
+    """One or more changes of one race, in order."""
+    return update_event(positions[0]) if len(positions) == 1 else batch_event(race_id, positions)
+
+
 def batch_event(race_id: str, positions: Sequence[bytes]) -> bytes:
     """`batch_position_update`: two or more changes of one race, in order."""
     return b'{"event":"batch_position_update","data":{"raceId":%b,"positions":[%b]}}' % (

@@ -73,6 +73,13 @@ class Frame:
             self._deflated = self._deflate() or self.plain
         return self._deflated
 
+    @classmethod
+    def ready(cls, event: bytes, deflated: bytes) -> Frame:
+        """Of an event that somebody has deflated before."""
+        frame = cls(event)
+        frame._deflated = deflated
+        return frame
+
     def pieces(self, deflated: bool) -> list[bytes]:
         """The same in either form, as it goes out: one frame, or the fragments of a LARGE_BYTES message, between which
         only control frames may be sent."""
@@ -106,3 +113,13 @@ def _frame(first: int, payload: bytes) -> bytes:
     else:
         head = bytes((first, 127)) + length.to_bytes(8, "big")
     return head + payload
+
+
+def is_deflated(frame: bytes) -> bool:
+    """Of a frame that was made here."""
+    return bool(frame and frame[0] & _DEFLATED)
+
+
+def payload_of(frame: bytes) -> bytes:
+    """Of a whole frame that was made here. Raises IndexError."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]

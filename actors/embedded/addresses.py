@@ -36,7 +36,12 @@ def addresses(settings: Settings) -> Addresses:
 
 def uses_embedded(settings: Settings) -> bool:
     """Whether any server is to be started by the daemon."""
-    return "embedded" in (settings.mqtt.broker_url, settings.redis.host, settings.postgres.host)
+    return embeds_broker(settings) or "embedded" in (settings.redis.host, settings.postgres.host)
+
+
+def embeds_broker(settings: Settings) -> bool:
+    """Whether the daemon is to start a broker: not where it reads none."""
+    return settings.mqtt.broker_url == "embedded" and settings.cluster.ingest != "none"
 
 
 def broker_address(settings: Settings) -> BrokerAddress:

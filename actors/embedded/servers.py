@@ -17,7 +17,7 @@ from actors.core.errors import CacheUnavailable, NotStarted, StoreMisconfigured,
 from actors.data_dir import DataDir
 from actors.embedded import broker, postgres, postgres_home, process, valkey
 from actors.embedded import nats as embedded_nats
-from actors.embedded.addresses import Addresses, addresses
+from actors.embedded.addresses import Addresses, addresses, embeds_broker
 from actors.settings.load import Settings
 
 log = structlog.get_logger("embedded")
@@ -87,7 +87,7 @@ class EmbeddedServers:
                     lambda: valkey.answers(valkey.address(folder, settings.redis)),
                 )
             )
-        if settings.mqtt.broker_url == "embedded":
+        if embeds_broker(settings):
             nats = broker.kind() == "nats"
             servers.append(Server(self._broker, self._broker_answers, embedded_nats.until_sick if nats else _never))
         return servers

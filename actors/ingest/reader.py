@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import attrs
 import structlog
@@ -50,6 +50,10 @@ RESUME_AT = 0.8
 """Read again when in flight has fallen to this part of the limit: hold and resume must not alternate per message."""
 
 
+ReaderInbox: TypeAlias = trio.MemoryReceiveChannel[ReaderMessage]
+"""Its mailbox, as it sees it."""
+
+
 class Link(Protocol):
     """What the reader needs of the MQTT driver."""
 
@@ -74,7 +78,7 @@ class Reader:
 
     state: ReaderState
     link: Link
-    inbox: trio.MemoryReceiveChannel[ReaderMessage]
+    inbox: ReaderInbox
     post: Callable[[ReaderMessage], None]  # into the own mailbox: for the driver
     router: Router
     to_history: ParcelMailbox

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from actors.core.fix import Fix
 from actors.core.ids import normal_id
 from actors.core.rejection import Rejection
+from actors.ingest.messages import ReaderMessage, Tell
 
 _encoder = msgspec.json.Encoder()
 
@@ -41,6 +42,19 @@ def receipts(template: str, fixes: Iterable[Fix], rejections: Iterable[Rejection
         )
         for (participant_id, race_id), (timestamps, rejected) in told.items()
     ]
+
+
+def teller(
+    template: str, post: Callable[[ReaderMessage], None]
+) -> Callable[[Sequence[Fix], Sequence[Rejection]], None]:
+    """What is to be called with each batch that is durable: the reader is told to publish its receipts, if there are
+    any (`template` is not empty)."""
+
+    def tell(fixes: Sequence[Fix], rejections: Sequence[Rejection]) -> None:
+        if template:
+            post(Tell(tuple(receipts(template, fixes, rejections))))
+
+    return tell
 
 
 def _valid(value: str | None) -> str | None:

@@ -8,6 +8,7 @@ mailbox.py         the messages for one race, in order: a memory channel
 messages.py        pure: what a race is told
 race.py            ACTOR: one race, its live positions and who watches them
 restore.py         what a race knows when it starts
+restoring.py       reading a race again, for as long as something may be missing
 shortcut.py        an optimisation: a fix is done in the reader's turn where its race waits
 slices.py          pure: live positions as JSON, some hundred at a time
 snapshots.py       snapshots for who subscribes: at once, or a slice in a turn

@@ -23,12 +23,14 @@ from actors.core.fix import Fix, newest_of
 from actors.core.parcel import Parcel
 from actors.core.timestamps import Clock
 from actors.dashboards import events
+from actors.dashboards.events import RequestId
 from actors.dashboards.frames import Frame
 from actors.dashboards.outbox import Outbox
 from actors.history.mailbox import ParcelMailbox
 from actors.races.live_positions import LivePositions
 from actors.races.messages import FixesArrived, RaceMessage, Subscribe, Unsubscribe
-from actors.races.race import CoalescingMailbox, Race, Restore
+from actors.races.race import CoalescingMailbox, Race, ToOtherNodes
+from actors.races.restoring import Restore
 from actors.races.state import RaceState
 from actors.races.turns import joined, made_live
 from actors.supervision.child import Child, ChildSpec, Restart, State, keep_running
@@ -65,6 +67,7 @@ class Directory:
     clock: Clock
     budget: Budget
     max_races: int
+    relay: ToOtherNodes | None = None  # None: there are none
     states: dict[str, RaceState] = attrs.field(factory=dict)
     children: dict[str, Child] = attrs.field(factory=dict)  # races that have an actor, also while it is down
     _wanted: deque[tuple[Child, RaceState]] = attrs.field(factory=deque)  # to be run by the directory's nursery
@@ -97,7 +100,7 @@ class Directory:
         state = self.states.get(parcel.race_id) or self._new_state(parcel.race_id)
         if state.restored and state.shortcut.hand(message):
             return
-        child = self.children.get(parcel.race_id) or self._want(state)
+        child = self.children.get(parcel.race_id) or self.want(state)
         if child.state in _LIVE and state.restored:
             state.mailbox.post(message)
         else:
@@ -115,18 +118,17 @@ class Directory:
             by_race.setdefault(fix.race_id, []).append(fix)
         for race_id, group in by_race.items():
             state = self.states.get(race_id) or self._new_state(race_id)
-            state.refuse(group)
+            if state.refuse(group) and self.relay is not None:
+                self.relay.read_again(race_id)
             child = self.children.get(race_id)
             if child is not None and child.state is State.PARKED:
                 self.live_state.forget(race_id)
             elif child is None and not state.restored:
-                self._want(state)
+                self.want(state)
 
     # --- called by subscribers and HTTP ---
 
-    def subscribe(
-        self, race_id: str, outbox: Outbox, request_id: str | int | None = None, resync: bool = False
-    ) -> None:
+    def subscribe(self, race_id: str, outbox: Outbox, request_id: RequestId = None, resync: bool = False) -> None:
         """Answered through the outbox: a snapshot and then the stream, or a refusal."""
         state = self.states.get(race_id) or self._new_state(race_id)
         child = self.children.get(race_id)
@@ -139,7 +141,7 @@ class Directory:
             outbox.snapshot(race_id, frame, resync_s=trio.current_time() if resync else None)
         else:
             if child is None:
-                self._want(state)
+                self.want(state)
             state.mailbox.post(Subscribe(outbox, request_id, resync))
 
     def unsubscribe(self, race_id: str, outbox: Outbox) -> None:
@@ -159,11 +161,9 @@ class Directory:
         """The live positions of a race as JSON, joined by commas; read from the stores when the race has no actor."""
         state = self.states.get(race_id)
         if state is not None and state.live_positions.newest and not state.found:
-            slices = state.slices.of(state.live_positions)
-        else:
-            found = await self.restore(race_id, state.refused if state is not None else ())
-            slices = await made_live(self.make_live_positions(), found.fixes, self.clock)
-        return await joined(slices)
+            return await joined(state.slices.of(state.live_positions))
+        found = await self.restore(race_id, state.refused if state is not None else ())
+        return await joined(await made_live(self.make_live_positions(), found.fixes, self.clock))
 
     def parked(self) -> int:
         """Races whose live view is stopped, because they crashed too often."""
@@ -217,8 +217,7 @@ class Directory:
         for message in waiting:
             if not isinstance(message, FixesArrived):
                 state.mailbox.post(message)
-        for outbox in state.outboxes:
-            outbox.lose(state.race_id)
+        state.lose_dashboards()
 
     def _race_parked(self, state: RaceState) -> None:
         state.restored = False  # what comes while it is parked only reaches history
@@ -237,14 +236,14 @@ class Directory:
         """The actor ended by itself; what came in between its last look and now starts it again."""
         del self.children[state.race_id]
         if state.mailbox:
-            self._want(state)
+            self.want(state)
         else:
             self._drop_if_unused(state)  # the next fix or dashboard restores it from the stores
 
-    def _want(self, state: RaceState) -> Child:
-        if not state.restored:  # evicted before: what its dashboards show may not be what the stores know
-            for outbox in state.outboxes:
-                outbox.lose(state.race_id)
+    def want(self, state: RaceState) -> Child:
+        """Start its actor. Where it was evicted, what its dashboards show may not be what the stores know."""
+        if not state.restored:
+            state.lose_dashboards()
         if len(self.children) >= self.max_races:
             self._evict_quietest()
         self._wanted.append(self._new_child(state))

@@ -12,6 +12,7 @@ from actors.core.parcel import Parcel
 
 if TYPE_CHECKING:
     from actors.core.fix import Fix
+    from actors.dashboards.frames import Frame
     from actors.dashboards.outbox import Outbox
 
 
@@ -21,6 +22,19 @@ class FixesArrived(msgspec.Struct, frozen=True, gc=False):
     parcel: Parcel
     taken_at: float  # seconds, trio's clock
     stored: bool = False  # True: persistence has it already, because the race was down when it came
+
+
+class ShownElsewhere(msgspec.Struct, frozen=True, gc=False):
+    """Relay (by way of the directory) to race: another node has shown this to its dashboards."""
+
+    fixes: tuple[Fix, ...]
+    stale: tuple[bool, ...]  # of each, at that moment
+    frame: Frame
+
+
+@attrs.frozen
+class Doubted:
+    """Relay (by way of the directory) to race: something that other nodes showed may be missing."""
 
 
 @attrs.frozen
@@ -46,4 +60,4 @@ class Unsubscribe:
     outbox: Outbox
 
 
-RaceMessage: TypeAlias = FixesArrived | PositionsFound | Subscribe | Unsubscribe
+RaceMessage: TypeAlias = FixesArrived | ShownElsewhere | Doubted | PositionsFound | Subscribe | Unsubscribe

@@ -12,7 +12,7 @@ crashes it. Stops when cancelled: the open window is flushed first, without wait
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 import attrs
@@ -28,8 +28,16 @@ from actors.dashboards import events
 from actors.dashboards.frames import Frame
 from actors.history.mailbox import ParcelMailbox
 from actors.races.alarm import RaceAlarm
-from actors.races.messages import FixesArrived, PositionsFound, RaceMessage, Subscribe, Unsubscribe
-from actors.races.restore import Found
+from actors.races.messages import (
+    Doubted,
+    FixesArrived,
+    PositionsFound,
+    RaceMessage,
+    ShownElsewhere,
+    Subscribe,
+    Unsubscribe,
+)
+from actors.races.restoring import Restore, Restoring
 from actors.races.snapshots import Snapshots
 from actors.races.state import RaceState
 from actors.races.turns import in_batches
@@ -37,18 +45,14 @@ from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("race")
 
-RESTORE_RETRY_S = 5.0
-"""While PostgreSQL is away: how often a race that started without it asks again for older positions."""
 
+class ToOtherNodes(Protocol):
+    """The relay's mailbox. Never blocks, never raises."""
 
-class Restore(Protocol):
-    """Reads what the stores know of a race, but for fixes with the ids in `without`."""
+    deaf: bool  # what other nodes show may not come here
 
-    async def __call__(self, race_id: str, without: Collection[bytes]) -> Found: ...
-
-    async def again(self, race_id: str, without: Collection[bytes]) -> Found:
-        """The same, after others that ask again."""
-        ...
+    def show(self, race_id: str, frame: Frame) -> None: ...
+    def read_again(self, race_id: str) -> None: ...
 
 
 class CoalescingMailbox(Protocol):
@@ -70,12 +74,14 @@ class Race:
     clock: Clock
     window_s: float  # [ws] batch_window_ms
     idle_s: float  # [app] race_idle_ms
+    relay: ToOtherNodes | None = None  # None: there are none
     _alarm: RaceAlarm = attrs.field(init=False)
     _sooner: bool = False  # what was done may be due before the alarm rings
-    _nursery: trio.Nursery | None = None  # while messages are done
+    _restoring: Restoring = attrs.field(init=False)
     _snapshots: Snapshots = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._restoring = Restoring(self.state, self.restore, self.relay)
         self._snapshots = Snapshots(self.state, self.clock, self._flush_window)
         self._alarm = RaceAlarm(self.state, self.clock, self.idle_s)
 
@@ -87,9 +93,7 @@ class Race:
             while not self._alarm.idle():
                 await self._restore()
                 async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    if not self.state.complete:
-                        nursery.start_soon(self._keep_restoring)
+                    self._restoring.begin(nursery)
                     self._snapshots.begin(nursery)
                     while self.state.restored and not self._alarm.idle():
                         await self._work()
@@ -126,6 +130,10 @@ class Race:
             case FixesArrived(parcel=parcel, taken_at=taken_at, stored=stored):
                 self._take_fixes(parcel, stored=stored)
                 self.state.quiet_since = taken_at
+            case ShownElsewhere():
+                self._show_too(message)
+            case Doubted():
+                self._restoring.doubt()
             case PositionsFound(fixes=fixes):
                 self._go_live(self.state.without_poison(fixes))
             case Subscribe(outbox=outbox):
@@ -154,13 +162,30 @@ class Race:
         changes = state.live_positions.changes(fixes, self.clock())
         if not changes:
             return
-        shown = [(c.fix.arrived_ms, position_json(c.fix, c.stale)) for c in changes] if state.outboxes else []
+        watched = state.outboxes or self.relay is not None
+        shown = [(c.fix.arrived_ms, position_json(c.fix, c.stale)) for c in changes] if watched else []
         newest = list({c.fix.participant_id: c.fix for c in changes}.values())
         if state.live_positions.accept(changes):
             self._sooner = True
         self.live_state.post(newest)
         if shown:
             self._show(shown)
+
+    def _show_too(self, message: ShownElsewhere) -> None:
+        """What dashboards of another node were shown: the same frame, unless we know better of somebody in it."""
+        state = self.state
+        changes = state.live_positions.changes(message.fixes, self.clock())
+        if not changes:
+            return
+        same = tuple(c.fix for c in changes) == message.fixes and tuple(c.stale for c in changes) == message.stale
+        frame = message.frame
+        if not same and state.outboxes:
+            frame = Frame(events.changes_event(state.race_id, [position_json(c.fix, c.stale) for c in changes]))
+        self._flush_window()
+        if state.live_positions.accept(changes):
+            self._sooner = True
+        state.quiet_since = trio.current_time()
+        self._offer(frame, None)
 
     def _show(self, changes: list[tuple[int, bytes]]) -> None:
         window = self.state.window
@@ -199,7 +224,10 @@ class Race:
         """Send the changes of the window: each frame is built once and shared by all dashboards of the race."""
         state = self.state
         for arrived_ms, event in state.window.take(state.race_id, one_each=self.window_s == 0):
-            self._offer(Frame(event), arrived_ms)
+            frame = Frame(event)
+            if self.relay is not None:
+                self.relay.show(state.race_id, frame)
+            self._offer(frame, arrived_ms)
 
     def _offer(self, frame: Frame, arrived_ms: int | None) -> None:
         for outbox in self.state.outboxes:
@@ -213,7 +241,8 @@ class Race:
         if not state.restored and state.quarantine.held is None:
             found = await self.restore(state.race_id, state.refused)
             state.found = in_batches(found.fixes)
-            state.complete, state.restored = found.complete, True
+            self._restoring.restored(found.complete)
+            state.restored = True
             state.refused.update(fix.id for fix in found.refused)
             if state.refused:
                 self.live_state.forget(state.race_id)  # Redis may hold one
@@ -227,23 +256,12 @@ class Race:
             if state.found:
                 await trio.lowlevel.checkpoint()
 
-    async def _keep_restoring(self) -> None:
-        """Ask the stores again, until all have answered."""
-        state = self.state
-        while not state.complete:
-            await trio.sleep(RESTORE_RETRY_S)
-            found = await self.restore.again(state.race_id, state.refused)
-            state.complete = found.complete
-            state.refuse(found.refused)
-            for fixes in in_batches(found.fixes):
-                state.mailbox.post(PositionsFound(fixes))
-
 
 def _fixes_of(message: RaceMessage) -> tuple[Fix, ...]:
     match message:
         case FixesArrived(parcel=parcel):
             return parcel.fixes
-        case PositionsFound(fixes=fixes):
+        case PositionsFound(fixes=fixes) | ShownElsewhere(fixes=fixes):
             return fixes
         case _:
             return ()

@@ -44,18 +44,28 @@ class RaceState:
     quarantine: Quarantine[RaceMessage, int] = attrs.field(factory=Quarantine)
     slices: Slices = attrs.field(factory=Slices)  # of snapshots
 
-    def refuse(self, fixes: Iterable[Fix]) -> None:
-        """PostgreSQL refused these for good. Where one may be live, forget what is: the race reads it again from the
-        stores, and dashboards get a resync, the only way in which anybody goes back."""
+    def refuse(self, fixes: Iterable[Fix]) -> bool:
+        """PostgreSQL refused these for good. Where one may be live, begin anew, and True."""
         new = [fix for fix in fixes if fix.id not in self.refused]
         self.refused.update(fix.id for fix in new)
-        if any(map(self.live_positions.may_show, new)):
-            self.live_positions.clear()
-            self.found.clear()
-            self.restored = False
-            for outbox in self.outboxes:
-                outbox.lose(self.race_id)
-            self.look_up()
+        if not any(map(self.live_positions.may_show, new)):
+            return False
+        self.begin_anew()
+        return True
+
+    def begin_anew(self) -> None:
+        """Forget what is live: the race reads it again from the stores, and dashboards get a resync, the only way in
+        which anybody goes back."""
+        self.live_positions.clear()
+        self.found.clear()
+        self.restored = False
+        self.lose_dashboards()
+        self.look_up()
+
+    def lose_dashboards(self) -> None:
+        """They will have a resync: changes of the race were lost before they became updates."""
+        for outbox in self.outboxes:
+            outbox.lose(self.race_id)
 
     def look_up(self) -> None:
         """Have the race do so, if it waits."""

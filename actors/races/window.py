@@ -59,5 +59,4 @@ class Window:
 
 
 def _event(race_id: str, changes: list[tuple[int, bytes]]) -> bytes:
-    positions = [position for _, position in changes]
-    return events.update_event(positions[0]) if len(positions) == 1 else events.batch_event(race_id, positions)
+    return events.changes_event(race_id, [position for _, position in changes])

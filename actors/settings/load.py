@@ -20,6 +20,7 @@ from actors.settings.problems import HIDDEN, concealed, problem, unknown_key, un
 from actors.settings.rules import faults
 from actors.settings.table import GROUPS, KEYS, is_secret, variable
 from actors.settings.table import AppSettings as AppSettings
+from actors.settings.table import ClusterSettings as ClusterSettings
 from actors.settings.table import MqttSettings as MqttSettings
 from actors.settings.table import PageSettings as PageSettings
 from actors.settings.table import PostgresSettings as PostgresSettings
@@ -49,7 +50,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     reading.check(settings)
     if reading.problems:
         raise SettingsError(reading.problems)
-    return settings
+    client_id = settings.mqtt.client_id.replace("{node_id}", settings.app.node_id)
+    return attrs.evolve(settings, mqtt=attrs.evolve(settings.mqtt, client_id=client_id))
 
 
 @attrs.frozen

@@ -30,6 +30,9 @@ def faults(settings: Settings) -> Iterator[Fault]:
             if getattr(group, given) and not getattr(group, missing):
                 text = f"set without {missing}; allowed are both or neither"
                 yield Fault((f"{section}.{given}", f"{section}.{missing}"), text)
+    if settings.cluster.ingest == "none" and not settings.cluster.relay:
+        text = "with ingest = none nothing would ever be live; allowed is yes"
+        yield Fault(("cluster.relay", "cluster.ingest"), text)
     if settings.supervisor.backoff_max_ms < settings.supervisor.backoff_initial_ms:
         text = f"less than backoff_initial_ms; allowed is {settings.supervisor.backoff_initial_ms} or more"
         yield Fault(("supervisor.backoff_max_ms", "supervisor.backoff_initial_ms"), text)

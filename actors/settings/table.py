@@ -135,6 +135,12 @@ class SupervisorSettings:
 
 
 @attrs.frozen
+class ClusterSettings:
+    ingest: str = key("alone", v.choice("alone", "none"))
+    relay: bool = key("no", v.yes_no)
+
+
+@attrs.frozen
 class Settings:
     """Everything that can be set; a group is a section of settings.ini, an attribute a key of it. Made from nothing it
     has every key at its default; `data_dir` is the relative path `var` then."""
@@ -146,6 +152,7 @@ class Settings:
     ws: WsSettings = attrs.field(factory=WsSettings)
     page: PageSettings = attrs.field(factory=PageSettings)
     tls: TlsSettings = attrs.field(factory=TlsSettings)
+    cluster: ClusterSettings = attrs.field(factory=ClusterSettings)
     supervisor: SupervisorSettings = attrs.field(factory=SupervisorSettings)
 
 
@@ -157,6 +164,7 @@ GROUPS: dict[str, type[Any]] = {
     "ws": WsSettings,
     "page": PageSettings,
     "tls": TlsSettings,
+    "cluster": ClusterSettings,
     "supervisor": SupervisorSettings,
 }
 KEYS = {section: {row.name: row.metadata for row in attrs.fields(group)} for section, group in GROUPS.items()}

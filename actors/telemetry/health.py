@@ -31,6 +31,10 @@ class Health:
             self._set(name, Component(up=False, detail="starting"))
         self._set("spool", Component(up=True, detail=SPOOL_IDLE))
 
+    def use(self, name: str) -> None:
+        """One more component: not all daemons have it."""
+        self._set(name, Component(up=False, detail="starting"))
+
     def up(self, name: str, detail: str = "ok") -> None:
         """Say that a component works; logged when it did not before."""
         if not self.components[name].up:

@@ -10,7 +10,8 @@ import pytest
 import redis
 import trio
 
-from actors.cache.redis import CLIENT_NAME, RedisStore
+from actors.cache.connections import CLIENT_NAME
+from actors.cache.redis import RedisStore
 from actors.core.addresses import RedisAddress
 
 LAST = "race:R1:participant:P001:last"

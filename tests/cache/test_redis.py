@@ -14,7 +14,8 @@ import trio
 from structlog.testing import capture_logs
 
 from actors.cache import redis as redis_driver
-from actors.cache.redis import Queue, RedisStore, _Line
+from actors.cache.connections import Queue, _Line
+from actors.cache.redis import RedisStore
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
 from actors.core.fix import Fix
@@ -179,7 +180,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager
 
 async def rest(store: RedisStore) -> None:
     """Until the breaker lets calls through again."""
-    await trio.sleep_until(store._resting_until)
+    await trio.sleep_until(store._server._resting_until)
 
 
 @pytest.mark.parametrize("positions", [[make_fix()], []], ids=["positions", "none"])

@@ -15,7 +15,7 @@ from actors.core.parcel import Parcel, PersistenceMessage
 from actors.history.mailbox import ParcelMailbox
 from actors.races.directory import Directory
 from actors.races.live_positions import LivePositions
-from actors.races.race import Race
+from actors.races.race import Race, ToOtherNodes
 from actors.races.restore import Restorer
 from actors.races.state import RaceState
 from actors.races.turns import all_live
@@ -84,9 +84,13 @@ async def world(
     make_live_positions: MakeStanding | None = None,
     max_restarts: int = 2,
     window_s: float = WINDOW_S,
+    relay: ToOtherNodes | None = None,
+    store: FakeStore | None = None,
+    cache: FakeCache | None = None,
 ) -> AsyncIterator[World]:
-    store = FakeStore()
-    history, cache, live, metrics = FakeHistory(store), FakeCache(), LiveMailbox(), Metrics()
+    """`store` and `cache`: those of another one, to which `relay` goes."""
+    store, cache = store or FakeStore(), cache or FakeCache()
+    history, live, metrics = FakeHistory(store), LiveMailbox(), Metrics()
     send, receive = trio.open_memory_channel[PersistenceMessage](math.inf)
     restore = Restorer(history, cache, 300_000)
     rows = ParcelMailbox(send)
@@ -97,10 +101,10 @@ async def world(
         return standings[-1]
 
     def race(state: RaceState) -> Race:
-        return Race(state, restore, rows, live, metrics, now_ms, window_s, IDLE_S)
+        return Race(state, restore, rows, live, metrics, now_ms, window_s, IDLE_S, relay)
 
     budget = Budget(max_restarts, 30, 1, 4)
-    races = Directory(race, live_positions, restore, rows, live, metrics, now_ms, budget, max_races)
+    races = Directory(race, live_positions, restore, rows, live, metrics, now_ms, budget, max_races, relay)
     async with trio.open_nursery() as nursery:
         await nursery.start(races.run)
         yield World(races, receive, live, store, history, cache, standings)

@@ -77,6 +77,7 @@ def test_every_key_is_overridden_by_the_file_and_by_its_variable(files: Files, t
         ("page", "tile_url"): ("https://a/{z}/{x}/{y}", "http://b/{z}/{x}/{y}"),
         ("app", "data_dir"): ("one", "two"),
         ("supervisor", "backoff_max_ms"): ("100", "101"),
+        ("cluster", "ingest"): ("none", "alone"),
     }
     for section, rows in KEYS.items():
         for key in rows:
@@ -84,7 +85,7 @@ def test_every_key_is_overridden_by_the_file_and_by_its_variable(files: Files, t
             by_file, by_variable = texts.get((section, key)) or others.get(
                 Path if key.endswith("_file") else kind, ("one", "two")
             )
-            text = f"[{section}]\n{key} = {by_file}\n"
+            text = f"[{section}]\n{key} = {by_file}\n" + "relay = yes\n" * (key == "ingest")
             for pair in (("cert_file", "key_file"), ("key_file", "cert_file")):
                 text += f"{pair[1]} = pem\n" if key == pair[0] else ""
             if section == "mqtt" and key.endswith("_file"):
@@ -185,7 +186,8 @@ def test_unknown_keys_and_sections_come_with_a_hint(files: Files) -> None:
         "settings.ini [Mqttt] qos: value '1': unknown section; did you mean [mqtt]? allowed are app, mqtt, redis,"
     )
     assert files.problem("[zzz]") == (
-        "settings.ini [zzz]: unknown section; allowed are app, mqtt, redis, postgres, ws, page, tls, supervisor"
+        "settings.ini [zzz]: unknown section; "
+        "allowed are app, mqtt, redis, postgres, ws, page, tls, cluster, supervisor"
     )
 
 
@@ -274,3 +276,9 @@ def test_a_link_to_the_settings_counts_where_it_stands(files: Files, tmp_path: P
     link = tmp_path / "here" / "settings.ini"
     os.symlink(tmp_path / "settings.ini", link)
     assert load(link, {}).app.data_dir == tmp_path / "here" / "var"
+
+
+def test_the_name_of_the_node_may_be_part_of_the_client_id(files: Files) -> None:
+    found = files.load("[app]\nnode_id = n1\n[mqtt]\nclient_id = tracking-{node_id}\n")
+    assert found.mqtt.client_id == "tracking-n1"
+    assert files.load("[app]\nnode_id = n1\n").mqtt.client_id == "tracking-backend"
