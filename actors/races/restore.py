@@ -104,7 +104,7 @@ class Restorer:
             return await self(race_id, without)
 
     async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> Found:
-        found = [fix for fix in self._in_flight(race_id) if fix.timestamp_ms - fix.arrived_ms <= self._skew_ms]
+        in_flight, found = list(self._in_flight(race_id)), list[Fix]()  # at once: they go on to the stores meanwhile
         refused: list[Fix] | None = []
         complete = False
         deadline = trio.current_time() + RESTORE_S
@@ -112,6 +112,7 @@ class Restorer:
             complete = await self._ask_stores(race_id, found)
             await cached.wait()
         newest: dict[str, Fix] = {}
+        await in_turns(in_flight, lambda fixes: _take_over(newest, filter(self._may_be_live, fixes), without))
         await in_turns(found, lambda fixes: _take_over(newest, fixes, without))
         ahead: list[Fix] = []
         await in_turns(
@@ -125,6 +126,9 @@ class Restorer:
         ids = {fix.id for fix in refused or ()}
         await in_turns(ahead, lambda fixes: _take_over(newest, fixes, ids))
         return Found(tuple(newest.values()), complete and refused is not None, tuple(refused or ()))
+
+    def _may_be_live(self, fix: Fix) -> bool:
+        return fix.timestamp_ms - fix.arrived_ms <= self._skew_ms
 
     async def _ask_stores(self, race_id: str, found: list[Fix]) -> bool:
         """Spool and PostgreSQL, one after the other, into `found`. Whether both answered."""

@@ -198,6 +198,7 @@ async def test_of_a_large_race_some_are_compared_in_a_turn(autojump_clock: MockC
     newer = [make_fix(f"P{n}", 1) for n in range(0, len(fixes), 2)]
     store = FakeStore(rows={fix.id: fix for fix in fixes})
     cache = FakeCache({(fix.race_id, fix.participant_id): fix for fix in (*fixes, *newer)})
+    in_flight = [make_fix(f"P{n}", 2) for n in range(3 * BATCH)]
     compared = 0
 
     def count(fix: Fix, newest: dict[str, Fix]) -> bool:
@@ -215,10 +216,12 @@ async def test_of_a_large_race_some_are_compared_in_a_turn(autojump_clock: MockC
     with mock.patch.object(restore, "_is_ahead", count):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look_on)
-            found = await Restorer(FakeHistory(store), cache, SKEW_MS)("R1")
+            found = await Restorer(FakeHistory(store), cache, SKEW_MS, in_flight=lambda _race_id: in_flight)("R1")
             nursery.cancel_scope.cancel()
-    assert compared > 10 * BATCH
-    assert {fix.participant_id: fix for fix in found.fixes} == {fix.participant_id: fix for fix in (*fixes, *newer)}
+    assert compared > 13 * BATCH
+    assert {fix.participant_id: fix for fix in found.fixes} == {
+        fix.participant_id: fix for fix in (*fixes, *newer, *in_flight)
+    }
 
 
 async def test_while_nobody_can_say_whether_it_was_refused_it_counts(autojump_clock: MockClock) -> None:
