@@ -5,6 +5,7 @@
     python -m tests.benchmarks.fanout      one race to 1 to 1,000 dashboards, plain and compressed, beside the peer
     python -m tests.benchmarks.growth      more races, more participants; questions to a table of 10 million rows
     python -m tests.benchmarks.begin       thousands of races that begin at once
+    python -m tests.benchmarks.nodes       several nodes: what the relay costs, how much later others show it
     python -m tests.benchmarks.snapshots   60,000 participants for 100 dashboards that ask at once
     python -m tests.benchmarks.exports     a race of 10 million rows as a file
     python -m tests.benchmarks.recovery    a backlog in the broker

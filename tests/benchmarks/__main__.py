@@ -25,6 +25,7 @@ SIZES = {
     "growth": [],
     "begin": [],
     "snapshots": [],
+    "nodes": [],
     "exports": [],
     "recovery": [],
     "startup": [],
