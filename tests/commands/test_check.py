@@ -15,7 +15,8 @@ import pytest
 
 from actors.commands import check
 from actors.commands.check_servers import Finding
-from actors.settings.load import Settings
+from actors.embedded.addresses import uses_embedded
+from actors.settings.load import ClusterSettings, Settings
 from tests.commands.check_settings import about as about
 from tests.commands.check_settings import levels, with_mqtt
 from tests.commands.check_settings import settings as settings
@@ -58,6 +59,17 @@ def test_what_nats_in_place_of_mosquitto_cannot_do(settings: Settings, monkeypat
     assert (found.level, weak.level) == ("ok", "warning")
     assert "it would start nats" in found.text
     assert "mosquitto is not installed, so it is NATS: MQTT 3.1.1 only, no blank in a topic, no $share" in weak.text
+
+
+def test_a_node_that_reads_nothing_needs_no_broker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    showing = attrs.evolve(settings, cluster=ClusterSettings(ingest="none", relay=True))
+    monkeypatch.setattr("shutil.which", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr("actors.embedded.nats.find_binary", lambda: None)
+    (found,) = about(showing, "broker")
+    assert found == Finding("ok", "broker", "not needed: [cluster] ingest = none")
+    assert uses_embedded(showing)
+    own = attrs.evolve(showing.redis, host="redis"), attrs.evolve(showing.postgres, host="postgres")
+    assert not uses_embedded(attrs.evolve(showing, redis=own[0], postgres=own[1]))
 
 
 def test_a_taken_port_of_the_embedded_broker(settings: Settings) -> None:
