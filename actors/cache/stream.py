@@ -13,6 +13,8 @@ KEY = "tracking:relay"
 KEPT_MS = 10_000
 """Entries are kept so long: who reads later than that reads from the stores."""
 
+READ_MOST = 100  # entries in one answer: each holds what became live in some 10 ms
+
 FIELD = b"e"
 START = "0-0"
 
@@ -43,7 +45,7 @@ class RedisStream:
             (newest,) = await self._server.ask(lambda pipe: pipe.xrevrange(KEY, count=1))
             return (newest[0][0].decode() if newest else START), []
         block_ms = round(block_s * 1000)
-        (found,) = await self._server.ask(lambda pipe: pipe.xread({KEY: after}, block=block_ms))
+        (found,) = await self._server.ask(lambda pipe: pipe.xread({KEY: after}, READ_MOST, block_ms))
         if not found:
             return after, []
         ((_, entries),) = found

@@ -120,6 +120,7 @@ class Relay:
                 self.elsewhere.read_again(item.race_id)
             elif (shown := read_frame(item.data, item.race_id)) is not None:
                 self.elsewhere.shown(item.race_id, shown)
+                await trio.lowlevel.checkpoint()  # a large one takes some ms
 
     async def _hear(self) -> None:
         self.health.up("relay")
