@@ -79,8 +79,10 @@ class Drivers:
 def open_drivers(settings: Settings, where: Addresses, folder: Path) -> Drivers:
     """The real ones, none of them connected yet. `folder`: data_dir."""
     pg = settings.postgres
+    # So long every fix waits for company, for a commit and for a frame: it may as well wait before it is read.
+    gather_s = min(pg.batch_ms, settings.ws.batch_window_ms) / 1000
     return Drivers(
-        MqttLink(settings.mqtt, where.broker, folder),
+        MqttLink(settings.mqtt, where.broker, folder, gather_s),
         PostgresWriter(where.postgres),
         PostgresHistory(where.postgres, settings.app.max_clock_skew_ms),
         RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id),

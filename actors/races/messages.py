@@ -20,7 +20,7 @@ class FixesArrived(msgspec.Struct, frozen=True, gc=False):
     """Reader (by way of the directory) to race."""
 
     parcel: Parcel
-    taken_at: float  # seconds, trio's clock
+    taken_at: float  # seconds, trio's clock: its fixes came since then
     stored: bool = False  # True: persistence has it already, because the race was down when it came
 
 

@@ -128,14 +128,14 @@ class Race:
         """Do one message. Everything that can fail comes before the first effect."""
         match message:
             case FixesArrived(parcel=parcel, taken_at=taken_at, stored=stored):
-                self._take_fixes(parcel, stored=stored)
+                self._take_fixes(parcel, taken_at, stored=stored)
                 self.state.quiet_since = taken_at
             case ShownElsewhere():
                 self._show_too(message)
             case Doubted():
                 self._restoring.doubt()
             case PositionsFound(fixes=fixes):
-                self._go_live(self.state.without_poison(fixes))
+                self._go_live(self.state.without_poison(fixes), trio.current_time())
             case Subscribe(outbox=outbox):
                 self._snapshots.answer(message)
                 self.state.outboxes[outbox] = None
@@ -145,17 +145,17 @@ class Race:
             case _:
                 assert_never(message)
 
-    def _take_fixes(self, parcel: Parcel, *, stored: bool) -> None:
+    def _take_fixes(self, parcel: Parcel, taken_at: float, *, stored: bool) -> None:
         state = self.state
         if poisoned := state.quarantine.poisoned:
             bad = tuple(poison(parcel.fixes[i], "") for i in sorted(poisoned))
             log.error("fix is poison", race=state.race_id, fixes=len(bad))
             parcel = Parcel(parcel.id, parcel.race_id, state.without_poison(parcel.fixes), parcel.rejections + bad)
-        self._go_live(parcel.fixes)
+        self._go_live(parcel.fixes, taken_at)
         if not stored:
             self.to_history.send(parcel)
 
-    def _go_live(self, fixes: Sequence[Fix]) -> None:
+    def _go_live(self, fixes: Sequence[Fix], taken_at: float) -> None:
         state = self.state
         if state.refused:
             fixes = [fix for fix in fixes if fix.id not in state.refused]
@@ -169,7 +169,7 @@ class Race:
             self._sooner = True
         self.live_state.post(newest)
         if shown:
-            self._show(shown)
+            self._show(shown, taken_at)
 
     def _show_too(self, message: ShownElsewhere) -> None:
         """What dashboards of another node were shown: the same frame, unless we know better of somebody in it."""
@@ -187,12 +187,13 @@ class Race:
         state.quiet_since = trio.current_time()
         self._offer(frame, None)
 
-    def _show(self, changes: list[tuple[int, bytes]]) -> None:
+    def _show(self, changes: list[tuple[int, bytes]], taken_at: float) -> None:
         window = self.state.window
         if window.due == math.inf:
             self._sooner = True
-        window.add(changes, trio.current_time() + self.window_s)
-        if window.full:
+        window.add(changes, taken_at + self.window_s)
+        # They may have waited long enough before; but what waits in the mailbox goes with them.
+        if window.full or (window.due <= trio.current_time() and not self.state.mailbox):
             self._flush_window()
 
     def _redo_held(self) -> None:

@@ -47,13 +47,13 @@ class World:
     standings: list[LivePositions]
     parcels: int = 0
 
-    def route(self, *fixes: Fix) -> None:
+    def route(self, *fixes: Fix, waited_s: float = 0.0) -> None:
         by_race: dict[str, list[Fix]] = {}
         for fix in fixes:
             by_race.setdefault(fix.race_id, []).append(fix)
         for race_id, group in by_race.items():
             self.parcels += 1
-            self.races.route(Parcel((self.parcels, 0), race_id, tuple(group)), trio.current_time())
+            self.races.route(Parcel((self.parcels, 0), race_id, tuple(group)), trio.current_time() - waited_s)
 
     def watch(self, race_id: str = "R1") -> Viewer:
         viewer = Viewer()

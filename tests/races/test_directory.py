@@ -10,7 +10,7 @@ from actors.core.timestamps import format_ms
 from actors.races.window import EVENT_BYTES
 from actors.supervision.child import State
 from tests.kit.making import BASE_MS, make_fix
-from tests.races.race_world import IDLE_S, STALE_MS, now_ms, world
+from tests.races.race_world import IDLE_S, STALE_MS, WINDOW_S, now_ms, world
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -59,6 +59,20 @@ async def test_window_zero_sends_each_change_at_once(autojump_clock: MockClock) 
         w.route(make_fix(at_s=0), make_fix(at_s=1))
         await wait_all_tasks_blocked()
         assert [e["event"] for e in viewer.events] == ["race_snapshot", "position_update", "position_update"]
+
+
+async def test_how_long_fixes_have_waited_before_counts_for_the_window(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        viewer = w.watch()
+        await wait_all_tasks_blocked()
+        w.route(make_fix(at_s=0), make_fix(at_s=1), waited_s=WINDOW_S * 0.75)
+        w.route(make_fix(at_s=2))
+        assert viewer.updates() == []
+        await trio.sleep(WINDOW_S / 2)
+        assert len(viewer.updates()) == 3
+        w.route(make_fix(at_s=3), waited_s=WINDOW_S)
+        await wait_all_tasks_blocked()
+        assert len(viewer.updates()) == 4, "without any wait"
 
 
 async def test_a_burst_leaves_in_frames_of_bounded_size(autojump_clock: MockClock) -> None:
