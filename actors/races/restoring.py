@@ -86,6 +86,7 @@ class Restoring:
                 self.relay.read_again(state.race_id)
             for fixes in in_batches(found.fixes):
                 state.mailbox.post(PositionsFound(fixes))
+                await trio.lowlevel.checkpoint()  # it does all that is there in one turn
         self._running = False
 
     async def _pause(self, seconds: float) -> None:
