@@ -59,6 +59,7 @@ def test_trackers_that_wait_for_receipts_lose_nothing_to_a_broker_that_forgets(
         forget_everything(at.broker)
         at.broker.start()
         until(lambda: lost_sessions(running) == 1)
+        running.until_ready()  # a session counts once its subscription is granted
         assert running.stop() == 0
         until_published(at.broker, 20)
         forget_everything(at.broker)
