@@ -106,10 +106,10 @@ def measure(site: Site, place: Place, begin: Load, race_id: str, rate: int) -> d
         alone = now(site, subject)
         time.sleep(STEADY_S)
         keys = Redis(port=site.redis.port).dbsize() + begin.races
-        begun, held = now(site, subject), passes_held(subject)
+        begun, held = now(site, subject), subject.passes_held()
         start.go()
         live, end = until_restored(site, subject, keys)
-        held = passes_held(subject) - held
+        held = subject.passes_held() - held
     spent_s, lasted_s = end.cpu_s - begun.cpu_s, end.at_s - begun.at_s
     return {
         "live_s": live.at_s - begun.at_s,
@@ -121,13 +121,6 @@ def measure(site: Site, place: Place, begin: Load, race_id: str, rate: int) -> d
         "more_s": spent_s - (begun.cpu_s - alone.cpu_s) / (begun.at_s - alone.at_s) * lasted_s,
         "held": held,
     }
-
-
-def passes_held(subject: Subject) -> float:
-    """Passes of the loop beyond 50 ms."""
-    seen = subject.running.metrics()
-    all_passes, short = (seen[f'tracking_loop_stall_seconds_bucket{{le="{le}"}}'] for le in ("+Inf", "0.05"))
-    return all_passes - short
 
 
 def measure_round(site: Site, folder: Path, args: argparse.Namespace) -> Rows:

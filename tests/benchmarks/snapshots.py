@@ -96,7 +96,7 @@ def ask_all(subject: Subject, race_id: str, count: int, offer: str | None) -> di
         for board in boards:
             selector.register(board.socket.sock, selectors.EVENT_READ, board)
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM begins anew: proc_pid_clear_refs(5)
-        memory, cpu_s, held, began_s = subject.memory_mib(), subject.cpu_s(), passes_held(subject), time.monotonic()
+        memory, cpu_s, held, began_s = subject.memory_mib(), subject.cpu_s(), subject.passes_held(), time.monotonic()
         for board in boards:
             board.socket.say(SUBSCRIBE.replace("RACE", race_id))
         while not all(board.done for board in boards):
@@ -104,7 +104,7 @@ def ask_all(subject: Subject, race_id: str, count: int, offer: str | None) -> di
             for key, _ in selector.select(1.0):
                 key.data.read()
         cpu_s, all_s = subject.cpu_s() - cpu_s, time.monotonic() - began_s
-        grown, held = subject.memory_mib("VmHWM") - memory, passes_held(subject) - held
+        grown, held = subject.memory_mib("VmHWM") - memory, subject.passes_held() - held
     for board in boards:
         board.socket.sock.close()
     return {
@@ -115,13 +115,6 @@ def ask_all(subject: Subject, race_id: str, count: int, offer: str | None) -> di
         "waited_ms": max(waits) * 1000,
         "held": held,
     }
-
-
-def passes_held(subject: Subject) -> float:
-    """Passes of the loop beyond 50 ms; 0 for a daemon that does not count them."""
-    seen = subject.running.metrics()
-    all_passes, short = (seen.get(f'tracking_loop_stall_seconds_bucket{{le="{le}"}}', 0) for le in ("+Inf", "0.05"))
-    return all_passes - short
 
 
 def measure_round(site: Site, folder: Path, args: argparse.Namespace) -> Rows:

@@ -50,6 +50,12 @@ class Subject:
                 return int(line.split()[1]) / 1024
         raise AssertionError(f"no {field}")
 
+    def passes_held(self) -> float:
+        """Passes of the loop beyond 50 ms, so far; 0 of a daemon that does not count them."""
+        seen = self.running.metrics()
+        every, short = (seen.get(f'tracking_loop_stall_seconds_bucket{{le="{le}"}}', 0.0) for le in ("+Inf", "0.05"))
+        return every - short
+
     def settle(self, messages: int) -> float:
         """That many messages were published for it since its start: all are taken and acknowledged, and the books
         balance. Returns how many fixes were taken or written again, because an answer was late or did not come."""
