@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.core.addresses import Address
-from actors.mqtt.deliveries import EVENT_BYTES, EVENT_MESSAGES, Deliveries
+from actors.mqtt.deliveries import EVENT_BYTES, EVENT_MESSAGES, NOTHING, Deliveries, Owed
 from actors.mqtt.end import Ending, How
 from actors.mqtt.events import BrokerEvent, Connected
 from actors.mqtt.outgoing import WINDOW, Outgoing
@@ -57,7 +57,7 @@ class BrokerConnection:
     epochs: count[int]  # the next one is ours as soon as the broker has accepted us
     is_question: bool  # whether the broker answers is all that we want to know
     patience_s: float  # for CONNACK, when that is less than CONNACK_TIMEOUT_S
-    owed: int = 0  # see Deliveries
+    owed: Owed = (0, NOTHING)  # by the one before
     epoch: int = 0  # 0 until accepted
     ended: Ending | None = None
     opened_at: float = attrs.field(factory=time.monotonic)  # seconds, monotonic
@@ -176,13 +176,13 @@ class BrokerConnection:
 
     @property
     def got_back(self) -> bool:
-        """What the connection before this one owed came again."""
+        """What the connection before this one owed, or acknowledged in vain, came again."""
         return self._deliveries.got_back
 
     @property
-    def owes(self) -> int:
-        """The oldest message without acknowledgement; 0: none."""
-        return self._deliveries.oldest
+    def owes(self) -> Owed:
+        """What may come again."""
+        return self._deliveries.oldest, self._deliveries.acknowledged
 
     def end(self, how: How, text: str, code: int = 0) -> None:
         """Close at once. The first reason counts."""
@@ -199,7 +199,7 @@ class BrokerConnection:
         while not self.ended:
             self.sock.heard = False
             self.read()
-            if self.owed and self.owed in arrivals.packet_ids:
+            if self.owed[0] and self.owed[0] in arrivals.packet_ids:
                 self._deliveries.got_back = True
             arrivals.messages, arrivals.packet_ids = [], []
             if not self.sock.heard:

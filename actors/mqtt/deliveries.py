@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from operator import itemgetter
+from typing import TypeAlias
 
 import attrs
 
@@ -27,6 +28,16 @@ PAYLOAD = itemgetter(1)  # of a message
 DROPS_TOPIC = drop_counts.TOPIC.encode()
 
 
+Message: TypeAlias = tuple[int, int]
+"""Its packet id, and its hash: packet ids are used again, by some brokers at once."""
+
+NOTHING: Message = (0, 0)
+
+Owed: TypeAlias = tuple[int, Message]
+"""By a connection that has ended: the packet id of the oldest message without acknowledgement, 0 when there is none,
+and the message that it acknowledged last: the broker may not have heard of it."""
+
+
 @attrs.define(eq=False)
 class Deliveries:
     """Owned by the connection.
@@ -36,8 +47,9 @@ class Deliveries:
     """
 
     arrivals: Arrivals
-    owed: int = 0  # packet id: the oldest that the connection before this one had not acknowledged; 0: none
-    got_back: bool = False  # that one came again: nobody else had the session in between
+    owed: Owed = (0, NOTHING)  # by the connection before this one
+    got_back: bool = False  # some of that came again: nobody else had the session in between
+    acknowledged: Message = NOTHING  # the last one
     _unacked: dict[int, int] = attrs.field(factory=dict)  # packet id -> hash of its message; oldest first
     _more: dict[int, list[int]] = attrs.field(factory=dict)  # packet id -> hashes of further messages that have it
 
@@ -54,8 +66,10 @@ class Deliveries:
             return []
         arrivals.messages, arrivals.packet_ids = [], []
         events: list[BrokerDropped | CopiesDropped | MessagesArrived] = list(self._enter(messages, packet_ids))
-        if self.owed and not self.got_back:
-            self.got_back = self.owed in self._unacked
+        if not self.got_back:
+            oldest, (packet_id, digest) = self.owed
+            again = packet_id > 0 and self._unacked.get(packet_id) == digest
+            self.got_back = again or (oldest > 0 and oldest in self._unacked)
         sizes = list(accumulate(map(len, map(PAYLOAD, messages))))
         start = before = 0
         while start < len(messages):
@@ -73,6 +87,8 @@ class Deliveries:
         durable too: the broker would forget either of them, or both.
         """
         unacked, more = self._unacked, self._more
+        for packet_id in packet_ids[-1:]:
+            self.acknowledged = packet_id, unacked.get(packet_id, 0)
         if not more and max(packet_ids, default=0) <= MAX_PACKET_ID:  # the usual: a third of the time
             gone = unacked.pop
             words = array("I", [PUBACK_WORD | each for each in packet_ids if gone(each, None) is not None])

@@ -24,6 +24,7 @@ from actors.core.addresses import Address as Node
 from actors.core.addresses import BrokerAddress
 from actors.mqtt.attempts import Attempts
 from actors.mqtt.connection import BrokerConnection
+from actors.mqtt.deliveries import NOTHING, Owed
 from actors.mqtt.drops import DropsQuestion
 from actors.mqtt.end import Ending, How
 from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
@@ -76,7 +77,7 @@ class BrokerThread:
     _connection: BrokerConnection | None = None
     _epoch: int = 0  # of the last connection that stood
     _drops: DropsQuestion = attrs.field(factory=DropsQuestion)
-    _owed: int = 0  # by the last connection: see Deliveries
+    _owed: Owed = (0, NOTHING)  # by the last connection
     _posted: int = 0  # MessagesArrived
     _retry_at: float = 0.0  # seconds, monotonic
     _said_old: bool = False  # that MQTT 3.1.1 is spoken

@@ -6,7 +6,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.mqtt.deliveries import DROPS_TOPIC, EVENT_BYTES, EVENT_MESSAGES, Deliveries
+from actors.mqtt.deliveries import DROPS_TOPIC, EVENT_BYTES, EVENT_MESSAGES, NOTHING, Deliveries
 from actors.mqtt.events import BrokerDropped, CopiesDropped, MessagesArrived
 from actors.mqtt.splitter import AT_QOS_2, Arrivals
 
@@ -126,12 +126,30 @@ def test_the_oldest_that_was_not_acknowledged_is_missed_or_comes_again() -> None
     assert before.oldest == 6
     for owed, came, again in ((6, (4, 7), False), (6, (7, 6), True), (6, (6 + AT_QOS_2,), True), (0, (0, 6), False)):
         after = arrived(*((packet_id, b"x") for packet_id in came))
-        after.owed = owed
+        after.owed = owed, NOTHING
         after.take(2)
         assert after.got_back == again
         arrive(after, (9, b"y"))
         after.take(2)
         assert after.got_back == again, "once is enough"
+
+
+def test_what_was_acknowledged_last_in_vain_comes_again() -> None:
+    """The packet id alone says nothing: a broker may give it to the next message."""
+    before = arrived((5, b"a"), (6, b"b"))
+    before.take(1)
+    assert before.acknowledged == NOTHING
+    before.pubacks((5, 6))
+    before.pubacks(())
+    assert before.oldest == 0
+    for came, again in (((6, b"b"), True), ((6, b"c"), False), ((7, b"b"), False), ((0, b"b"), False)):
+        after = arrived(came)
+        after.owed = 0, before.acknowledged
+        after.take(2)
+        assert after.got_back == again
+    fresh = arrived((0, b""))
+    fresh.take(1)
+    assert not fresh.got_back
 
 
 @attrs.define(eq=False)
