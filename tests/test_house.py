@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -215,6 +216,12 @@ def test_each_file_has_a_test_of_its_name() -> None:
         if f"{folder}/test_{name}".lstrip("/") not in there:
             without.add(module.path.removeprefix("actors/").removesuffix(".py"))
     assert without == UNTESTED
+
+
+def test_all_tests_are_run() -> None:
+    paths = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    there = {path.relative_to(ROOT).parts[:2] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert sorted(paths) == sorted("/".join(parts) for parts in there)
 
 
 def test_nothing_is_there_for_tests_alone() -> None:

@@ -87,8 +87,8 @@ class Deliveries:
         durable too: the broker would forget either of them, or both.
         """
         unacked, more = self._unacked, self._more
-        for packet_id in packet_ids[-1:]:
-            self.acknowledged = packet_id, unacked.get(packet_id, 0)
+        if packet_ids:
+            self.acknowledged = packet_ids[-1], unacked.get(packet_ids[-1], 0)
         if not more and max(packet_ids, default=0) <= MAX_PACKET_ID:  # the usual: a third of the time
             gone = unacked.pop
             words = array("I", [PUBACK_WORD | each for each in packet_ids if gone(each, None) is not None])

@@ -282,3 +282,16 @@ def test_a_large_reply_counts_once_and_its_fragments_are_never_dropped() -> None
     assert outbox.replies == 1
     assert outbox.take(EVERYTHING) == frame.pieces(False)[1:]
     assert (outbox.replies, outbox.reply_bytes) == (0, 0)
+
+
+def test_what_waits_behind_a_snapshot_is_dropped_with_what_overflows() -> None:
+    outbox, _ = make()
+    live(outbox, "R", "S")
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.update("S", raw(b"x" * LIMIT))
+    outbox.snapshot("R", raw(b"snapshot"))
+    outbox.release("R")
+    assert outbox.take(EVERYTHING) == [b"snapshot"]
+    assert outbox.behind_due(0) == ["S"]
+    assert outbox.behind_due(RESYNC_INTERVAL_S) == ["R"]

@@ -10,7 +10,8 @@ import msgspec
 from actors.core.fix import Fix
 from actors.core.rejection import Rejection
 from actors.core.topic_filter import receipt_filter
-from actors.ingest.receipts import receipts
+from actors.ingest.messages import ReaderMessage, Tell
+from actors.ingest.receipts import receipts, teller
 from tests.kit.making import make_fix
 
 TEMPLATE = "tracking/{participant_id}/receipt/{race_id}"
@@ -71,3 +72,12 @@ def test_the_filter_that_hears_all_receipts() -> None:
     assert receipt_filter("tracking/{participant_id}/receipt") == "tracking/+/receipt"
     assert receipt_filter("x/{race_id}/p-{participant_id}-r/end") == "x/+/+/end"
     assert receipt_filter("receipts") == "receipts"
+
+
+def test_the_reader_is_told_where_receipts_are_wanted() -> None:
+    posted: list[ReaderMessage] = []
+    fix = sent(make_fix("P1"), "t1")
+    teller("", posted.append)([fix], [])
+    assert posted == []
+    teller(TEMPLATE, posted.append)([fix], [])
+    assert posted == [Tell(tuple(receipts(TEMPLATE, [fix], [])))]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,6 +136,22 @@ def test_the_oldest_that_was_not_acknowledged_is_missed_or_comes_again() -> None
         arrive(after, (9, b"y"))
         after.take(2)
         assert after.got_back == again, "once is enough"
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_packet_ids_go_out_in_the_order_of_the_network(monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    """Whatever the order of this machine."""
+    deliveries = arrived((0x0102, b"a"))
+    deliveries.take(1)
+    monkeypatch.setattr("actors.mqtt.deliveries.sys", SimpleNamespace(byteorder=order))
+    right = b"\x40\x02\x01\x02"
+    assert deliveries.pubacks((0x0102,)) == (right if order == sys.byteorder else right[::-1])
+
+
+def test_one_that_does_not_wait_is_left_out_beside_others_with_one_id_too() -> None:
+    deliveries = arrived((7, b"a"), (7, b"b"), (8, b"c"))
+    deliveries.take(1)
+    assert deliveries.pubacks((9, 8)) == b"\x40\x02\x00\x08"
 
 
 def test_what_was_acknowledged_last_in_vain_comes_again() -> None:
