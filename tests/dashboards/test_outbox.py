@@ -295,3 +295,11 @@ def test_what_waits_behind_a_snapshot_is_dropped_with_what_overflows() -> None:
     assert outbox.take(EVERYTHING) == [b"snapshot"]
     assert outbox.behind_due(0) == ["S"]
     assert outbox.behind_due(RESYNC_INTERVAL_S) == ["R"]
+
+
+def test_a_snapshot_for_who_has_left_holds_nothing() -> None:
+    outbox, woken = make()
+    outbox.hold("R")
+    outbox.update("R", raw(b"1"))
+    outbox.release("R")
+    assert (outbox.update_bytes, woken.times) == (0, 0)

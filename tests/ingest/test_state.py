@@ -28,3 +28,16 @@ def test_a_race_is_told_of_its_open_parcels_alone() -> None:
     assert list(state.fixes_in_flight("nobody")) == []
     state.settled([(entry, 1), (entry, 2)])
     assert list(state.fixes_in_flight("ultra")) == []
+
+
+def test_of_a_parcel_that_is_settled_but_for_some_fixes_these_are_in_flight() -> None:
+    state = ReaderState()
+    state.ledger.begin_epoch(1)
+    shown, _ = parcels(state.ledger.next_number(), 2, [make_fix("a"), make_fix("b")], [])
+    entry = state.ledger.open(1, (), {0: 2}, 10, 0.0)
+    state.took(entry, shown)
+    state.settled([], [((entry, 0), 1)])
+    assert state.ledger.fixes_in_flight == 1
+    assert len(list(state.fixes_in_flight("R1"))) == 2, "which of them is not known here"
+    state.settled([(entry, 0)])
+    assert state.ledger.fixes_in_flight == 0
