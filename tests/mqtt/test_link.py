@@ -117,20 +117,6 @@ async def test_hold_stops_reading_and_loses_nothing(tmp_path: Path) -> None:
             assert not desk.all(Disconnected)
 
 
-async def test_the_connection_outlives_a_hold_of_several_keepalives(tmp_path: Path) -> None:
-    async with mosquitto(tmp_path) as broker:
-        link = MqttLink(evolve(SETTINGS, keepalive_s=1), address_of(broker), tmp_path)
-        async with running(link, acks=True) as desk:
-            await desk.connected()
-            link.hold(True)
-            await publish(broker, "t/a", numbered(2000))
-            await trio.sleep(4)
-            link.hold(False)
-            await desk.until(lambda: len(desk.messages) == 2000)
-            await trio.sleep(2.5)
-            assert not desk.all(Disconnected)
-
-
 async def test_a_reader_that_takes_nothing_is_not_flooded(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
         link = MqttLink(evolve(SETTINGS, receive_maximum=65535), address_of(broker), tmp_path)
