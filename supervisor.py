@@ -15,10 +15,9 @@ if __name__ == "__main__":  # before everything else is imported, which takes ha
     end_at_once(sys.argv[1:])
 
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 import attrs
@@ -26,16 +25,13 @@ import structlog
 import trio
 
 from actors.cache.live_state import LiveMailbox, LiveState
-from actors.commands.early_stop import hand_over
-from actors.core.addresses import in_url
 from actors.core.parcel import PersistenceMessage
 from actors.core.timestamps import Clock
 from actors.dashboards.listener import Listener
 from actors.dashboards.ports import tls_context
-from actors.data_dir import DataDir, open_data_dir
+from actors.data_dir import DataDir
 from actors.drivers import Drivers, open_drivers
-from actors.embedded.addresses import addresses, uses_embedded
-from actors.embedded.process import end_leftovers
+from actors.embedded.addresses import addresses
 from actors.embedded.servers import EmbeddedServers
 from actors.history.batcher import Batcher
 from actors.history.committer import Committer
@@ -50,23 +46,23 @@ from actors.ingest.reader import Reader, ReaderInbox
 from actors.ingest.receipts import teller
 from actors.ingest.state import ReaderState
 from actors.ingest.validate import Rules
+from actors.process import serve_here
 from actors.races.directory import Directory
 from actors.races.live_positions import LivePositions
 from actors.races.race import Race
 from actors.races.restore import Restorer
 from actors.races.state import RaceState
 from actors.races.turns import all_live
+from actors.relay.entry import Sender
 from actors.relay.mailbox import RelayMailbox
 from actors.relay.relay import Relay
 from actors.settings.load import Settings
 from actors.supervision.child import ChildSpec, Restart, Start, State
 from actors.supervision.control import ControlSocket
-from actors.supervision.cycles import look_at_new_ones
 from actors.supervision.restart import Budget
-from actors.supervision.serving import live, wall_clock_ms
+from actors.supervision.serving import wall_clock_ms
 from actors.supervision.status import deepest, tree_status
 from actors.supervision.tree import Tree
-from actors.telemetry import log as logging_setup
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
 
@@ -82,6 +78,7 @@ class Daemon:
     open_drivers: Callable[[Any], Drivers]  # given what the embedded servers' `started` told, or None
     edges: Callable[[Daemon], Sequence[tuple[str, Start]]]  # actors that face dashboards and operators, sinks first
     embedded: Start | None = None
+    secret_mark: int = 0  # see actors/http/access.py
     metrics: Metrics = attrs.field(factory=Metrics)
     health: Health = attrs.field(init=False, default=attrs.Factory(lambda self: Health(self.metrics), takes_self=True))
     tree: Tree = attrs.field(init=False)
@@ -161,7 +158,8 @@ class Daemon:
             spec("races", self.races.run),
         ]
         if to_nodes is not None and drivers.stream is not None:
-            relay = Relay(drivers.stream, to_nodes, self.races, health)
+            me = Sender(cfg.app.node_id, self.secret_mark)
+            relay = Relay(drivers.stream, to_nodes, self.races, health, metrics, me)
             table.append(spec("relay", relay.run, depth=to_nodes.depth, handled=lambda: relay.handled))
         if cfg.cluster.ingest == "none":
             health.up("broker", "not in use")
@@ -225,40 +223,7 @@ class Daemon:
 
 def serve(settings: Settings, beside: Callable[[], Awaitable[None]] | None = None) -> int:
     """What the command line hands to its commands: see Serve in actors/commands/run.py."""
-    look_at_new_ones()
-    os.umask(0o077)  # as root, data_dir lets others pass through it
-    writer = logging_setup.set_up(settings.app.log_format, settings.app.log_level, sys.stderr)
-    with ExitStack() as stack:
-        stack.callback(writer.close)
-        data_dir = stack.enter_context(open_data_dir(settings.app.data_dir))
-        if not uses_embedded(settings):
-            trio.run(end_leftovers, data_dir.folder)  # of a killed daemon with other settings
-        return trio.run(_serve, settings, data_dir, beside, strict_exception_groups=True)
-
-
-async def _serve(settings: Settings, data_dir: DataDir, beside: Callable[[], Awaitable[None]] | None) -> int:
-    embedded = EmbeddedServers(settings, data_dir) if uses_embedded(settings) else None
-    daemon = make_daemon(settings, data_dir, embedded)
-    trio.lowlevel.add_instrument(daemon.metrics.loop)
-
-    def abandon(signal_name: str) -> None:
-        log.error(
-            "second signal, ending at once: the broker keeps what is not acknowledged",
-            signal=signal_name,
-            messages_left=daemon.reader_state.ledger.messages_unacked,
-        )
-        if embedded is not None:
-            embedded.abandon()
-        os._exit(1)
-
-    def ready() -> None:
-        http = ", ".join(f"{in_url(host)}:{settings.app.port}" for host in settings.ws.host)
-        log.info("ready", http=http, websocket=settings.ws.path)
-
-    try:
-        return await live(daemon.run, daemon.tree, abandon, ready, beside)
-    finally:
-        hand_over()  # signals that come while Python ends are not told "stopped while starting"
+    return serve_here(settings, make_daemon, beside)
 
 
 def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers | None) -> Daemon:
@@ -291,6 +256,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
         lambda told: open_drivers(settings, told or addresses(settings), data_dir.folder),
         edges,
         embedded=embedded.run if embedded else None,
+        secret_mark=access.secret_mark(),
     )
 
 

@@ -33,6 +33,7 @@ They stand on these:
   supervision/   run, run again, stop in order
   embedded/      servers as child processes
   data_dir.py    the folder of this node: its lock, its sockets, private files
+  process.py     a daemon in this process: its log, its data_dir, its signals
   drivers.py     every driver once; a simulation brings its own
 
 And beside the daemon:

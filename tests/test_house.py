@@ -15,6 +15,7 @@ from tests.kit.source import ACTORS, ROOT, Module, imported, imports, maps, mark
 
 MAY = {
     "supervisor": None,  # all of them
+    "process": {"core", "settings", "telemetry", "data_dir", "embedded", "supervision", "ingest", "commands"},
     "commands": {
         "core", "settings", "telemetry", "data_dir", "mqtt", "http", "history", "history.postgres", "embedded",
         "recordings",
@@ -200,7 +201,7 @@ UNTESTED = {
     "history/spool/open", "history/spool/sql", "history/spool_account", "http/files", "http/problem",
     "http/query", "http/query_fields", "http/stream", "ingest/validate", "ingest/messages",
     "mqtt/bell", "mqtt/connection", "mqtt/events", "mqtt/orders", "mqtt/paho", "mqtt/publisher_connection",
-    "mqtt/subscriptions", "races/messages", "races/race", "races/state", "recordings/judging",
+    "mqtt/subscriptions", "process", "races/messages", "races/race", "races/state", "recordings/judging",
     "recordings/lines", "recordings/source", "recordings/times", "recordings/xml_text", "settings/ini",
     "settings/problems", "settings/table", "settings/values", "supervision/status", "supervision/tree",
     "telemetry/health", "telemetry/log_writer", "telemetry/metrics",

@@ -28,7 +28,7 @@ class ShownElsewhere(msgspec.Struct, frozen=True, gc=False):
     """Relay (by way of the directory) to race: another node has shown this to its dashboards."""
 
     fixes: tuple[Fix, ...]
-    stale: tuple[bool, ...]  # of each, at that moment
+    stale: tuple[bool, ...]  # of each, at that moment, by the clock of that node
     frame: Frame
 
 

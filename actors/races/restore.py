@@ -61,7 +61,7 @@ class Found:
 
     fixes: tuple[Fix, ...]  # the newest of each participant
     complete: bool  # PostgreSQL and spool answered
-    refused: tuple[Fix, ...]  # positions that Redis holds and PostgreSQL refused
+    refused: tuple[Fix, ...]  # positions that Redis holds or the race shows, and PostgreSQL refused
 
 
 class Restorer:
@@ -98,12 +98,13 @@ class Restorer:
         ]
         self._rejected = Gatherer(history.rejected, self._rejected_of_many, *limits)
 
-    async def again(self, race_id: str, without: Collection[bytes] = ()) -> Found:
-        """The same for a race that is live already: it waits for its turn."""
+    async def again(self, race_id: str, without: Collection[bytes] = (), shown: Sequence[Fix] = ()) -> Found:
+        """The same for a race that is live already: it waits for its turn. `shown`: the newest of each participant by
+        other nodes, one of whom may have taken something back while it was not heard."""
         async with self._turns:
-            return await self(race_id, without)
+            return await self(race_id, without, shown)
 
-    async def __call__(self, race_id: str, without: Collection[bytes] = ()) -> Found:
+    async def __call__(self, race_id: str, without: Collection[bytes] = (), shown: Sequence[Fix] = ()) -> Found:
         in_flight, found = list(self._in_flight(race_id)), list[Fix]()  # at once: they go on to the stores meanwhile
         refused: list[Fix] | None = []
         complete = False
@@ -115,10 +116,11 @@ class Restorer:
         await in_turns(in_flight, lambda fixes: _take_over(newest, filter(self._may_be_live, fixes), without))
         await in_turns(found, lambda fixes: _take_over(newest, fixes, without))
         ahead: list[Fix] = []
-        await in_turns(
-            cached.answer or (),
-            lambda fixes: ahead.extend(fix for fix in fixes if _is_ahead(fix, newest) and fix.id not in without),
-        )
+        for held in (cached.answer or (), shown):
+            await in_turns(
+                held,
+                lambda some: ahead.extend(fix for fix in some if _is_ahead(fix, newest) and fix.id not in without),
+            )
         if complete and ahead:
             refused = None
             with trio.move_on_at(deadline):

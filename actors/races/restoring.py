@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import attrs
 import trio
 
+from actors.core.fix import Fix
 from actors.races.messages import PositionsFound
 from actors.races.restore import Found
 from actors.races.state import RaceState
@@ -26,8 +27,8 @@ class Restore(Protocol):
 
     async def __call__(self, race_id: str, without: Collection[bytes]) -> Found: ...
 
-    async def again(self, race_id: str, without: Collection[bytes]) -> Found:
-        """The same, after others that ask again."""
+    async def again(self, race_id: str, without: Collection[bytes], shown: Sequence[Fix]) -> Found:
+        """The same, after others that ask again; and which of `shown` PostgreSQL has refused."""
         ...
 
 
@@ -79,7 +80,8 @@ class Restoring:
         state = self.state
         while not state.complete:
             await self._pause(self._soon.pop() if self._soon else RETRY_S)
-            found = await self.restore.again(state.race_id, state.refused)
+            shown = () if self.relay is None else list(state.live_positions.newest.values())
+            found = await self.restore.again(state.race_id, state.refused, shown)
             deaf = self.relay is not None and self.relay.deaf
             state.complete = found.complete and not self._soon and not deaf
             if state.refuse(found.refused) and self.relay is not None:

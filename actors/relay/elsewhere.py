@@ -7,7 +7,6 @@ import trio
 
 from actors.races.directory import Directory
 from actors.races.messages import Doubted, RaceMessage, ShownElsewhere
-from actors.relay.frames import Shown
 from actors.relay.mailbox import RelayMailbox
 from actors.supervision.child import State
 
@@ -22,9 +21,9 @@ class Elsewhere:
     directory: Directory
     mailbox: RelayMailbox
 
-    def shown(self, race_id: str, shown: Shown) -> None:
+    def shown(self, race_id: str, shown: ShownElsewhere) -> None:
         """Another node has shown this to its dashboards. Never blocks."""
-        self._tell(race_id, ShownElsewhere(shown.fixes, shown.stale, shown.frame))
+        self._tell(race_id, shown)
 
     def read_again(self, race_id: str) -> None:
         """Another node has taken back what it showed. Never blocks."""

@@ -23,12 +23,20 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes = b""  # of a frame: see relay/frames.py
 
 
+class Sender(msgspec.Struct, frozen=True, array_like=True):
+    """A node, as it shows itself to the others."""
+
+    node_id: str = ""
+    secret_mark: int = 0  # of what signs tokens: http/access.py
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Of one run of a node."""
+    """Of one run of a node. Newer versions add at the end, with a default; older ones skip that."""
 
     run: str  # unique
     number: int  # from 1
     items: list[Item]
+    sender: Sender = Sender()
 
 
 _encode = msgspec.msgpack.Encoder().encode

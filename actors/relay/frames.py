@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from actors.core.fix import Fix
 from actors.core.position import KeptPosition, fix_of
 from actors.dashboards.deflate import BadDeflate, Inflation, TooLong
 from actors.dashboards.frames import Frame, is_deflated, payload_of
+from actors.races.messages import ShownElsewhere
 
 MOST_BYTES = 4 * 1024 * 1024
 """Of an event: windows are cut into some 256 kB (races/window.py)."""
@@ -31,20 +31,12 @@ class _Update(msgspec.Struct, tag_field="event", tag="position_update"):
 _decoder = msgspec.json.Decoder(_Batch | _Update)
 
 
-class Shown(msgspec.Struct, frozen=True, gc=False):
-    """What the dashboards of another node were shown."""
-
-    fixes: tuple[Fix, ...]
-    stale: tuple[bool, ...]  # of each, at that moment, by the clock of that node
-    frame: Frame
-
-
 def write_frame(frame: Frame, compressing: bool) -> bytes:
     """As it stands in the stream: a whole WebSocket frame."""
     return frame.deflated if compressing else frame.plain
 
 
-def read_frame(data: bytes, race_id: str) -> Shown | None:
+def read_frame(data: bytes, race_id: str) -> ShownElsewhere | None:
     """None for what no node of ours has written."""
     try:
         payload = payload_of(data)
@@ -61,4 +53,4 @@ def read_frame(data: bytes, race_id: str) -> Shown | None:
     if len(known) != len(positions) or not known:
         return None
     frame = Frame.ready(event, data) if is_deflated(data) else Frame(event)
-    return Shown(known, tuple(each.stale for each in positions), frame)
+    return ShownElsewhere(known, tuple(each.stale for each in positions), frame)

@@ -21,10 +21,12 @@ import trio
 from actors.core.errors import CacheUnavailable
 from actors.races.directory import Directory
 from actors.relay.elsewhere import Elsewhere
-from actors.relay.entry import AGAIN, BEAT_S, Entry, Hearing, read_entry, write_entry
+from actors.relay.entry import AGAIN, BEAT_S, Entry, Hearing, Sender, read_entry, write_entry
 from actors.relay.frames import read_frame
 from actors.relay.mailbox import RelayMailbox
+from actors.relay.others import Others
 from actors.telemetry.health import Health
+from actors.telemetry.metrics import Metrics
 
 log = structlog.get_logger("relay")
 
@@ -58,7 +60,10 @@ class Relay:
     mailbox: RelayMailbox
     races: Directory
     health: Health
+    metrics: Metrics
+    me: Sender
     elsewhere: Elsewhere = attrs.field(init=False)
+    others: Others = attrs.field(init=False)
     handled: int = 0  # items of others, for `status`
     _run: str = attrs.field(factory=lambda: uuid4().hex)
     _number: int = 0  # of the last entry
@@ -66,6 +71,7 @@ class Relay:
 
     def __attrs_post_init__(self) -> None:
         self.elsewhere = Elsewhere(self.races, self.mailbox)
+        self.others = Others(self.me)
         self.health.use("relay")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -83,7 +89,7 @@ class Relay:
             self._number += 1 + self.mailbox.dropped
             self.mailbox.dropped = False
             try:
-                await self.stream.append(write_entry(Entry(self._run, self._number, self.mailbox.take())))
+                await self.stream.append(write_entry(Entry(self._run, self._number, self.mailbox.take(), self.me)))
             except CacheUnavailable as trouble:
                 await self._deaf(str(trouble))
                 await trio.sleep(RETRY_S)
@@ -100,7 +106,9 @@ class Relay:
             now = trio.current_time()
             for data in found:
                 await self._take(read_entry(data), now)
-            if self._run in self._hearing.forget_silent(now):
+            silent = self._hearing.forget_silent(now)
+            self.others.forget(silent)
+            if self._run in silent:
                 place = ""  # the stream may have begun anew, by a clock that is behind
                 await self._deaf("what this node writes does not come back")
 
@@ -112,6 +120,8 @@ class Relay:
             if complete:
                 await self._hear()
             return
+        for fault in self.others.faults(entry):
+            log.error("another node " + fault, node=entry.sender.node_id)
         if not complete:
             await self._deaf("entries of another node are missing")
         for item in entry.items:
@@ -130,4 +140,5 @@ class Relay:
     async def _deaf(self, why: str) -> None:
         self.health.down("relay", why)
         if not self.mailbox.deaf:
+            self.metrics.relay_gaps.inc()
             await self.elsewhere.hear_all(False)

@@ -23,7 +23,21 @@ class Metrics:
         counter = partial(Counter, namespace="tracking", registry=registry)
         gauge = partial(Gauge, namespace="tracking", registry=registry)
         histogram = partial(Histogram, namespace="tracking", registry=registry)
+        self._of_messages(counter, gauge)
+        self._of_fixes(counter, gauge)
+        self._of_actors(counter, gauge)
+        self._of_dashboards(counter, gauge)
+        self.commit_seconds = histogram("commit_seconds", "One batch, from BEGIN to COMMIT", buckets=COMMIT_BUCKETS_S)
+        self.arrival_to_socket_seconds = histogram(
+            "arrival_to_socket_seconds",
+            "From the arrival of a fix to its frame being handed to the first dashboard's socket",
+            buckets=ARRIVAL_BUCKETS_S,
+        )
+        self.loop = LoopWatch()  # tracking_loop_stall_seconds, once it is added to a run of trio
+        registry.register(self.loop)
+        ProcessCollector(registry=registry)  # process_...: memory, CPU, file descriptors, start time
 
+    def _of_messages(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.messages_received = counter("messages_received_total", "MQTT messages taken from the broker")
         self.copies = counter("mqtt_copies_total", "MQTT messages that came again while they were in flight, dropped")
         self.acks = counter("acks_total", "MQTT messages acknowledged")
@@ -43,6 +57,7 @@ class Metrics:
             "mqtt_receipts_dropped_total", "Receipts that the broker does not take, or that were too many"
         )
 
+    def _of_fixes(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.fixes_received = counter("fixes_received_total", "Fixes received; an unparsable message counts as one")
         self.fixes_recovered = counter("fixes_recovered_total", "Fixes found in the spool at start")
         self.fixes_committed = counter("fixes_committed_total", "Fixes whose row was new in PostgreSQL")
@@ -57,25 +72,20 @@ class Metrics:
         )
         self.fixes_in_flight = gauge("fixes_in_flight", "Fixes received and not yet durable")
 
+    def _of_actors(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.mailbox_depth = gauge("mailbox_depth", "Messages waiting in the deepest mailbox of a kind", ("actor",))
         self.actor_restarts = counter("actor_restarts_total", "Restarts after a crash", ("actor",))
         self.actors_parked = gauge("actors_parked", "Actors that stay down, their restart budget spent", ("actor",))
         self.component_up = gauge("component_up", "1 when the component can be used", ("component",))
+        self.relay_gaps = counter(
+            "relay_gaps_total", "Times that this node missed what others show, and read its races from the stores"
+        )
 
+    def _of_dashboards(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.ws_connections = gauge("ws_connections", "Dashboards connected")
         self.ws_frames = counter("ws_frames_total", "Frames handed to dashboards")
         self.ws_resyncs = counter("ws_resyncs_total", "Snapshots that replaced dropped updates")
         self.ws_dropped = counter("ws_dropped_total", "Dashboards dropped or refused", ("reason",))
-
-        self.commit_seconds = histogram("commit_seconds", "One batch, from BEGIN to COMMIT", buckets=COMMIT_BUCKETS_S)
-        self.arrival_to_socket_seconds = histogram(
-            "arrival_to_socket_seconds",
-            "From the arrival of a fix to its frame being handed to the first dashboard's socket",
-            buckets=ARRIVAL_BUCKETS_S,
-        )
-        self.loop = LoopWatch()  # tracking_loop_stall_seconds, once it is added to a run of trio
-        registry.register(self.loop)
-        ProcessCollector(registry=registry)  # process_...: memory, CPU, file descriptors, start time
 
     def count(self, tally: Tally) -> None:
         """Add what became of rows."""

@@ -257,3 +257,9 @@ def test_every_origin_even_null_with_a_star() -> None:
 )
 def test_requests_of_this_machine(host: str | None, origin: str | None, local: bool) -> None:
     assert loopback_request(host, origin) is local
+
+
+def test_nodes_can_tell_that_their_secrets_differ() -> None:
+    one, same, other = (Access(secret, True, ("*",)) for secret in (b"a" * 32, b"a" * 32, b"b" * 32))
+    assert one.secret_mark() == same.secret_mark() != other.secret_mark()
+    assert one.secret_mark() < 2**16

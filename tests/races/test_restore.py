@@ -182,6 +182,14 @@ async def test_a_position_that_postgresql_refused_does_not_come_back_from_redis(
     assert await restorer(store, cached=new)("R1", {new.id}) == Found((old,), True, ())
 
 
+async def test_a_position_that_other_nodes_show_is_asked_for_as_well(autojump_clock: MockClock) -> None:
+    old, new = make_fix(at_s=0), make_fix(at_s=1)
+    store = FakeStore(rows={old.id: old})
+    assert await restorer(store).again("R1", (), [new]) == Found((new,), True, ()), "on its way to PostgreSQL"
+    store.rejected = {(row := poison(new, "")).id: row}
+    assert await restorer(store).again("R1", (), [new]) == Found((old,), True, (new,))
+
+
 async def test_of_thousands_that_only_redis_knows_each_is_looked_for(autojump_clock: MockClock) -> None:
     fixes = [make_fix(f"P{n}", n, race_id=f"R{n % 3}") for n in range(1000)]
     store = FakeStore(rejected={(row := poison(fix, "")).id: row for fix in fixes[::2]})

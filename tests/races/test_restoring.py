@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import attrs
 import trio
 from trio.testing import MockClock
 
+from actors.core.fix import Fix
 from actors.dashboards.frames import Frame
 from actors.races.messages import Doubted
 from actors.races.restore import Found
@@ -32,9 +33,9 @@ def counted(w: World) -> list[float]:
     restore = w.races.restore
     genuine = restore.again
 
-    async def again(race_id: str, without: Collection[bytes]) -> Found:
+    async def again(race_id: str, without: Collection[bytes], shown: Sequence[Fix]) -> Found:
         asked.append(trio.current_time())
-        return await genuine(race_id, without)
+        return await genuine(race_id, without, shown)
 
     restore.again = again  # type: ignore[method-assign]
     return asked

@@ -10,6 +10,7 @@ import trio
 
 from actors.core.errors import CacheUnavailable
 from actors.core.fix import Fix
+from actors.relay.entry import Sender
 from actors.relay.mailbox import RelayMailbox
 from actors.relay.relay import Relay
 from actors.telemetry.health import Health
@@ -76,15 +77,16 @@ class Node:
 
 
 @asynccontextmanager
-async def nodes(number: int, stream: FakeStream | None = None) -> AsyncIterator[tuple[FakeStream, list[Node]]]:
+async def nodes(many: int, stream: FakeStream | None = None) -> AsyncIterator[tuple[FakeStream, list[Node]]]:
     """All hear each other."""
     stream, store, cache = stream or FakeStream(), FakeStore(), FakeCache()
     made: list[Node] = []
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        for _ in range(number):
-            mailbox, health = RelayMailbox(compressing=True), Health(Metrics())
+        for number in range(many):
+            mailbox, metrics = RelayMailbox(compressing=True), Metrics()
+            health = Health(metrics)
             one = await stack.enter_async_context(world(relay=mailbox, store=store, cache=cache))
-            relay = Relay(stream, mailbox, one.races, health)
+            relay = Relay(stream, mailbox, one.races, health, metrics, Sender(f"node {number}", secret_mark=1))
             await nursery.start(relay.run)
             made.append(Node(one, relay, mailbox, health))
         while any(node.mailbox.deaf for node in made):

@@ -8,18 +8,18 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.core.position import position_json
 from actors.dashboards import events
 from actors.dashboards.frames import Frame
+from actors.races.messages import ShownElsewhere
 from actors.relay.elsewhere import Elsewhere
-from actors.relay.frames import Shown
 from actors.relay.mailbox import RelayMailbox
 from actors.supervision.child import State
 from tests.kit.making import make_fix
 from tests.races.race_world import world
 
 
-def shown(*fixes: tuple[str, float]) -> Shown:
+def shown(*fixes: tuple[str, float]) -> ShownElsewhere:
     made = tuple(make_fix(who, at_s) for who, at_s in fixes)
     event = events.changes_event("R1", [position_json(fix, False) for fix in made])
-    return Shown(made, (False,) * len(made), Frame(event))
+    return ShownElsewhere(made, (False,) * len(made), Frame(event))
 
 
 async def test_a_race_without_dashboards_and_fixes_stays_so(autojump_clock: MockClock) -> None:

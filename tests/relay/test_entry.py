@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.relay.entry import AGAIN, FRAME, Entry, Hearing, Item, read_entry, write_entry
+from actors.relay.entry import AGAIN, FRAME, Entry, Hearing, Item, Sender, read_entry, write_entry
 
 items = st.builds(Item, st.text(max_size=20), st.sampled_from([FRAME, AGAIN]), st.binary(max_size=50))
 
 
-@given(st.builds(Entry, st.text(max_size=40), st.integers(1, 2**53), st.lists(items, max_size=5)))
+senders = st.builds(Sender, st.text(max_size=20), st.integers(0, 65535))
+
+
+@given(st.builds(Entry, st.text(max_size=40), st.integers(1, 2**53), st.lists(items, max_size=5), senders))
 def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
     assert read_entry(write_entry(entry)) == entry
 
@@ -20,6 +24,12 @@ def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
 def test_what_nobody_of_ours_wrote_is_no_entry(data: bytes) -> None:
     entry = read_entry(data)
     assert entry is None or read_entry(write_entry(entry)) == entry
+
+
+def test_nodes_of_the_version_before_and_of_the_next_one_are_understood() -> None:
+    encode = msgspec.msgpack.encode
+    assert read_entry(encode(["run", 1, []])) == Entry("run", 1, [])
+    assert read_entry(encode(["run", 1, [], ["node", 7, "new"], "new"])) == Entry("run", 1, [], Sender("node", 7))
 
 
 def test_nothing_is_missing_where_numbers_follow_each_other() -> None:

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.core.fix import Fix
+from actors.core.rejection import poison
 from actors.core.timestamps import format_ms
 from actors.relay.relay import SILENCE_S
 from actors.supervision.child import State
@@ -155,6 +156,26 @@ async def test_a_position_that_is_taken_back_is_so_everywhere(autojump_clock: Mo
         await trio.sleep(1)
         viewer.catch_up(b.world.races)
         await trio.sleep(1)
+        assert shown(viewer) == newest([old])
+
+
+async def test_one_that_was_taken_back_while_nobody_heard_is_so_as_well(autojump_clock: MockClock) -> None:
+    async with nodes(2) as (stream, (a, b)):
+        old, refused = make_fix(at_s=0), make_fix(at_s=1)
+        a.read(old)
+        viewer = b.watch()
+        await trio.sleep(2)
+        a.world.route(refused)
+        await trio.sleep(1)
+        stream.losing = True
+        a.world.store.rejected = {(row := poison(refused, "")).id: row}
+        a.world.races.rows_refused([refused])
+        await trio.sleep(0.2)
+        assert shown(viewer) == newest([refused])
+        stream.losing = False
+        for _ in range(3):
+            await trio.sleep(1)
+            viewer.catch_up(b.world.races)
         assert shown(viewer) == newest([old])
 
 
