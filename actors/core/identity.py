@@ -9,6 +9,9 @@ import struct
 from functools import lru_cache
 from hashlib import blake2b
 
+LAST_MS = (1 << 48) - 1
+"""The last moment that an id can begin with, in the year 10889."""
+
 _VERSION_8 = 0x8 << 76
 _VARIANT = 0b10 << 62
 _LOW_62 = (1 << 62) - 1
@@ -34,6 +37,11 @@ def fix_id(race_id: str, participant_id: str, timestamp_ms: int, lat_e7: int, lo
     # 12 bits of `upper` stand beside the version, its last 4 with all of `lower` but 6 bits behind the variant. In two
     # halves, because numbers beyond 64 bits take twice as long.
     return _id(timestamp_ms << 16 | 0x8000 | upper >> 4, _VARIANT | (upper & 15) << 58 | lower >> 6)
+
+
+def first_id(timestamp_ms: int) -> bytes:
+    """16 bytes: no fix of this moment (Unix ms) or a later one has a lesser id, all earlier ones do."""
+    return _id(min(max(timestamp_ms, 0), LAST_MS) << 16, 0)
 
 
 @lru_cache(maxsize=4096)  # some 600 bytes each: under 3 MB; races are few, unlike participants

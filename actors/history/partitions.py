@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
-from uuid import UUID
 
 import attrs
 import msgspec
@@ -12,6 +10,7 @@ import msgspec
 from actors.core.fix import Fix
 from actors.core.parcel import Parcel, ParcelId
 from actors.core.timestamps import DAY_MS, format_ms
+from actors.history.periods import Width, month_of, sql_of
 
 MOST_MONTHS = 3  # named in one line
 
@@ -63,13 +62,6 @@ def to_log(fixes: Sequence[Fix], by: str) -> dict[str, str | int]:
 
 
 def _what_to_do(month: str, by: str) -> str:
-    """Ids begin with 48 bits of Unix ms, so that a month of time is a range of ids."""
     if not by.startswith("RANGE"):
         return f"make a partition for it (partition by {by})"
-    first = datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)
-    last = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-    low, high = (UUID(int=int(moment.timestamp()) * 1000 << 80) for moment in (first, last))
-    return (
-        f"create table tracking_positions_{month.replace('-', '_')} partition of tracking_positions"
-        f" for values from ('{low}') to ('{high}')"
-    )
+    return "; ".join(sql_of(month_of(month), Width.MONTH))

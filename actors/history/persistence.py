@@ -19,6 +19,7 @@ import trio
 
 from actors.core.errors import RowRefused, StoreMisconfigured, StoreUnavailable
 from actors.core.parcel import Parcel, ParcelId, PersistenceMessage, Settled
+from actors.history.ahead import PartitionsAhead
 from actors.history.batcher import Batcher, first_of
 from actors.history.committer import Committed, Committer
 from actors.history.partitions import set_apart
@@ -66,6 +67,7 @@ class Persistence:
             nursery.start_soon(self.spooling.keep_draining)
             nursery.start_soon(self._trim)
             nursery.start_soon(self._note_partitions)
+            nursery.start_soon(PartitionsAhead(self.committer.store, self.health).keep)
             while True:
                 if not self.state.writing:
                     self.state.writing = await self._next()

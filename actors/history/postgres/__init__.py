@@ -1,7 +1,9 @@
 """PostgreSQL on trio, without a thread.
 
 addresses.py    the addresses that the host's name stands for
+attaching.py    makes partitions, beside writers and readers
 binary.py       pure: values in PostgreSQL's binary form
+converting.py   an empty table becomes one in partitions
 libpq.py        driver: one connection to PostgreSQL on trio, no thread
 migration.py    schema.sql, only what is missing
 partitions.py   which ids have no partition?

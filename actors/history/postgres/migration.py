@@ -80,18 +80,24 @@ async def apply(connection: PostgresConnection) -> list[str]:
             limits = ("set local statement_timeout = 0", f"set local lock_timeout = '{WAIT_FOR_LOCK}'")
             async with connection.transaction(*limits):
                 await connection.query("select pg_advisory_xact_lock($1)", [binary.int8(LOCK)], [binary.INT8])
-                for item in parse(SCHEMA.read_text(encoding="utf-8")):
-                    if item.kind == "setting":
-                        await connection.script(item.sql)
-                todo = await _missing(connection)  # again: another daemon may have made it while we waited
-                for item in todo:
-                    await connection.script(item.sql)
+                made = await complete(connection)  # another daemon may have made it while we waited
     except StoreMisconfigured as error:
         raise StoreMisconfigured(
             f"{error}; the database lacks {', '.join(missing)}: run `python supervisor.py migrate`, or"
             " `psql -f schema.sql`, as a user who may create them"
         ) from None
-    log.info("schema applied", objects_made=len(todo))
+    log.info("schema applied", objects_made=len(made))
+    return made
+
+
+async def complete(connection: PostgresConnection) -> list[str]:
+    """Make what is missing, within the caller's transaction; returns what was made."""
+    for item in parse(SCHEMA.read_text(encoding="utf-8")):
+        if item.kind == "setting":
+            await connection.script(item.sql)
+    todo = await _missing(connection)
+    for item in todo:
+        await connection.script(item.sql)
     return [str(item) for item in todo]
 
 

@@ -17,7 +17,7 @@ from actors.core.addresses import PostgresAddress
 from actors.core.errors import NoPartition, Partitions, RowRefused, StoreMisconfigured
 from actors.core.fix import STATUSES, Fix
 from actors.core.rejection import Rejection
-from actors.history.postgres import binary, migration, partitions
+from actors.history.postgres import attaching, binary, migration, partitions
 from actors.history.postgres.libpq import PostgresConnection, connect, within
 from actors.history.postgres.standby import check_standby
 from actors.history.postgres.table_check import check_session, check_table
@@ -25,6 +25,7 @@ from actors.history.postgres.table_check import check_session, check_table
 log = structlog.get_logger("postgres")
 
 APPLICATION = "race-tracking writer"
+PARTITIONS = "race-tracking partitions"
 CONNECT_S = 5.0
 CALL_S = 10.0
 PING_S = 3.0
@@ -161,6 +162,20 @@ class PostgresWriter:
         """Do a little for the list of races, where partitions came or went; whether there is more to do."""
         async with self._call(deadline_s) as connection:
             return (await connection.query(NOTE_PARTITIONS)).get_value(0, 0) == b"\x01"
+
+    async def make_partitions(self) -> list[str]:
+        """Those that are to be there ahead of their time, on a connection of its own: no row waits meanwhile."""
+        async with self._call(PING_S) as connection:
+            there = await attaching.layout(connection)
+        if there is None or there.width is None or not there.wanted(there.width):
+            return []
+        connection = await connect(self.address, PARTITIONS, CONNECT_S, check_session)
+        made: list[str] = []
+        try:
+            await attaching.make(connection, made)
+        finally:
+            connection.close()
+        return made
 
     async def _insert(self, insert: str, values: Sequence[bytes], types: Sequence[int], deadline_s: float) -> int:
         """How many rows were new; all of them are durable.

@@ -179,15 +179,16 @@ async def test_the_command_says_what_it_cannot_mend(
         database=database.address.database,
     )  # fmt: skip
     settings = attrs.evolve(Settings(), postgres=pg)
+    arguments = Namespace(dry_run=dry_run, partition=None, since=None)
     for _ in range(2):
-        code = await trio.to_thread.run_sync(migrate.run, Namespace(dry_run=dry_run), settings)
+        code = await trio.to_thread.run_sync(migrate.run, arguments, settings)
         told = capsys.readouterr()
         assert code == 1
         assert told.err.startswith("table tracking_positions: column latitude is real, not numeric(10,7);")
     assert ("would create index idx_tracking_race_timestamp" in told.out) is dry_run
     await database.run(f"alter database {database.address.database} set default_transaction_read_only = on")
     with pytest.raises(StoreUnavailable, match="read-only"):
-        await trio.to_thread.run_sync(migrate.run, Namespace(dry_run=dry_run), settings)
+        await trio.to_thread.run_sync(migrate.run, arguments, settings)
 
 
 async def test_a_table_with_more_to_it_is_fine(database: Database) -> None:
