@@ -81,8 +81,9 @@ def open_drivers(settings: Settings, where: Addresses, folder: Path) -> Drivers:
     pg = settings.postgres
     # So long every fix waits for company, for a commit and for a frame: it may as well wait before it is read.
     gather_s = min(pg.batch_ms, settings.ws.batch_window_ms) / 1000
+    group = settings.cluster.shared_group if settings.cluster.ingest == "shared" else ""
     return Drivers(
-        MqttLink(settings.mqtt, where.broker, folder, gather_s),
+        MqttLink(settings.mqtt, where.broker, folder, gather_s, group),
         PostgresWriter(where.postgres),
         PostgresHistory(where.postgres, settings.app.max_clock_skew_ms),
         RedisStore(where.redis, ttl_s=settings.redis.ttl_s, node_id=settings.app.node_id),

@@ -2,8 +2,9 @@
 
 arguments.py       pure: types of arguments that several take
 check.py           validates, reaches, warns
-check_servers.py   driver: driver: reaching an external broker once
-check_stores.py    driver: driver: reaching an external Redis and PostgreSQL once
+check_servers.py   driver: reaching an external broker once
+check_sharing.py   whether a broker delivers what is shared
+check_stores.py    driver: reaching an external Redis and PostgreSQL once
 demo.py            the daemon with a made-up race beside it
 early_stop.py      a signal in the first second, before anybody listens
 export.py          history to a file

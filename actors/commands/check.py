@@ -9,7 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from actors.commands import check_servers, check_stores
+from actors.commands import check_servers, check_sharing, check_stores
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
 from actors.core.addresses import Address, is_loopback
@@ -17,6 +17,7 @@ from actors.core.broker_url import broker_addresses
 from actors.core.errors import NotStarted
 from actors.data_dir import socket_path
 from actors.embedded import broker, nats, postgres, valkey
+from actors.mqtt.subscriptions import RememberedTopics
 from actors.settings.load import Settings
 from actors.settings.values import bind_address
 
@@ -84,6 +85,10 @@ def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Find
     else:
         nodes = broker_addresses(mqtt.broker_url)
         yield from check_servers.broker(mqtt, nodes)
+        if settings.cluster.ingest == "shared":
+            group = settings.cluster.shared_group
+            known = RememberedTopics(settings.app.data_dir, mqtt.client_id)
+            yield from check_sharing.sharing(mqtt, nodes, group, proven=known.has_shared(group, mqtt.topics))
     outside = [node for node in nodes if not is_loopback(node.host)]
     if outside:
         if mqtt.topic_identity == "none":

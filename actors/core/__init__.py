@@ -12,6 +12,7 @@ position.py      pure: a position as JSON, written and read back
 printable.py     pure: texts of strangers for a person's eyes
 quarantine.py    pure: which part of a piece of work crashes whoever does it
 rejection.py     pure: what is kept of a payload that broke a rule, or of a fix that nobody can take
+share.py         pure: shared subscriptions: their filters, and topics to try them on
 timestamps.py    pure: moments as text and as Unix ms
 topic_filter.py  pure: MQTT topic filters: which are valid, what they match
 """

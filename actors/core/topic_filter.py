@@ -19,8 +19,7 @@ def filter_fault(topic: str) -> str:
     if any("+" in level and level != "+" for level in levels):
         return "has '+' beside other characters of a level"
     if levels[0] == "$share":
-        # Measured on mosquitto 2.0.11: a dead member's share is parked, and a restart of the broker forgets the share.
-        return "is a shared subscription, which loses messages when a member dies"
+        return "is a shared subscription; write the plain filter, and [cluster] ingest = shared"
     return ""
 
 

@@ -15,6 +15,7 @@ from actors.ingest.silence import Silence
 from actors.ingest.state import ReaderState
 from actors.mqtt.events import (
     BrokerDropped,
+    CannotShare,
     Connected,
     Disconnected,
     ReceiptsDropped,
@@ -32,7 +33,14 @@ QUIET_S = 300.0
 """Trackers of a race that goes on are not all silent for so long."""
 
 News: TypeAlias = (
-    Connected | Subscribed | Disconnected | SubscriptionRefused | ReceiptsDropped | BrokerDropped | TakenOver
+    Connected
+    | Subscribed
+    | Disconnected
+    | SubscriptionRefused
+    | ReceiptsDropped
+    | BrokerDropped
+    | TakenOver
+    | CannotShare
 )
 
 
@@ -90,6 +98,10 @@ class BrokerState:
             case TakenOver(client_id=client_id, times=times, within_s=within_s):
                 reason = f"another client seems to use our client_id {client_id!r}"
                 log.error(f"{reason}: thrown out {times} times in a row within {within_s:g} s of CONNACK, stopping")
+                self.health.down("broker", reason)
+                self.give_up()
+            case CannotShare(reason=reason):
+                log.error(reason)
                 self.health.down("broker", reason)
                 self.give_up()
             case _:

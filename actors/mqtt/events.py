@@ -82,6 +82,13 @@ class TakenOver:
     within_s: float  # of each CONNACK
 
 
+@attrs.frozen
+class CannotShare:
+    """Driver to reader: the broker takes shared subscriptions and does not deliver; the driver does not connect."""
+
+    reason: str
+
+
 BrokerEvent: TypeAlias = (
     Connected
     | Subscribed
@@ -92,4 +99,5 @@ BrokerEvent: TypeAlias = (
     | SubscriptionRefused
     | ReceiptsDropped
     | TakenOver
+    | CannotShare
 )

@@ -15,10 +15,12 @@ import trio
 
 from actors.core.addresses import BrokerAddress as BrokerAddress
 from actors.core.errors import NotStarted
+from actors.core.share import shared_filter
 from actors.mqtt.attempts import Attempts
 from actors.mqtt.events import BrokerEvent, ReceiptsDropped
-from actors.mqtt.orders import MAX_PUBLISHES, Orders
+from actors.mqtt.orders import MAX_PUBLISHES, Orders, Stopped
 from actors.mqtt.pace import LEAST_S, Pace
+from actors.mqtt.probing import Probing
 from actors.mqtt.rival import Rival
 from actors.mqtt.socket import tls_context
 from actors.mqtt.subscriptions import RememberedTopics
@@ -31,11 +33,19 @@ class MqttLink:
     """One for each run of the daemon, so that epochs never repeat; `run` again after a crash of the reader."""
 
     def __init__(
-        self, settings: MqttSettings, address: BrokerAddress, data_dir: Path, gather_s: float = LEAST_S
+        self,
+        settings: MqttSettings,
+        address: BrokerAddress,
+        data_dir: Path,
+        gather_s: float = LEAST_S,
+        shared_group: str = "",
     ) -> None:
         """`data_dir` exists; it holds the list of subscriptions. The address comes from the caller, `broker_url` is
-        not looked at. `gather_s`: see pace.py."""
+        not looked at. `gather_s`: see pace.py. `shared_group`: of the nodes that read in turns; empty: we read all."""
         self._settings = settings
+        self._group = shared_group
+        self._shares = not shared_group  # or the broker was asked, in this process
+        self._filters = tuple(shared_filter(shared_group, each) if shared_group else each for each in settings.topics)
         self._address = address
         self._remembered = RememberedTopics(data_dir, settings.client_id)
         self._rival = Rival()
@@ -54,17 +64,31 @@ class MqttLink:
         """Stay connected until cancelled or until disconnect() is through.
 
         `post` is called on the trio side and must not raise. An unreachable broker is no error: Disconnected is
-        posted, once for each reason in a row of failures. Thrown out by another client again and again, it posts
-        TakenOver and tries no more. Cancelling closes the connection within TURN_S (0.2 s)
-        without MQTT DISCONNECT. Raises NotStarted when the TLS files cannot be used.
+        posted, once for each reason in a row of failures. It tries no more, and posts so, when it is thrown out by
+        another client again and again (TakenOver), and when the broker does not deliver what is shared (CannotShare).
+        Cancelling closes the connection within TURN_S (0.2 s) without MQTT DISCONNECT. Raises NotStarted when the TLS
+        files cannot be used.
         """
         tls = _tls_context(self._settings) if any(node.tls for node in self._address.nodes) else None
         orders = self._orders = Orders()
         self._ended = trio.Event()
         token = trio.lowlevel.current_trio_token()
         self._post = post
+        probing = Probing(
+            self._settings,
+            self._address,
+            tls,
+            self._group,
+            self._remembered.has_shared(self._group, self._settings.topics),
+            orders,
+            token,
+            post,
+            self._version,
+            self._attempts,
+        )
         thread = BrokerThread(
             self._settings,
+            self._filters,
             self._address,
             tls,
             self._remembered,
@@ -81,12 +105,23 @@ class MqttLink:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_ring_when_cancelled, orders)
                 task_status.started()
-                await trio.to_thread.run_sync(thread.run, thread_name="mqtt", limiter=self._limiter)
+                await trio.to_thread.run_sync(self._turn, probing, thread, thread_name="mqtt", limiter=self._limiter)
                 nursery.cancel_scope.cancel()
         finally:
             self._orders = None
             orders.bell.close()
             self._ended.set()
+
+    def _turn(self, probing: Probing, thread: BrokerThread) -> None:
+        """The thread."""
+        try:
+            self._shares = self._shares or probing.run()
+        except Stopped:
+            return
+        if self._shares:
+            thread.run()
+        else:
+            probing.wait_for_the_end()
 
     def taken(self) -> None:
         """The reader has processed one MessagesArrived."""

@@ -12,6 +12,10 @@ MAX_PUBLISHES = 10_000
 """Waiting to be published; beyond it the oldest is dropped."""
 
 
+class Stopped(Exception):
+    """The link is to end: `disconnect()` was called while the thread was busy with something else."""
+
+
 @attrs.define(eq=False)
 class Orders:
     """What the trio side wants. It is the only writer, except where said."""

@@ -56,13 +56,21 @@ class PahoClient(mqtt.Client):
     """One connection's paho. Incoming messages are appended to `arrivals`, whose owner takes and empties it."""
 
     def __init__(
-        self, sock: BufferedSocket, arrivals: Arrivals, settings: MqttSettings, username: str, password: Secret
+        self,
+        sock: BufferedSocket,
+        arrivals: Arrivals,
+        settings: MqttSettings,
+        username: str,
+        password: Secret,
+        *,
+        clean: bool = False,
     ) -> None:
+        """`clean`: a new session, which ends with the connection."""
         is_v5 = settings.protocol != "3.1.1"
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
-            clean_session=None if is_v5 else False,
+            clean_session=None if is_v5 else clean,
             protocol=mqtt.MQTTv5 if is_v5 else mqtt.MQTTv311,
             reconnect_on_failure=False,  # or it would fall back to MQTT 3.1 by itself
             manual_ack=True,
@@ -76,6 +84,7 @@ class PahoClient(mqtt.Client):
         self._ours = sock
         self._arrivals = arrivals
         self._is_v5 = is_v5
+        self._clean = clean
         # Without it paho writes from wherever it is, each packet by itself.
         self.on_socket_register_write = lambda *_: None
         self.on_connect = self._note_connack
@@ -85,13 +94,13 @@ class PahoClient(mqtt.Client):
         self.on_disconnect = self._note_disconnect
 
     def open(self, host: str, port: int) -> None:
-        """Begin with CONNECT, for the session that the client_id has at the broker."""
+        """Begin with CONNECT, for the session that the client_id has at the broker, or for a clean one."""
         wanted = self._settings
         if self._is_v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho does not type it
-            properties.SessionExpiryInterval = wanted.session_expiry_s
+            properties.SessionExpiryInterval = 0 if self._clean else wanted.session_expiry_s
             properties.ReceiveMaximum = wanted.receive_maximum
-            self.connect(host, port, wanted.keepalive_s, clean_start=False, properties=properties)
+            self.connect(host, port, wanted.keepalive_s, clean_start=self._clean, properties=properties)
         else:
             self.connect(host, port, wanted.keepalive_s)
 

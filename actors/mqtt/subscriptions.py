@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.core.share import shared_filter
 from actors.data_dir import write_private
 from actors.mqtt.drops import ASK_AFTER_S, DropsQuestion
 from actors.mqtt.events import Subscribed, SubscriptionRefused
@@ -49,6 +50,10 @@ class RememberedTopics:
         """The session holds some for certain, or did."""
         return isinstance(self._read_all().get(self.client_id), list)
 
+    def has_shared(self, group: str, topics: tuple[str, ...]) -> bool:
+        """The session holds, or did, all of these topics as filters that are shared in the group."""
+        return self.granted() and self.read() >= {shared_filter(group, topic) for topic in topics}
+
     def write(self, topics: frozenset[str], *, granted: bool) -> None:
         """Replace them, whole or not at all. A folder that cannot be written to is logged, no more."""
         known = self._read_all()
@@ -77,7 +82,7 @@ class RememberedTopics:
 class Subscriptions:
     """What we want, asked for at each connect; never unsubscribed on the way out."""
 
-    topics: tuple[str, ...]
+    topics: tuple[str, ...]  # as the broker is to have them: of nodes that share, in their $share form
     qos: int
     remembered: RememberedTopics
     drops: DropsQuestion = attrs.field(factory=DropsQuestion)
@@ -110,10 +115,11 @@ class Subscriptions:
         self._granted = session_present and self.remembered.granted()
         # Before: what the session may hold must never be forgotten.
         self.remembered.write(had | wanted, granted=self._granted)
+        self._subscribe(client, self.topics)
         if had - wanted:
+            # After: the same topics in their other form, shared or plain, are never without a subscription.
             log.info("unsubscribing what was removed from the settings", topics=sorted(had - wanted))
             self._unsubscribing = client.unsubscribe(sorted(had - wanted))[1] or 0
-        self._subscribe(client, self.topics)
 
     def ask_more(self, client: PahoClient, now: float) -> None:
         """When it is time: for what was refused; when all is granted for a while, for what we only want."""

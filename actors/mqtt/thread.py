@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import select
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -25,14 +24,15 @@ from actors.core.addresses import BrokerAddress
 from actors.mqtt.attempts import Attempts
 from actors.mqtt.connection import BrokerConnection
 from actors.mqtt.deliveries import NOTHING, Owed
+from actors.mqtt.dialling import dial_node, why_not
 from actors.mqtt.drops import DropsQuestion
 from actors.mqtt.end import Ending, How
 from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived, ReceiptsDropped, TakenOver
-from actors.mqtt.orders import Orders
+from actors.mqtt.orders import Orders, Stopped
 from actors.mqtt.outgoing import Outgoing
 from actors.mqtt.pace import Pace
 from actors.mqtt.rival import TIMES, Rival
-from actors.mqtt.socket import CONNECT_TIMEOUT_S, Address, BufferedSocket, dial
+from actors.mqtt.socket import BufferedSocket
 from actors.mqtt.subscriptions import RememberedTopics, Subscriptions
 from actors.mqtt.version import Heard, Version
 from actors.settings.load import MqttSettings
@@ -53,15 +53,12 @@ UNWANTED_RETRY_S = (1.0, 4.0)
 """First and longest wait before the next attempt; the second after a refusal, or when another client took over."""
 
 
-class Stopped(Exception):
-    """The link is to end: `disconnect()` was called while the thread was busy with something else."""
-
-
 @attrs.define(eq=False)
 class BrokerThread:
     """`run` is the thread. Owns the connection while there is one."""
 
     settings: MqttSettings
+    filters: tuple[str, ...]  # of `[mqtt] topics`, as they are subscribed to
     address: BrokerAddress
     tls: ssl.SSLContext | None
     remembered: RememberedTopics
@@ -183,14 +180,14 @@ class BrokerThread:
         except (OSError, trio.TooSlowError) as error:
             self.rival.forget()
             self.version.heard(Heard.UNREACHED)
-            self._failed(_explain(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
+            self._failed(why_not(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
             return
         self._connection = connection = BrokerConnection(
             sock,
             node,
             (self.address.username, self.address.password),
             attrs.evolve(self.settings, protocol=self.version.speaks),
-            Subscriptions(self.settings.topics, self.settings.qos, self.remembered, self._drops),
+            Subscriptions(self.filters, self.settings.qos, self.remembered, self._drops),
             self._outgoing,
             self.epochs,
             self.version.is_question,
@@ -204,8 +201,7 @@ class BrokerThread:
 
     def _dial(self, node: Node, tls: ssl.SSLContext | None) -> BufferedSocket:
         """Raises OSError or TooSlowError; Cancelled or Stopped."""
-        addresses = trio.from_thread.run(_resolve, node.host, node.port)
-        return dial(addresses, node.host, tls, self._wait)
+        return dial_node(node, tls, self._wait)
 
     def _lost(self, connection: BrokerConnection, ending: Ending) -> None:
         self._connection = None
@@ -274,18 +270,3 @@ class BrokerThread:
 
     def _wait_only(self, timeout_s: float, fd: int = -1, events: int = 0) -> int:
         return self.orders.bell.wait(min(timeout_s, TURN_S), fd, events)
-
-
-async def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
-    """On the trio side, which can leave a name server that does not answer."""
-    with trio.fail_after(CONNECT_TIMEOUT_S):
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _type, _proto, _name, address in found]
-
-
-def _explain(error: OSError | trio.TooSlowError) -> str:
-    if isinstance(error, trio.TooSlowError):
-        return f"the name server did not answer within {CONNECT_TIMEOUT_S:g} s"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate: {error.verify_message}"
-    return f"cannot connect: {error.strerror or error}"

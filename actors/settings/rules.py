@@ -7,9 +7,16 @@ from collections.abc import Iterator
 import attrs
 
 from actors.core.addresses import is_loopback
+from actors.core.share import probe_topics
 from actors.core.topic_filter import could_match
 from actors.settings.table import Settings
 from actors.settings.values import bind_address
+
+WITHOUT_RELAY = {
+    "none": "nothing would ever be live",
+    "shared": "each node would show its own part only",
+}
+"""[cluster] ingest -> what is wrong with relay = no."""
 
 
 @attrs.frozen
@@ -30,9 +37,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
             if getattr(group, given) and not getattr(group, missing):
                 text = f"set without {missing}; allowed are both or neither"
                 yield Fault((f"{section}.{given}", f"{section}.{missing}"), text)
-    if settings.cluster.ingest == "none" and not settings.cluster.relay:
-        text = "with ingest = none nothing would ever be live; allowed is yes"
-        yield Fault(("cluster.relay", "cluster.ingest"), text)
+    yield from _cluster(settings)
     if settings.supervisor.backoff_max_ms < settings.supervisor.backoff_initial_ms:
         text = f"less than backoff_initial_ms; allowed is {settings.supervisor.backoff_initial_ms} or more"
         yield Fault(("supervisor.backoff_max_ms", "supervisor.backoff_initial_ms"), text)
@@ -74,3 +79,22 @@ def _dashboards(settings: Settings) -> Iterator[Fault]:
         if ws.auth == "off" and not is_loopback(host):
             text = f"[ws] host {host} is not loopback; allowed is token, or loopback hosts such as 127.0.0.1"
             yield Fault(("ws.auth", "ws.host"), text)
+
+
+def _cluster(settings: Settings) -> Iterator[Fault]:
+    cluster, mqtt = settings.cluster, settings.mqtt
+    if cluster.ingest in WITHOUT_RELAY and not cluster.relay:
+        text = f"with ingest = {cluster.ingest} {WITHOUT_RELAY[cluster.ingest]}; allowed is yes"
+        yield Fault(("cluster.relay", "cluster.ingest"), text)
+    if cluster.ingest != "shared":
+        return
+    if "{node_id}" not in mqtt.client_id:
+        text = "with ingest = shared each node has a session of its own; allowed is a name that holds {node_id}"
+        yield Fault(("mqtt.client_id", "cluster.ingest"), text)
+    for topic in mqtt.topics:
+        if any(could_match(topic, probe) for probe in probe_topics(cluster.shared_group, "{participant_id}")):
+            text = (
+                f"the subscription '{topic}' would match {cluster.shared_group}-probe/+/shared, by which a node asks "
+                "the broker whether it can share; allowed are filters that do not"
+            )
+            yield Fault(("mqtt.topics", "cluster.shared_group", "cluster.ingest"), text)

@@ -136,7 +136,8 @@ class SupervisorSettings:
 
 @attrs.frozen
 class ClusterSettings:
-    ingest: str = key("alone", v.choice("alone", "none"))
+    ingest: str = key("alone", v.choice("alone", "shared", "none"))
+    shared_group: str = key("tracking", v.share_group)
     relay: bool = key("no", v.yes_no)
 
 

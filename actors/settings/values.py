@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from actors.core.addresses import Address, Secret, is_host, one_origin
 from actors.core.file_name import on_disk
+from actors.core.share import group_fault
 from actors.core.topic_filter import filter_fault, template_fault
 
 T = TypeVar("T")
@@ -157,6 +158,13 @@ def topics(text: str) -> tuple[str, ...]:
         if topic in filters[:index]:
             raise ValueError(f"'{topic}' stands twice; {allowed}")
     return filters
+
+
+def share_group(text: str) -> str:
+    fault = group_fault(text)
+    if fault:
+        raise ValueError(f"{fault}; allowed is a name without '/', '+' and '#'")
+    return text
 
 
 def receipt_topic(text: str) -> str:

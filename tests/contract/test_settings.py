@@ -169,7 +169,7 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         max_requests_per_s=50 handshake_timeout_s=5
         page tile_url= tile_max_zoom=19
         tls cert_file= key_file=
-        cluster ingest=alone relay=no
+        cluster ingest=alone shared_group=tracking relay=no
         supervisor max_restarts=5 restart_window_s=30 backoff_initial_ms=100 backoff_max_ms=10000 drain_timeout_s=15"""
     expected, section = [], ""
     for word in keys.split():

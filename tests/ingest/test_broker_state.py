@@ -7,7 +7,15 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.ingest.broker_state import QUIET_S
-from actors.mqtt.events import BrokerEvent, Connected, Disconnected, ReceiptsDropped, Subscribed, SubscriptionRefused
+from actors.mqtt.events import (
+    BrokerEvent,
+    CannotShare,
+    Connected,
+    Disconnected,
+    ReceiptsDropped,
+    Subscribed,
+    SubscriptionRefused,
+)
 from tests.ingest.reader_world import World, payload, running, world
 
 
@@ -133,3 +141,16 @@ async def test_a_reader_that_runs_again_is_not_connected_yet(
     async with running(w):
         await trio.sleep(2 * QUIET_S)
         assert not lines(capsys, SILENT)
+
+
+async def test_a_broker_that_cannot_share_ends_the_daemon(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w = world()
+    w.broker.away = True
+    async with running(w):
+        await happens(w, CannotShare("the broker cannot, and this is why"))
+        assert state(w) == (False, "the broker cannot, and this is why")
+        said = lines(capsys, "the broker cannot, and this is why")
+        assert len([line for line in said if "error" in line]) == 1
+        assert w.gave_up == ["asked"]

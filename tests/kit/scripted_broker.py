@@ -6,7 +6,7 @@
         await client.publish(b"t", b"x", qos=1, packet_id=7)
         await client.until(lambda: client.acks == [7])
 
-It answers SUBSCRIBE, UNSUBSCRIBE and PINGREQ by itself unless told to be silent; it routes nothing.
+It answers SUBSCRIBE, UNSUBSCRIBE and PINGREQ by itself unless told to be silent; it routes what `routes` says.
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ class BrokerSide:
                 payload = one.body[topic_end + 2 + v5 :]
                 self.published.append((one.body[2:topic_end], payload))
                 self.broker.published.append(self.published[-1])
+                await self._route(*self.published[-1])
                 if self.broker.answers:
                     code = bytes([self.broker.puback]) if self.broker.puback else b""
                     await self.send(packet(PUBACK, one.body[topic_end : topic_end + 2] + code))
@@ -201,6 +202,12 @@ class BrokerSide:
             case 14:
                 self.said_goodbye = True
 
+    async def _route(self, topic: bytes, payload: bytes) -> None:
+        for side in self.broker.sides:
+            for number, (wanted, _) in enumerate(side.filters, 1):
+                if self.broker.routes(wanted, topic.decode()):
+                    await side.publish(topic, payload, qos=1, packet_id=number)
+
 
 def _filters(body: bytes, *, options: bool) -> list[tuple[str, int]]:
     found, at = [], 0
@@ -223,6 +230,7 @@ class ScriptedBroker:
     answers: bool = True  # False: silent after CONNACK
     forbids: Callable[[Packet], bool] = lambda _one: False  # it ends the connection instead of answering these
     ends: Callable[[BrokerSide], Awaitable[None]] = lambda side: side.stream.aclose()  # how
+    routes: Callable[[str, str], bool] = lambda _filter, _topic: False  # what is published, to whom
     lacks_5: str = ""  # how it takes an MQTT 5 CONNECT that it does not know: "says so", "closes", "says nothing"
     published: list[tuple[bytes, bytes]] = attrs.field(factory=list)  # over all connections
     refused: list[Packet] = attrs.field(factory=list)  # as `forbids` says, over all connections

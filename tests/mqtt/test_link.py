@@ -263,6 +263,9 @@ async def test_tls(tmp_path: Path) -> None:
             await desk.connected()
             await trio.sleep(0.3)
             assert desk.messages == []
+        sharing = MqttLink(evolve(SETTINGS, client_id="n", ca_file=cert), address, tmp_path, shared_group="g")
+        async with running(sharing) as desk:  # whose probe is encrypted, too
+            await desk.connected()
         other_name = evolve(address_of(broker), port=tls_port, tls=True)
         async with running(MqttLink(evolve(SETTINGS, ca_file=cert), other_name, tmp_path)) as desk:
             assert "certificate" in (await desk.disconnected()).reason

@@ -18,7 +18,6 @@ from actors.mqtt import socket as mqtt_socket
 from actors.mqtt.events import Connected, Disconnected, SubscriptionRefused, TakenOver
 from actors.mqtt.link import BrokerAddress, MqttLink
 from actors.settings.load import MqttSettings
-from tests.kit.names import Names
 from tests.kit.scripted_broker import CONNACK, DISCONNECT, PUBACK, PUBLISH, PUBREL, SUBACK, packet, scripted_broker
 from tests.kit.servers import free_port
 from tests.mqtt.mqtt_desk import SETTINGS, running
@@ -66,22 +65,6 @@ async def test_unreachable_broker_is_said_once(tmp_path: Path) -> None:
         assert await desk.disconnected() == Disconnected(0, "cannot connect: Connection refused")
         await trio.sleep(1)
         assert len(desk.events) == 1
-
-
-async def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
-    link = MqttLink(SETTINGS, BrokerAddress("no-such-host.invalid", 1883), tmp_path)
-    async with running(link) as desk:
-        assert (await desk.disconnected()).reason
-        await link.disconnect()
-
-
-async def test_a_name_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread, "CONNECT_TIMEOUT_S", 0.2)
-    trio.socket.set_custom_hostname_resolver(Names([]))
-    link = MqttLink(SETTINGS, BrokerAddress("broker.example", 1883), tmp_path)
-    async with running(link) as desk:
-        assert (await desk.disconnected()).reason == "the name server did not answer within 0.2 s"
-        await link.disconnect()
 
 
 async def test_silent_broker(tmp_path: Path) -> None:

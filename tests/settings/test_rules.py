@@ -318,3 +318,38 @@ def test_invalid_receipt_topics(topic: str) -> None:
 )
 def test_which_filters_match_a_template(topic_filter: str, template: str, could: bool) -> None:
     assert could_match(topic_filter, template) is could
+
+
+SHARED = "[cluster]\ningest = shared\nrelay = yes\n[mqtt]\nclient_id = t-{node_id}\n"
+
+
+def test_nodes_that_share(files: Files) -> None:
+    found = files.load("[app]\nnode_id = n1\n" + SHARED)
+    assert (found.cluster.ingest, found.cluster.shared_group, found.mqtt.client_id) == ("shared", "tracking", "t-n1")
+    assert found.mqtt.topics == ("tracking/+/position",)  # as they are compared with topics of messages
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (
+            ("relay = yes", "relay = no"),
+            "[cluster] relay: value 'no': with ingest = shared each node would show its ",
+        ),
+        (("t-{node_id}", "t"), "[mqtt] client_id: value 't': with ingest = shared each node has a session of its own"),
+        (("[mqtt]", "[mqtt]\ntopics = a/+,#"), "[mqtt] topics: value 'a/+,#': the subscription '#' would match"),
+        (("[mqtt]", "[mqtt]\ntopics = +/+/+"), "[mqtt] topics: value '+/+/+': the subscription '+/+/+' would match"),
+        (("[mqtt]", "shared_group = a/b\n[mqtt]"), "[cluster] shared_group: value 'a/b': holds '/', '+' or '#'; allow"),
+        (
+            ("[mqtt]", "shared_group =\n[mqtt]"),
+            "[cluster] shared_group: value '': empty; allowed is a name without '/'",
+        ),
+        (("[mqtt]", "[mqtt]\ntopics = $share/g/a"), "[mqtt] topics: value '$share/g/a': '$share/g/a' is a shared subs"),
+    ],
+)
+def test_what_nodes_that_share_cannot_have(files: Files, changed: tuple[str, str], line: str) -> None:
+    assert files.problem(SHARED.replace(*changed)).startswith(f"settings.ini {line}")
+
+
+def test_a_node_that_does_not_share_may_have_all_that(files: Files) -> None:
+    files.load(SHARED.replace("shared", "alone").replace("t-{node_id}", "t\ntopics = #").replace("= yes", "= no"))
