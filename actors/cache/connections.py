@@ -1,4 +1,4 @@
-"""Connections to Redis: short deadlines, no retries, a breaker.
+"""Connections to one Redis: short deadlines, no retries, a breaker.
 
 redis-py blocks, so it is called in threads; a caller that gives up closes the connection under its thread, which frees
 that as well.
@@ -6,7 +6,7 @@ that as well.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -14,9 +14,9 @@ import attrs
 import redis
 import trio
 from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.retry import Retry
 
+from actors.cache.calls import Command
 from actors.cache.redis_errors import FromReplica, explain, is_from_replica
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
@@ -27,15 +27,14 @@ CALL_S = 1.0
 PAUSE_FIRST_S = 0.2
 PAUSE_MOST_S = 2.0
 
-Queue: TypeAlias = Callable[[Pipeline], object]
-"""Puts commands into a pipeline."""
+Errors: TypeAlias = tuple[type[redis.RedisError], ...]
 
 
 @attrs.define(eq=False)
 class Connections:
     """`ask` raises CacheUnavailable, within a second; after trouble for a moment at once, without trying."""
 
-    address: RedisAddress
+    address: RedisAddress  # of others it does not count
     _idle: list[_Line] = attrs.field(factory=list)
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
     # Not the same as the places: a thread may outlive its caller, in a name look-up or while connecting.
@@ -47,18 +46,32 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close idle connections; those in use end with their calls. Never waits."""
-        self._closed = True
-        self._close_idle()
+        self.close()
         await trio.lowlevel.checkpoint()
 
-    async def ask(self, queue: Queue, allow: type[redis.RedisError] | None = None) -> list[Any]:
-        """One pipeline: its replies, of which those that are errors raise, but for errors of type `allow`."""
+    def close(self) -> None:
+        """The same."""
+        self._closed = True
+        self._close_idle()
+
+    @property
+    def in_trouble(self) -> bool:
+        """The last call failed."""
+        return bool(self._trouble)
+
+    async def homes(self, keys: Collection[str]) -> dict[str, list[str]]:
+        """All of them are here: see servers.py."""
+        await trio.lowlevel.checkpoint()
+        return {"": list(keys)}
+
+    async def ask(self, commands: Sequence[Command], allow: Errors = ()) -> list[Any]:
+        """One pipeline: its replies, of which those that are errors raise, but for errors of the types in `allow`."""
         async with self._places, self._breaker():
             line = self._idle.pop() if self._idle else _Line(_client(self.address))
             answered = False
             try:
                 replies = await trio.to_thread.run_sync(
-                    line.ask, queue, abandon_on_cancel=True, limiter=self._threads, thread_name="redis"
+                    line.ask, commands, abandon_on_cancel=True, limiter=self._threads, thread_name="redis"
                 )
                 answered = True
             finally:
@@ -68,7 +81,7 @@ class Connections:
                     line.close()
                     self._close_idle()  # the others are most likely gone too
             for reply in replies:
-                if isinstance(reply, redis.RedisError) and not (allow and isinstance(reply, allow)):
+                if isinstance(reply, redis.RedisError) and not isinstance(reply, allow):
                     raise reply
             return replies
 
@@ -88,8 +101,8 @@ class Connections:
         except (trio.TooSlowError, redis.TimeoutError):
             raise self._rest(f"Redis did not answer within {CALL_S:g} s") from None
         except (redis.RedisError, OSError) as error:
-            raise self._rest(explain(error, self.address.where)) from None
-        self._pause_s = PAUSE_FIRST_S
+            raise self._rest(explain(error, self.address)) from None
+        self._pause_s, self._trouble = PAUSE_FIRST_S, ""
 
     def _rest(self, trouble: str) -> CacheUnavailable:
         """Begin a rest; the error to raise."""
@@ -106,11 +119,13 @@ class _Line:
     client: redis.Redis = attrs.field(repr=False)  # knows the password
     _closed: bool = False
 
-    def ask(self, queue: Queue) -> list[Any]:
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
         """In a thread: one pipeline; error replies are values among the others. Raises redis.RedisError or OSError."""
         try:
             with self.client.pipeline(transaction=False) as pipe:
-                queue(pipe)
+                put: Callable[..., object] = pipe.execute_command
+                for command in commands:
+                    put(*command.words)
                 replies: list[Any] = pipe.execute(raise_on_error=False)
             for reply in replies:
                 if is_from_replica(reply):

@@ -6,31 +6,29 @@ Newest wins inside Redis, in one script, so that several writers cannot put a po
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from uuid import uuid4
 
 import attrs
-import msgspec
 import structlog
 import trio
 from redis.exceptions import NoScriptError
 
-from actors.cache.connections import Connections
-from actors.cache.redis_script import WRITE, WRITE_SHA
+from actors.cache.calls import Call, Command, writes
+from actors.cache.keys import Keys
+from actors.cache.redis_script import MARK
+from actors.cache.servers import Servers, servers
 from actors.core.addresses import RedisAddress
 from actors.core.fix import Fix
-from actors.core.position import position_json, read_position
+from actors.core.position import read_position
 
 log = structlog.get_logger("redis")
 
-SCRIPT_ROWS = 500  # positions in one run of the script: a few ms, for which Redis serves nobody else
 READ_KEYS = 500  # in one MGET; decoded without giving way to other tasks: some 2 ms
 READ_MOST = 5000  # in one hop
 MANY_KEYS = 1000  # of one race, beside others
 MARK_S = 3600
 """How long the sentinel of a daemon that has ended stays. One that cannot reach Redis for as long fills it again."""
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 @attrs.define(eq=False)
@@ -40,43 +38,43 @@ class RedisStore:
     address: RedisAddress
     node_id: str  # two daemons may have the same: it is the name of their host by default
     ttl_s: int
-    _sentinel: str = attrs.field(init=False)  # of this run alone
-    _mark: str = ""  # of the last write that was answered
-    _server: Connections = attrs.field(init=False)
+    _name: str = attrs.field(init=False)  # of this run alone
+    _marks: dict[str, str] = attrs.field(factory=dict)  # of the last writes that were answered, by home
+    _keys: Keys = attrs.field(init=False)
+    _server: Servers = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._server = Connections(self.address)
-        self._sentinel = f"tracking:node:{self.node_id}:{uuid4().hex}"
+        self._server = servers(self.address)
+        self._keys = Keys(self.address.mode == "cluster")
+        self._name = f"{self.node_id}:{uuid4().hex}"
 
     async def write(self, changes: Sequence[Fix], forget: Collection[str] = ()) -> bool:
         """Delete what is there of the races to forget; then make these positions the newest where they are greater.
         One hop for all.
 
         True when all earlier writes of this store are there. False when the cache was emptied, never filled, or went
-        back to an older state.
+        back to an older state, as a replica does that takes the place of its primary.
         """
-        seen, mark = self._mark, uuid4().hex
-        calls: list[list[str | int | bytes]] = []
-        for start in range(0, len(changes) or 1, SCRIPT_ROWS):
-            if start:
-                await trio.lowlevel.checkpoint()
-            positions = _packed(changes[start : start + SCRIPT_ROWS])
-            gone = _pack([] if start else list(forget))
-            calls.append([self.ttl_s, self._sentinel, MARK_S, seen, mark, positions, gone])
-        replies = await self._server.ask(
-            lambda pipe: [pipe.evalsha(WRITE_SHA, 0, *call) for call in calls], NoScriptError
-        )
+        calls: list[Call] = []
+        for call in writes(changes, forget, self._keys, self.ttl_s):
+            calls.append(call)
+            await trio.lowlevel.checkpoint()
+        homes = await self._server.homes({call.by_name().key for call in calls})
+        mark = uuid4().hex
+        for home, written in homes.items():
+            args = (MARK_S, self._marks.get(home, ""), mark, "yes" if written else "")
+            calls.append(Call(MARK, (self._keys.sentinel(self._name, home),), args))
+        replies = await self._server.ask([call.by_name() for call in calls], (NoScriptError,))
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # The first write to this server, or it was restarted. Positions written twice change nothing.
-            replies = await self._server.ask(lambda pipe: [pipe.eval(WRITE, 0, *call) for call in calls])
-        intact = all(replies)
-        if changes or forget or not intact:
-            self._mark = mark
-        return intact
+            replies = await self._server.ask([call.in_full() for call in calls])
+        intact = dict(zip(homes, replies[-len(homes) :], strict=True))
+        self._marks |= {home: mark for home, written in homes.items() if written or not intact[home]}
+        return all(intact.values())
 
     async def newest(self, race_id: str) -> list[Fix]:
         """The live positions of a race; values that are none are left out."""
-        (members,) = await self._server.ask(lambda pipe: pipe.zrange(_seen(race_id), 0, -1))
+        (members,) = await self._server.ask([self._members(race_id, -1)])
         found: list[Fix] = []
         for start in range(0, len(members), READ_MOST):
             found += (await self._positions({race_id: members[start : start + READ_MOST]}))[race_id]
@@ -87,9 +85,7 @@ class RedisStore:
 
         None for one that has more than MANY_KEYS: ask for it alone.
         """
-        members = await self._server.ask(
-            lambda pipe: [pipe.zrange(_seen(race_id), 0, MANY_KEYS) for race_id in race_ids]
-        )
+        members = await self._server.ask([self._members(race_id, MANY_KEYS) for race_id in race_ids])
         found: dict[str, list[Fix] | None] = {}
         some: dict[str, list[bytes]] = {}
         keys = 0
@@ -106,9 +102,8 @@ class RedisStore:
         names = [
             (race_id, name) for race_id, some in members.items() for each in some if (name := _text(each)) is not None
         ]
-        keys = [f"race:{race_id}:participant:{name}:last" for race_id, name in names]
-        chunks = [keys[start : start + READ_KEYS] for start in range(0, len(keys), READ_KEYS)]
-        replies = await self._server.ask(lambda pipe: [pipe.mget(chunk) for chunk in chunks]) if chunks else []
+        keys = [self._keys.last(race_id, name) for race_id, name in names]
+        replies = await self._server.ask([Command(chunk[0], ("MGET", *chunk)) for chunk in self._chunks(names, keys)])
         values: list[bytes | None] = [value for reply in replies for value in reply]
         found: dict[str, list[Fix]] = {race_id: [] for race_id in members}
         unreadable = Counter[str]()
@@ -126,26 +121,22 @@ class RedisStore:
             log.warning("values that are no live positions", race_id=race_id, count=count)
         return found
 
+    def _chunks(self, names: Sequence[tuple[str, str]], keys: Sequence[str]) -> Iterator[Sequence[str]]:
+        """READ_KEYS at a time, in a cluster of one race each."""
+        start = 0
+        for end in range(1, len(keys) + 1):
+            another = end < len(keys) and self._keys.in_cluster and names[end][0] != names[start][0]
+            if another or end == len(keys) or end - start == READ_KEYS:
+                yield keys[start:end]
+                start = end
+
+    def _members(self, race_id: str, last: int) -> Command:
+        key = self._keys.seen(race_id)
+        return Command(key, ("ZRANGE", key, 0, last))
+
     async def aclose(self) -> None:
         """Close idle connections; those in use end with their calls. Never waits."""
         await self._server.aclose()
-
-
-def _packed(changes: Sequence[Fix]) -> bytes:
-    """For the script: see there."""
-    items: list[str] = []
-    for fix in changes:
-        items += (
-            fix.race_id,
-            fix.participant_id,
-            f"{fix.timestamp_ms:015d}{fix.status}{fix.id.hex()}",
-            position_json(fix, stale=None).decode(),
-        )
-    return _pack(items)
-
-
-def _seen(race_id: str) -> str:
-    return f"race:{race_id}:seen"
 
 
 def _text(member: bytes) -> str | None:

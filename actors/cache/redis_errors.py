@@ -12,9 +12,18 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
+from actors.core.addresses import RedisAddress
+
 # Some arrive without their name, others wrapped in the error of a script (Redis 6).
 REPLICA = ("READONLY", "read only replica", "MASTERDOWN")
 CLUSTER = ("CROSSSLOT", "non local key", "in cluster mode", "CLUSTERDOWN")
+
+
+REPLICA_MEANS = {
+    "single": "point [redis] host at the primary",
+    "sentinel": "the Sentinels do not tell of another primary yet",
+    "cluster": "its cluster does not tell of another owner yet",
+}
 
 
 class FromReplica(redis.RedisError):
@@ -30,16 +39,17 @@ def is_from_replica(error: object) -> bool:
     return isinstance(error, ReadOnlyError | MasterDownError) or _says(error, REPLICA)
 
 
-def explain(error: Exception, where: str) -> str:
-    """`where`: host:port of [redis], or its socket."""
+def explain(error: Exception, at: RedisAddress) -> str:
+    """For people, with what to do about it. `at`: the one server that said it."""
     if isinstance(error, FromReplica):
         of = f" of {error.primary}" if error.primary else ""
-        return f"Redis at {where} is a replica{of}: point [redis] host at the primary ({error})"
+        return f"Redis at {at.where} is a replica{of}: {REPLICA_MEANS[at.mode]} ({error})"
+    if at.mode == "cluster":
+        disabled = "cluster support disabled" in str(error)
+        return f"Redis at {at.where}: {error}" + "; set [redis] mode = single" * disabled
     if isinstance(error, MovedError | AskError | ClusterCrossSlotError | ClusterDownError) or _says(error, CLUSTER):
         name = "MOVED " if isinstance(error, MovedError) else ""
-        return (
-            f"Redis at {where} is part of a Redis Cluster, which is not supported: name a single server ({name}{error})"
-        )
+        return f"Redis at {at.where} is part of a Redis Cluster: set [redis] mode = cluster ({name}{error})"
     return f"Redis: {error}"
 
 

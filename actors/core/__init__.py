@@ -5,6 +5,7 @@ broker_url.py    pure: where the broker listens, perhaps several nodes of it
 errors.py        pure: codes of rejections and errors, and the tree of exceptions
 file_name.py     pure: ids as names of files, and names as the system has them
 fix.py           pure: a fix: one position of one participant at one moment
+host_list.py     pure: where the servers of a store listen
 identity.py      pure: ids that are functions of what they name
 ids.py           pure: ids of participants and races: which are valid, and their one form
 parcel.py        pure: what is settled as a whole, and word that it is

@@ -71,7 +71,7 @@ class BrokerAddress:
 
 @attrs.frozen
 class PostgresAddress:
-    """One database of one PostgreSQL server."""
+    """One database of one PostgreSQL server, or of servers that copy each other: they have the log in in common."""
 
     host: str  # a name, an IP address, or an absolute folder that holds the Unix socket
     port: int = 5432  # also part of a Unix socket's name
@@ -79,11 +79,18 @@ class PostgresAddress:
     password: Secret = attrs.field(factory=Secret)
     database: str = "tracking"
     sslmode: str = "prefer"  # as in libpq; of no effect on a Unix socket
+    others: tuple[Address, ...] = ()  # servers beside this one
+
+    @property
+    def servers(self) -> tuple[PostgresAddress, ...]:
+        """Each alone, in the order in which they are tried."""
+        named = (Address(self.host, self.port), *self.others)
+        return tuple(attrs.evolve(self, host=each.host, port=each.port, others=()) for each in named)
 
 
 @attrs.frozen
 class RedisAddress:
-    """One database of one server that speaks Redis' protocol."""
+    """One database of a server that speaks Redis' protocol; or where its Sentinels are; or nodes of a Redis Cluster."""
 
     host: str = "127.0.0.1"
     port: int = 6379
@@ -92,11 +99,28 @@ class RedisAddress:
     db: int = 0
     tls: bool = False
     socket_path: str = ""  # a Unix socket; when given, host, port and tls do not count
+    mode: str = "single"  # or sentinel, cluster: what host, port and others are
+    others: tuple[Address, ...] = ()  # Sentinels or nodes beside this one
+    service: str = "mymaster"  # what Sentinels call the primary and its replicas
+    sentinel_username: str = ""  # empty: the default user
+    sentinel_password: Secret = attrs.field(factory=Secret)
 
     @property
     def where(self) -> str:
         """For people."""
-        return self.socket_path or f"{self.host}:{self.port}"
+        return self.socket_path or f"{in_url(self.host)}:{self.port}"
+
+    @property
+    def servers(self) -> tuple[RedisAddress, ...]:
+        """Each that is named, alone: in the order in which they are tried. Sentinels with their own log in."""
+        own = self
+        if self.mode == "sentinel":
+            own = attrs.evolve(self, db=0, username=self.sentinel_username, password=self.sentinel_password)
+        return tuple(own.at(each.host, each.port) for each in (Address(self.host, self.port), *self.others))
+
+    def at(self, host: str, port: int) -> RedisAddress:
+        """One server of them, with the same log in."""
+        return attrs.evolve(self, host=host, port=port, others=())
 
 
 def is_loopback(name: str) -> bool:

@@ -10,6 +10,7 @@ import attrs
 from actors.core.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.core.broker_url import broker_addresses
 from actors.core.errors import NotStarted
+from actors.core.host_list import host_list
 from actors.embedded import broker as embedded_broker
 from actors.embedded import postgres as embedded_postgres
 from actors.embedded import valkey
@@ -60,7 +61,20 @@ def redis_address(settings: Settings) -> RedisAddress:
         where = valkey.address(settings.app.data_dir.absolute(), redis)
         _must_run("Valkey", Path(where.socket_path), settings)
         return where
-    return RedisAddress(redis.host, redis.port, redis.username, redis.password, redis.db, redis.tls)
+    first, *others = host_list(redis.host, redis.port)
+    return RedisAddress(
+        first.host,
+        first.port,
+        redis.username,
+        redis.password,
+        redis.db,
+        redis.tls,
+        mode=redis.mode,
+        others=tuple(others),
+        service=redis.sentinel_service,
+        sentinel_username=redis.sentinel_username,
+        sentinel_password=redis.sentinel_password,
+    )
 
 
 def postgres_address(settings: Settings) -> PostgresAddress:
@@ -70,7 +84,12 @@ def postgres_address(settings: Settings) -> PostgresAddress:
         at = embedded_postgres.address(settings.app.data_dir.absolute(), pg)
         _must_run("PostgreSQL", Path(at.host) / f".s.PGSQL.{at.port}", settings)
         return at
-    return PostgresAddress(pg.host, pg.port, pg.username, pg.password, pg.database, pg.sslmode)
+    if pg.host.startswith("/"):
+        return PostgresAddress(pg.host, pg.port, pg.username, pg.password, pg.database, pg.sslmode)
+    first, *others = host_list(pg.host, pg.port)
+    return PostgresAddress(
+        first.host, first.port, pg.username, pg.password, pg.database, pg.sslmode, others=tuple(others)
+    )
 
 
 def _must_run(name: str, socket: Path, settings: Settings) -> None:

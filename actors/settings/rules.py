@@ -31,6 +31,7 @@ def faults(settings: Settings) -> Iterator[Fault]:
     """All broken rules, in the order of the sections."""
     yield from _broker(settings)
     yield from _topics(settings)
+    yield from _redis(settings)
     yield from _dashboards(settings)
     for section, group in (("mqtt", settings.mqtt), ("tls", settings.tls)):
         for given, missing in (("cert_file", "key_file"), ("key_file", "cert_file")):
@@ -71,6 +72,17 @@ def _topics(settings: Settings) -> Iterator[Fault]:
         if mqtt.topic_identity != "none" and "+" not in topic.split("/"):
             text = f"the filter '{topic}' has no '+' to compare with; allowed is none, or a '+' in every filter"
             yield Fault(("mqtt.topic_identity", "mqtt.topics"), text)
+
+
+def _redis(settings: Settings) -> Iterator[Fault]:
+    redis = settings.redis
+    if redis.mode == "single" and "," in redis.host:
+        text = "several servers, but mode = single; allowed is one, or mode = sentinel or mode = cluster"
+        yield Fault(("redis.host", "redis.mode"), text)
+    if redis.mode != "single" and redis.host == "embedded":
+        yield Fault(("redis.mode", "redis.host"), "host is embedded, one server; allowed is single, or set host")
+    if redis.mode == "cluster" and redis.db:
+        yield Fault(("redis.db", "redis.mode"), "a Redis Cluster has one database; allowed is 0")
 
 
 def _dashboards(settings: Settings) -> Iterator[Fault]:

@@ -65,12 +65,16 @@ class MqttSettings:
 
 @attrs.frozen
 class RedisSettings:
-    host: str = key("embedded", v.server_host)
+    host: str = key("embedded", v.redis_host)
     port: int = key("6379", PORT)
     username: str = key("", v.line(0, 255))
     password: Secret = key("", v.secret)
     db: int = key("0", v.whole(0, 65_535))
     tls: bool = key("no", v.yes_no)
+    mode: str = key("single", v.choice("single", "sentinel", "cluster"))
+    sentinel_service: str = key("mymaster", v.line(1, 255))
+    sentinel_username: str = key("", v.line(0, 255))
+    sentinel_password: Secret = key("", v.secret)
     ttl_s: int = key("604800", v.whole(1, 3650 * DAY_S))
     flush_ms: int = key("50", v.whole(1, 60_000))
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from actors.core.addresses import Address, Secret, is_host, one_origin
 from actors.core.file_name import on_disk
+from actors.core.host_list import host_list
 from actors.core.share import group_fault
 from actors.core.topic_filter import filter_fault, template_fault
 
@@ -116,16 +117,26 @@ def hosts(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.lower() for part in parts))
 
 
-def server_host(text: str) -> str:
-    if not is_host(text):
-        raise ValueError("not a host; allowed is embedded, a host name or an IP address")
+def redis_host(text: str) -> str:
+    """`embedded`, which is a host's name as well, or servers."""
+    _of_a_list(text, "embedded")
     return text
 
 
 def postgres_host(text: str) -> str:
-    if not (is_host(text) or (text.startswith("/") and text.isprintable())):
-        raise ValueError("not a host; allowed is embedded, a host name, an IP address or the folder of a Unix socket")
+    """`embedded`, a folder, or servers."""
+    if not (text.startswith("/") and text.isprintable() and "," not in text):
+        _of_a_list(text, "embedded, the folder of a Unix socket")
     return text
+
+
+def _of_a_list(text: str, or_else: str) -> None:
+    try:
+        servers = host_list(text, 1)
+    except ValueError as error:
+        raise ValueError(f"{error}; or a comma list of such, or {or_else}") from None
+    if len(servers) > 1 and "embedded" in [server.host for server in servers]:
+        raise ValueError("embedded beside others; allowed is embedded alone, or servers of yours")
 
 
 def bind_address(text: str) -> Address:

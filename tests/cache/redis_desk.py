@@ -10,7 +10,7 @@ import pytest
 import redis
 import trio
 
-from actors.cache.connections import CLIENT_NAME
+from actors.cache.connections import CLIENT_NAME, Connections
 from actors.cache.redis import RedisStore
 from actors.core.addresses import RedisAddress
 
@@ -40,6 +40,12 @@ class Raw:
         with trio.fail_after(30):
             while (left := self.clients()) and (not ids or set(ids) & set(left)):
                 await trio.sleep(0.01)
+
+
+def only_server(store: RedisStore) -> Connections:
+    """The one of this store, which is no cluster."""
+    assert isinstance(store._server, Connections)
+    return store._server
 
 
 @pytest.fixture

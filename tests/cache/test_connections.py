@@ -14,12 +14,13 @@ import trio
 import trio.testing
 
 from actors.cache import connections as driver
+from actors.cache.calls import Command
 from actors.cache.connections import CONNECTIONS, PAUSE_FIRST_S, _client, _Line
 from actors.cache.redis import RedisStore
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
 from actors.settings.load import Secret
-from tests.cache.redis_desk import LAST, Raw
+from tests.cache.redis_desk import LAST, Raw, only_server
 from tests.kit.making import make_fix
 from tests.kit.servers import free_port, start_redis
 from tests.kit.stores import PASSWORD
@@ -60,7 +61,7 @@ async def test_a_stopped_server_costs_a_second_and_then_nothing(
     store: RedisStore, redis_process: tuple[RedisAddress, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.newest("R1")
-    store._server._pause_s = 60.0  # of the breaker: the second call meets it, however late it comes
+    only_server(store)._pause_s = 60.0  # of the breaker: the second call meets it, however late it comes
     os.kill(redis_process[1], signal.SIGSTOP)
     try:
         with trio.fail_after(20), pytest.raises(CacheUnavailable, match="within 1 s"):
@@ -71,7 +72,7 @@ async def test_a_stopped_server_costs_a_second_and_then_nothing(
                 await store.write([make_fix()])
     finally:
         os.kill(redis_process[1], signal.SIGCONT)
-    store._server._resting_until = 0
+    only_server(store)._resting_until = 0
     await store.write([make_fix()])
     assert await store.newest("R1") == [make_fix()]
 
@@ -110,16 +111,16 @@ async def test_the_breakers_rest_grows_and_ends_with_the_first_success(
     for _ in range(6):
         with pytest.raises(CacheUnavailable, match=r"connecting to 127\.0\.0\.1:1\."):
             await store.newest("R1")
-        rests.append(round(store._server._resting_until - trio.current_time(), 1))
-        store._server._resting_until = 0
+        rests.append(round(only_server(store)._resting_until - trio.current_time(), 1))
+        only_server(store)._resting_until = 0
     assert rests == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
-    store._server.address = redis_process[0]
+    only_server(store).address = redis_process[0]
     await store.newest("R1")
-    store._server.address = attrs.evolve(redis_process[0], port=1)
+    only_server(store).address = attrs.evolve(redis_process[0], port=1)
     await store.aclose()
     with pytest.raises(CacheUnavailable):
         await store.newest("R1")
-    assert round(store._server._resting_until - trio.current_time(), 1) == 0.2
+    assert round(only_server(store)._resting_until - trio.current_time(), 1) == 0.2
 
 
 @pytest.mark.parametrize(
@@ -176,13 +177,13 @@ async def test_a_cluster_is_named(tmp_path: Path) -> None:
         store = RedisStore(RedisAddress(port=server.port), "node-1", 600)
         for command in ("CLUSTER ADDSLOTSRANGE 0 8191", "CONFIG SET cluster-require-full-coverage no"):
             with pytest.raises(
-                CacheUnavailable, match=r"^Redis at \S+ is part of a Redis Cluster, which is not supported"
+                CacheUnavailable, match=r"^Redis at \S+ is part of a Redis Cluster: set \[redis\] mode = cluster"
             ):
                 await store.write([make_fix(f"P{n}") for n in range(20)])
             with redis.Redis(port=server.port, protocol=2) as client:
                 client.execute_command(*command.split())
-            store._server._resting_until = 0
-        with pytest.raises(CacheUnavailable, match=r"is part of a Redis Cluster.*non local key"):
+            only_server(store)._resting_until = 0
+        with pytest.raises(CacheUnavailable, match=r"is part of a Redis Cluster: set"):
             await store.write([make_fix(f"P{n}") for n in range(20)])
         await store.aclose()
 
@@ -232,7 +233,7 @@ async def test_a_cancelled_caller_is_free_at_once_and_its_connection_is_not_used
     assert scope.cancelled_caught
     assert trio.current_time() - began < PAUSE_MS / 1000 / 2
     with trio.fail_after(PAUSE_MS / 1000 / 2):  # its thread is freed too, by the end of the connection
-        while store._server._threads.borrowed_tokens:
+        while only_server(store)._threads.borrowed_tokens:
             await trio.sleep(0.01)
     await store.newest("R1")  # not a failure of Redis: no rest
     await raw.until_closed(before)
@@ -257,6 +258,6 @@ async def test_a_thread_left_while_it_connects_closes_what_it_made(
 ) -> None:
     line = _Line(_client(redis_process[0]))
     line.close()
-    assert await trio.to_thread.run_sync(line.ask, lambda pipe: pipe.ping()) == [True]
+    assert await trio.to_thread.run_sync(line.ask, [Command("", ("PING",))]) == [True]
     await raw.until_closed()
     assert PASSWORD not in repr(line)

@@ -13,13 +13,15 @@ import redis
 import trio
 from structlog.testing import capture_logs
 
+from actors.cache import calls
 from actors.cache import redis as redis_driver
-from actors.cache.connections import Queue, _Line
+from actors.cache.calls import Call, Command
+from actors.cache.connections import _Line
 from actors.cache.redis import RedisStore
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
 from actors.core.fix import Fix
-from tests.cache.redis_desk import LAST, Raw
+from tests.cache.redis_desk import LAST, Raw, only_server
 from tests.kit.making import BASE_MS, make_fix
 
 pytestmark = pytest.mark.live
@@ -77,13 +79,13 @@ async def test_a_big_race_is_forgotten_before_the_first_of_its_positions_is_writ
 async def test_a_large_write_is_packed_in_turns(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = 0
 
-    def count(changes: Sequence[Fix]) -> bytes:
+    def count(fixes: Sequence[Fix], *more: Any) -> Call:
         nonlocal packed
-        packed += len(changes)
-        return pack(changes)
+        packed += len(fixes)
+        return write(fixes, *more)
 
-    pack = redis_driver._packed
-    monkeypatch.setattr(redis_driver, "_packed", count)
+    write = calls._write
+    monkeypatch.setattr(calls, "_write", count)
     seen = [0]
 
     async def look_on() -> None:
@@ -93,10 +95,10 @@ async def test_a_large_write_is_packed_in_turns(store: RedisStore, monkeypatch: 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look_on)
-        await store.write([make_fix(f"P{n}") for n in range(5 * redis_driver.SCRIPT_ROWS)])
+        await store.write([make_fix(f"P{n}") for n in range(5 * calls.SCRIPT_ROWS)])
         nursery.cancel_scope.cancel()
-    assert max(after - before for before, after in pairwise(seen)) <= 2 * redis_driver.SCRIPT_ROWS
-    assert packed == 5 * redis_driver.SCRIPT_ROWS
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * calls.SCRIPT_ROWS
+    assert packed == 5 * calls.SCRIPT_ROWS
 
 
 async def test_positions_of_another_writer_are_not_put_back(store: RedisStore, raw: Raw) -> None:
@@ -164,8 +166,8 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager
     """Calls arrive, their answers are lost."""
     ask = _Line.ask
 
-    def arrive_only(line: _Line, queue: Queue) -> list[Any]:
-        ask(line, queue)
+    def arrive_only(line: _Line, commands: Sequence[Command]) -> list[Any]:
+        ask(line, commands)
         raise redis.TimeoutError
 
     @contextmanager
@@ -180,7 +182,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager
 
 async def rest(store: RedisStore) -> None:
     """Until the breaker lets calls through again."""
-    await trio.sleep_until(store._server._resting_until)
+    await trio.sleep_until(only_server(store)._resting_until)
 
 
 @pytest.mark.parametrize("positions", [[make_fix()], []], ids=["positions", "none"])

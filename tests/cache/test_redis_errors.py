@@ -7,7 +7,9 @@ import redis
 from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, ReadOnlyError
 
 from actors.cache.redis_errors import FromReplica, explain, is_from_replica
+from actors.core.addresses import RedisAddress
 
+HERE = RedisAddress("h", 1)
 SCRIPT = "Error running script (call to f_1): @user_script:30: @user_script: 30: "
 
 
@@ -22,7 +24,7 @@ SCRIPT = "Error running script (call to f_1): @user_script:30: @user_script: 30:
 )
 def test_a_replica(error: redis.RedisError) -> None:
     assert is_from_replica(error)
-    named, unnamed = (explain(FromReplica(error, primary), "h:1") for primary in ("10.0.0.2:6379", ""))
+    named, unnamed = (explain(FromReplica(error, primary), HERE) for primary in ("10.0.0.2:6379", ""))
     assert named == f"Redis at h:1 is a replica of 10.0.0.2:6379: point [redis] host at the primary ({error})"
     assert unnamed == f"Redis at h:1 is a replica: point [redis] host at the primary ({error})"
 
@@ -41,8 +43,8 @@ def test_a_replica(error: redis.RedisError) -> None:
 )
 def test_a_cluster(error: redis.RedisError, words: str) -> None:
     assert not is_from_replica(error)
-    text = explain(error, "h:1")
-    assert text.startswith("Redis at h:1 is part of a Redis Cluster, which is not supported: name a single server (")
+    text = explain(error, HERE)
+    assert text.startswith("Redis at h:1 is part of a Redis Cluster: set [redis] mode = cluster (")
     assert words in text
 
 
@@ -53,4 +55,4 @@ def test_a_cluster(error: redis.RedisError, words: str) -> None:
 def test_all_others_speak_for_themselves(error: Exception) -> None:
     assert not is_from_replica(error)
     assert not is_from_replica(b"READONLY")
-    assert explain(error, "h:1") == f"Redis: {error}"
+    assert explain(error, HERE) == f"Redis: {error}"

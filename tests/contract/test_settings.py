@@ -160,7 +160,8 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         mqtt broker_url=embedded username= password= client_id=tracking-backend topics=tracking/+/position qos=1
         protocol=auto session_expiry_s=86400 receive_maximum=10000 keepalive_s=15 max_payload_bytes=262144
         receipt_topic= topic_identity=none ca_file= cert_file= key_file= embedded_bind=127.0.0.1:1883
-        redis host=embedded port=6379 username= password= db=0 tls=no ttl_s=604800 flush_ms=50
+        redis host=embedded port=6379 username= password= db=0 tls=no mode=single sentinel_service=mymaster
+        sentinel_username= sentinel_password= ttl_s=604800 flush_ms=50
         postgres host=embedded port=5432 username=postgres password= database=tracking sslmode=prefer batch_rows=1000
         batch_ms=100 queue_rows=50000 spool=yes spool_after_s=3 spool_max_mb=1024
         ws host=127.0.0.1 port=3000 path=/tracking cors_origin=* cors_credentials=no auth=token auth_secret=

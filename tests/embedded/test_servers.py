@@ -244,5 +244,20 @@ def test_external_servers_are_taken_from_settings() -> None:
     assert where.broker == BrokerAddress("b.example", 8883, True, "u", Secret("p"))
     assert where.redis == RedisAddress("r", 1, "ru", Secret("rp"), 2, True)
     assert where.postgres == PostgresAddress("p", 3, "postgres", Secret("pp"), "tracking", "require")
+    several = attrs.evolve(
+        settings,
+        redis=attrs.evolve(
+            settings.redis, host="s:7,[::1]:8,t", mode="sentinel", sentinel_service="x", sentinel_password=Secret("sp")
+        ),
+        postgres=attrs.evolve(settings.postgres, host="p,q:9"),
+    )
+    redis, postgres = redis_address(several), postgres_address(several)
+    assert (redis.where, redis.mode, redis.service) == ("s:7", "sentinel", "x")
+    assert [(each.where, each.password) for each in redis.servers] == [
+        ("s:7", Secret("sp")), ("[::1]:8", Secret("sp")), ("t:1", Secret("sp"))
+    ]  # fmt: skip
+    assert [(each.host, each.port, each.others) for each in postgres.servers] == [("p", 3, ()), ("q", 9, ())]
+    in_folder = attrs.evolve(settings, postgres=attrs.evolve(settings.postgres, host="/run"))
+    assert postgres_address(in_folder).servers == (attrs.evolve(where.postgres, host="/run"),)
     plain = attrs.evolve(settings, mqtt=attrs.evolve(default.mqtt, broker_url="mqtt://[::1]:1884"))
     assert broker_address(plain) == BrokerAddress("::1", 1884)

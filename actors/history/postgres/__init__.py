@@ -10,6 +10,7 @@ partitions.py   which ids have no partition?
 reader.py       driver: reads from PostgreSQL, on connections of their own
 reader_sql.py   the questions to history as SQL
 rows.py         driver: rows of PostgreSQL as fixes
+search.py       the first of several connections that will do
 sqlstate.py     driver: what an error of PostgreSQL means for us
 standby.py      is a synchronous standby missing?
 stream.py       driver: all rows of an export, by time or by participant

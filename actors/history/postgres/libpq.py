@@ -10,8 +10,11 @@ nothing is set for a session; each transaction sets all that matters for itself,
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import TypeAlias
 
 import psycopg
 import trio
@@ -20,8 +23,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import Buffer, PGconn, PGresult
 
 from actors.core.addresses import PostgresAddress
-from actors.core.errors import StoreMisconfigured, StoreUnavailable
+from actors.core.errors import StoreUnavailable
 from actors.history.postgres.addresses import addresses_of
+from actors.history.postgres.search import search
 from actors.history.postgres.sqlstate import connect_error, lost_error, standby_was_not_waited_for, statement_error
 
 SERVER_SIDE_S = 9.5
@@ -42,12 +46,9 @@ BEGIN_SINCE_17 = "set local transaction_timeout = 0"
 FRAME_S = 10.0  # for a BEGIN, and for a COMMIT
 
 GOOD = (
-    pq.ExecStatus.COMMAND_OK,
-    pq.ExecStatus.TUPLES_OK,
-    pq.ExecStatus.TUPLES_CHUNK,
-    pq.ExecStatus.EMPTY_QUERY,
+    pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.TUPLES_CHUNK, pq.ExecStatus.EMPTY_QUERY,
     pq.ExecStatus.PIPELINE_SYNC,
-)
+)  # fmt: skip
 
 
 @contextmanager
@@ -65,6 +66,7 @@ class PostgresConnection:
 
     def __init__(self, pgconn: PGconn) -> None:
         self._pgconn = pgconn
+        self.opened_s = trio.current_time()
         self._open = True
         self._cut_short = False  # what was committed may be on this server alone
         pgconn.notice_handler = self._noticed
@@ -78,6 +80,11 @@ class PostgresConnection:
                 if self._open:
                     self._pgconn.consume_input()
         return self._open and self._pgconn.status == pq.ConnStatus.OK
+
+    @property
+    def takes_writes(self) -> bool:
+        """No standby: one that is promoted tells with its next answer."""
+        return self._pgconn.parameter_status(b"in_hot_standby") != b"on"
 
     @property
     def backend_pid(self) -> int:
@@ -227,39 +234,35 @@ class PostgresConnection:
             raise lost_error(str(error)) from None
 
 
+Accept: TypeAlias = Callable[[PostgresConnection], Awaitable[object]]
+
+
 async def connect(
-    address: PostgresAddress,
-    application_name: str,
-    deadline_s: float,
-    accept: Callable[[PostgresConnection], Awaitable[object]] | None = None,
+    address: PostgresAddress, application_name: str, deadline_s: float, accept: Accept | None = None
 ) -> PostgresConnection:
-    """Open a session with the first of the addresses that the host's name stands for that will do.
+    """Open a session with the first of the servers, and of the addresses that its name stands for, that will do.
 
-    `accept` raises when one will not do (a stand-by, for who wants to write); it gets what is left of the address's
-    share of the deadline (seconds). Raises StoreUnavailable (not there, starting, full, too slow) or StoreMisconfigured
-    (login, database, TLS), and what `accept` raises of these, with the words of all addresses.
+    `accept` raises when one will not do (a standby, for who wants to write); without it one that takes writes comes
+    first. Raises StoreUnavailable (not there, starting, full, too slow) or StoreMisconfigured (login, database, TLS: of
+    every server), and what `accept` raises of these, with the words of all.
     """
-    with within(deadline_s):
-        hosts = await addresses_of(address)
-    troubles: list[StoreUnavailable | StoreMisconfigured] = []
-    for hostaddr in hosts:
-        try:
-            with within(deadline_s / len(hosts)):
-                connection = await _connect(address, hostaddr, application_name)
-                if accept is not None:
-                    with connection.closed_on_trouble():
-                        await accept(connection)
-                return connection
-        except (StoreUnavailable, StoreMisconfigured) as trouble:
-            troubles.append(trouble)
-    if len(troubles) == 1:
-        raise troubles[0]
-    text = "; ".join(f"{hostaddr}: {trouble}" for hostaddr, trouble in zip(hosts, troubles, strict=True))
-    wrong = any(isinstance(trouble, StoreMisconfigured) for trouble in troubles)
-    raise (StoreMisconfigured if wrong else StoreUnavailable)(text)
+    attempts = {
+        f"{each.host}:{each.port}": partial(_connect_to, each, application_name, accept) for each in address.servers
+    }
+    return await search(attempts, deadline_s, all)
 
 
-async def _connect(address: PostgresAddress, hostaddr: str | None, application_name: str) -> PostgresConnection:
+async def _connect_to(server: PostgresAddress, application_name: str, accept: Accept | None) -> PostgresConnection:
+    attempts = {
+        hostaddr or server.host: partial(_connect, server, hostaddr, application_name, accept)
+        for hostaddr in await addresses_of(server)
+    }
+    return await search(attempts, math.inf, any)
+
+
+async def _connect(
+    address: PostgresAddress, hostaddr: str | None, application_name: str, accept: Accept | None
+) -> PostgresConnection:
     conninfo = make_conninfo(
         host=address.host,
         hostaddr=hostaddr,
@@ -286,7 +289,11 @@ async def _connect(address: PostgresAddress, hostaddr: str | None, application_n
             state = pgconn.connect_poll()
         pgconn.nonblocking = 1
         connected = True
-        return PostgresConnection(pgconn)
     finally:
         if not connected:
             pgconn.finish()
+    connection = PostgresConnection(pgconn)
+    if accept is not None:
+        with connection.closed_on_trouble():
+            await accept(connection)
+    return connection

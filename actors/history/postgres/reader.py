@@ -35,7 +35,10 @@ REJECTIONS_PAGE = 500  # rows of at most 4 kB each, while searching for a race
 
 @attrs.define(eq=False)
 class PostgresHistory:
-    """All calls raise StoreUnavailable or StoreMisconfigured, within their deadline (seconds)."""
+    """Of the primary, or of a standby while none answers.
+
+    All calls raise StoreUnavailable or StoreMisconfigured, within their deadline (seconds).
+    """
 
     address: PostgresAddress
     max_clock_skew_ms: int = 300_000  # of races(): a fix further ahead of its arrival says nothing about its race
@@ -148,11 +151,18 @@ class PostgresHistory:
         try:
             return await connection.query(text, params.values, params.types)
         finally:
-            if connection.usable:
+            if connection.usable and (connection.takes_writes or not self._is_old(connection)):
                 self._idle.append((trio.current_time(), connection))
                 if not self._closes_idle:
                     self._closes_idle = True
                     trio.lowlevel.spawn_system_task(self._close_idle)  # outlives the caller
+
+    def _is_old(self, connection: PostgresConnection) -> bool:
+        """Of a standby, which lags: meanwhile there may be a primary again."""
+        if trio.current_time() < connection.opened_s + IDLE_S:
+            return False
+        connection.close()
+        return True
 
     async def _close_idle(self) -> None:
         while self._idle:
