@@ -82,7 +82,7 @@ HOME = {
 }  # fmt: skip
 GUESTS = {
     # Reaches servers in its own way, to say what is wrong with each.
-    ("actors/commands/check_servers.py", "paho"), ("actors/commands/check_stores.py", "redis"),
+    ("actors/commands/check_servers.py", "paho"), ("actors/commands/check_redis.py", "redis"),
     # Hands requests to the application, writes /metrics.
     ("actors/dashboards/listener.py", "starlette"), ("actors/http/api.py", "prometheus_client"),
 }  # fmt: skip

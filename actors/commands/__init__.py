@@ -2,9 +2,10 @@
 
 arguments.py       pure: types of arguments that several take
 check.py           validates, reaches, warns
+check_postgres.py  reaching an external PostgreSQL once
+check_redis.py     driver: reaching an external Redis once
 check_servers.py   driver: reaching an external broker once
 check_sharing.py   whether a broker delivers what is shared
-check_stores.py    driver: reaching an external Redis and PostgreSQL once
 demo.py            the daemon with a made-up race beside it
 early_stop.py      a signal in the first second, before anybody listens
 export.py          history to a file

