@@ -119,6 +119,7 @@ class Daemon:
         live_mailbox = LiveMailbox()
         batcher = Batcher(cfg.postgres.batch_rows, cfg.postgres.batch_ms / 1000)
         to_nodes = RelayMailbox(cfg.ws.compression) if cfg.cluster.relay else None
+        look = to_nodes.look_again if to_nodes is not None else lambda: None
         restore = Restorer(
             drivers.history, drivers.cache, cfg.app.max_clock_skew_ms, drivers.spool, self.reader_state.fixes_in_flight
         )
@@ -142,12 +143,12 @@ class Daemon:
         )
         tell = teller(cfg.mqtt.receipt_topic, to_reader.send_nowait)
         committer = Committer(drivers.store, metrics, self.races.rows_refused, tell)
-        spooling = Spooling(drivers.spool, committer, metrics, health, cfg.postgres.spool_after_s)
+        spooling = Spooling(drivers.spool, committer, metrics, health, cfg.postgres.spool_after_s, look)
         persistence = Persistence(
             PersistenceState(batcher), parcels, to_reader.send_nowait, committer, spooling, health
         )
         live_state = LiveState(
-            live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, lambda: all_live(self.races.states)
+            live_mailbox, drivers.cache, health, cfg.redis.flush_ms / 1000, lambda: all_live(self.races.states), look
         )
         self._watch()
         spec = self.tree.spec

@@ -103,8 +103,10 @@ class LiveState:
     health: Health
     flush_s: float
     everything: Callable[[], Iterable[Sequence[Fix]]]  # that is live, some in a turn: for a Redis that was emptied
+    caught_up: Callable[[], None] = lambda: None  # Redis holds again what it could not be told for a while
     handled: int = 0  # positions written, for `status`
     _known: bool = False  # a write went through before: only then does "emptied" mean something was lost
+    _behind: bool = False  # it could not be told, or may have been emptied
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
@@ -116,6 +118,9 @@ class LiveState:
                 while well and not self.mailbox.empty:
                     well = await self._write()
                 if well:
+                    if self._behind:
+                        self._behind = False
+                        self.caught_up()
                     with trio.move_on_after(PING_S):
                         await self.mailbox.wait()
                         if trio.current_time() < began + self.flush_s:  # or it has waited for company already
@@ -135,6 +140,7 @@ class LiveState:
             done = True
         except CacheUnavailable as trouble:
             self.health.down("redis", str(trouble))
+            self._behind = True
             return False
         finally:
             if not done:
@@ -142,6 +148,7 @@ class LiveState:
         self.health.up("redis")
         if not intact and self._known:
             log.warning("redis may have been emptied, filling it again")
+            self._behind = True
             for some in self.everything():
                 self.mailbox.post(some)
                 await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
@@ -27,6 +27,7 @@ class Drain:
     account: SpoolAccount
     committer: Committer
     unplaced: Unplaced
+    emptied: Callable[[], None]  # told when nothing waits any more
     _rows: int = DRAIN_ROWS
     _begun: int | None = None  # Committer.accepted when the oldest rows were first tried
     _removing: tuple[Sequence[int], Tally] | None = None  # committed, on their way out of the spool
@@ -64,3 +65,4 @@ class Drain:
             if not self.account.spool.rows:
                 log.info("the spool is empty: history is complete")
             self.account.health.up("spool", SPOOL_IDLE)
+            self.emptied()

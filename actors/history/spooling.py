@@ -7,7 +7,7 @@ back.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -34,15 +34,22 @@ class Spooling:
     """Owned by the supervisor: what it knows outlives a crash of persistence."""
 
     def __init__(
-        self, spool: Spool | None, committer: Committer, metrics: Metrics, health: Health, after_s: float
+        self,
+        spool: Spool | None,
+        committer: Committer,
+        metrics: Metrics,
+        health: Health,
+        after_s: float,
+        emptied: Callable[[], None] = lambda: None,
     ) -> None:
-        """Without a spool: `[postgres] spool = no`. `after_s`: its spool_after_s."""
+        """Without a spool: `[postgres] spool = no`. `after_s`: its spool_after_s. `emptied` is called when all that was
+        in the spool is in PostgreSQL."""
         self._store = committer.store
         self._health = health
         self._breaker = Breaker(after_s)
         self.unplaced = Unplaced(metrics, health)
         self._account = SpoolAccount(spool, metrics, health) if spool is not None else None
-        self._drain = Drain(self._account, committer, self.unplaced) if self._account is not None else None
+        self._drain = Drain(self._account, committer, self.unplaced, emptied) if self._account is not None else None
 
     async def open(self) -> None:
         """Find what an earlier run left. A disk that gives trouble is asked again by keep_draining."""

@@ -34,6 +34,10 @@ class Elsewhere:
     async def hear_all(self, hears: bool) -> None:
         """Whether all that other nodes show comes here. When not, races are read from the stores, until True."""
         self.mailbox.deaf = not hears
+        await self.doubt_all()
+
+    async def doubt_all(self) -> None:
+        """The stores may know more of any race than it has heard."""
         for count, race_id in enumerate(list(self.directory.states), 1):
             self._tell(race_id, Doubted())
             if count % AT_ONCE == 0:

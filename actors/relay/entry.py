@@ -11,14 +11,15 @@ import msgspec
 
 BEAT_S = 1.0
 
-FRAME, AGAIN = 0, 1
-"""Kinds of an item: a frame for the dashboards of the race; read the race again from the stores."""
+FRAME, AGAIN, LOOK = 0, 1, 2
+"""Kinds of an item: a frame for the dashboards of the race; it takes back what it showed of the race; the stores hold
+what could not be told, or not be read there, of whatever race."""
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of one race."""
 
-    race_id: str
+    race_id: str  # "" with LOOK
     kind: int
     data: bytes = b""  # of a frame: see relay/frames.py
 

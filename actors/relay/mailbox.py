@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from actors.dashboards.frames import Frame
-from actors.relay.entry import AGAIN, FRAME, Item
+from actors.relay.entry import AGAIN, FRAME, LOOK, Item
 from actors.relay.frames import write_frame
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -35,6 +35,10 @@ class RelayMailbox:
     def read_again(self, race_id: str) -> None:
         """From a race: what it showed is taken back."""
         self._put(Item(race_id, AGAIN))
+
+    def look_again(self) -> None:
+        """The stores know more than other nodes may have heard of. Never blocks, never raises."""
+        self._put(Item("", LOOK))
 
     def _put(self, item: Item) -> None:
         self._bytes += len(item.data)

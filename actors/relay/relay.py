@@ -21,7 +21,7 @@ import trio
 from actors.core.errors import CacheUnavailable
 from actors.races.directory import Directory
 from actors.relay.elsewhere import Elsewhere
-from actors.relay.entry import AGAIN, BEAT_S, Entry, Hearing, Sender, read_entry, write_entry
+from actors.relay.entry import AGAIN, BEAT_S, LOOK, Entry, Hearing, Sender, read_entry, write_entry
 from actors.relay.frames import read_frame
 from actors.relay.mailbox import RelayMailbox
 from actors.relay.others import Others
@@ -91,6 +91,7 @@ class Relay:
             try:
                 await self.stream.append(write_entry(Entry(self._run, self._number, self.mailbox.take(), self.me)))
             except CacheUnavailable as trouble:
+                self.mailbox.look_again()  # others will not hear what was in it
                 await self._deaf(str(trouble))
                 await trio.sleep(RETRY_S)
 
@@ -128,6 +129,8 @@ class Relay:
             self.handled += 1
             if item.kind == AGAIN:
                 self.elsewhere.read_again(item.race_id)
+            elif item.kind == LOOK:
+                await self.elsewhere.doubt_all()
             elif (shown := read_frame(item.data, item.race_id)) is not None:
                 self.elsewhere.shown(item.race_id, shown)
                 await trio.lowlevel.checkpoint()  # a large one takes some ms

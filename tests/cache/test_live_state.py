@@ -18,10 +18,12 @@ from tests.kit.making import make_fix
 
 @asynccontextmanager
 async def running(
-    cache: FakeCache, everything: Callable[[], Iterable[list[Fix]]] = list
+    cache: FakeCache,
+    everything: Callable[[], Iterable[list[Fix]]] = list,
+    caught_up: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[tuple[LiveMailbox, Health]]:
     mailbox, health = LiveMailbox(), Health(Metrics())
-    actor = LiveState(mailbox, cache, health, 0.05, everything)
+    actor = LiveState(mailbox, cache, health, 0.05, everything, caught_up)
     async with trio.open_nursery() as nursery:
         await nursery.start(actor.run)
         yield mailbox, health
@@ -123,6 +125,23 @@ async def test_emptied_redis_is_filled_again_even_when_nothing_happens(autojump_
         cache.emptied()
         await trio.sleep(2 * PING_S)
         assert len(cache.live) == 2
+
+
+async def test_it_says_so_when_redis_holds_again_what_it_could_not_be_told(autojump_clock: MockClock) -> None:
+    cache, told = FakeCache(), list[int]()
+    async with running(cache, lambda: [[make_fix("P2")]], lambda: told.append(len(cache.live))) as (mailbox, _):
+        mailbox.post([make_fix("P1")])
+        await trio.sleep(10)
+        assert told == []
+        cache.down = True
+        mailbox.post([make_fix("P1", 1), make_fix("P3")])
+        await trio.sleep(10)
+        cache.down = False
+        await trio.sleep(10)
+        assert told == [2]
+        cache.emptied()
+        await trio.sleep(10)
+        assert told == [2, 1]
 
 
 async def test_emptied_redis_is_filled_again_some_in_a_turn(autojump_clock: MockClock) -> None:

@@ -32,6 +32,7 @@ class World:
     settled: list[ParcelId]
     settled_but: list[tuple[ParcelId, int]]
     told: list[tuple[list[Fix], list[Rejection]]]  # of each commit
+    emptied: list[int]  # rows in PostgreSQL when it was said that the spool holds none
     metrics: Metrics
     health: Health
 
@@ -58,14 +59,17 @@ async def world(max_rows: int = 100, max_wait_s: float = 0.1, with_spool: bool =
         metrics.count(message.tally)
 
     told: list[tuple[list[Fix], list[Rejection]]] = []
+    emptied: list[int] = []
     committer = Committer(
         store, metrics, lambda _fixes: None, lambda fixes, rows: told.append((list(fixes), list(rows)))
     )
-    spooling = Spooling(spool if with_spool else None, committer, metrics, health, 3)
+    spooling = Spooling(
+        spool if with_spool else None, committer, metrics, health, 3, lambda: emptied.append(len(store.rows))
+    )
     persistence = Persistence(
         PersistenceState(Batcher(max_rows, max_wait_s)), receive, settle, committer, spooling, health
     )
-    yield World(persistence, spool, send, store, settled, settled_but, told, metrics, health)
+    yield World(persistence, spool, send, store, settled, settled_but, told, emptied, metrics, health)
 
 
 @asynccontextmanager

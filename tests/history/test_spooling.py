@@ -30,6 +30,7 @@ async def test_away_for_long_rows_go_to_the_spool_and_later_to_postgresql(autoju
         await trio.sleep(5)
         assert w.spool.rows == 0
         assert len(w.store.rows) == 3
+        assert w.emptied == [3]
         assert (w.count("fixes_spooled"), w.count("fixes_committed_total")) == (0, 3)
         assert w.count("fixes_rejected_total", code="bad_json") == 1
         assert w.health.components["spool"].detail == "not in use"

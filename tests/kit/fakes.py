@@ -249,7 +249,8 @@ class FakeCache(Closes):
         await trio.sleep(self.delay_s)
         if self.down:
             raise CacheUnavailable("down")
-        self.live = {key: fix for key, fix in self.live.items() if key[0] not in forget}
+        for key in [key for key in self.live if key[0] in forget]:
+            del self.live[key]
         for fix in changes:
             key = (fix.race_id, fix.participant_id)
             if key not in self.live or fix.rank > self.live[key].rank:

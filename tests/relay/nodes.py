@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import trio
 
-from actors.core.errors import CacheUnavailable
 from actors.core.fix import Fix
 from actors.relay.entry import Sender
 from actors.relay.mailbox import RelayMailbox
 from actors.relay.relay import Relay
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
+from tests.kit.fake_stream import FakeStream
 from tests.kit.fakes import FakeCache, FakeStore, Viewer
 from tests.races.race_world import World, world
-
-
-@attrs.define(eq=False)
-class FakeStream:
-    """Of all nodes."""
-
-    entries: list[bytes] = attrs.field(factory=list)
-    down: bool = False
-    losing: bool = False  # what is appended is nowhere, without an error: a fail-over
-    appended: int = 0
-    _news: trio.Event = attrs.field(factory=trio.Event)
-
-    async def append(self, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self._check()
-        self.appended += 1
-        if not self.losing:
-            self.entries.append(data)
-            self._news.set()
-            self._news = trio.Event()
-
-    def begin_anew(self) -> None:
-        """As a Redis does that was emptied, and whose clock is behind: readers hear nothing behind their places."""
-        self.entries.clear()
-
-    async def read(self, after: str, block_s: float) -> tuple[str, Sequence[bytes]]:
-        await trio.lowlevel.checkpoint()
-        self._check()
-        if not after:
-            return str(len(self.entries)), []
-        if len(self.entries) <= int(after):
-            with trio.move_on_after(block_s):
-                await self._news.wait()
-        self._check()
-        return str(len(self.entries)), self.entries[int(after) :]
-
-    def _check(self) -> None:
-        if self.down:
-            raise CacheUnavailable("away")
 
 
 @attrs.define(eq=False)

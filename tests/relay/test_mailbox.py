@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.dashboards.frames import Frame
 from actors.relay import mailbox
-from actors.relay.entry import AGAIN, FRAME, Item
+from actors.relay.entry import AGAIN, FRAME, LOOK, Item
 from actors.relay.mailbox import RelayMailbox
 
 EVENT = b"x" * 200
@@ -18,8 +18,9 @@ def test_all_of_it_is_taken_in_order() -> None:
     box, frame = RelayMailbox(compressing=True), Frame(EVENT)
     box.show("R1", frame)
     box.read_again("R2")
-    assert box.depth() == 2
-    assert box.take() == [Item("R1", FRAME, frame.deflated), Item("R2", AGAIN)]
+    box.look_again()
+    assert box.depth() == 3
+    assert box.take() == [Item("R1", FRAME, frame.deflated), Item("R2", AGAIN), Item("", LOOK)]
     assert box.take() == []
     assert not box.dropped
 

@@ -13,10 +13,11 @@ from actors.core.rejection import poison
 from actors.core.timestamps import format_ms
 from actors.relay.relay import SILENCE_S
 from actors.supervision.child import State
+from tests.kit.fake_stream import FakeStream
 from tests.kit.fakes import Viewer
 from tests.kit.making import make_fix
 from tests.races.race_world import WINDOW_S
-from tests.relay.nodes import FakeStream, Node, nodes
+from tests.relay.nodes import Node, nodes
 from tests.simulation.chaos import check_stream
 
 
@@ -177,6 +178,38 @@ async def test_one_that_was_taken_back_while_nobody_heard_is_so_as_well(autojump
             await trio.sleep(1)
             viewer.catch_up(b.world.races)
         assert shown(viewer) == newest([old])
+
+
+async def test_after_what_it_could_not_tell_it_has_others_ask_the_stores(autojump_clock: MockClock) -> None:
+    """They may have asked in vain: it was in no store yet."""
+    async with nodes(2) as (stream, (a, b)):
+        viewer = b.watch()
+        await trio.sleep(3)
+        stream.down = True
+        missed = make_fix()
+        a.world.route(missed)
+        await trio.sleep(1)
+        stream.down = False
+        await trio.sleep(5)
+        assert shown(viewer) == {}
+        a.world.store.rows[missed.id] = missed
+        a.mailbox.look_again()
+        await trio.sleep(0.2)
+        assert shown(viewer) == newest([missed])
+
+
+async def test_what_it_could_not_tell_in_time_is_asked_for_when_it_can(autojump_clock: MockClock) -> None:
+    async with nodes(2) as (stream, (a, b)):
+        viewer = b.watch()
+        await trio.sleep(3)
+        b.world.history.down = stream.down = True
+        missed = make_fix()
+        a.read(missed)
+        await trio.sleep(1)
+        assert shown(viewer) == {}
+        stream.down = b.world.history.down = False
+        await trio.sleep(1)
+        assert shown(viewer) == newest([missed])
 
 
 async def test_a_frame_that_nobody_can_read_harms_nobody(autojump_clock: MockClock) -> None:
