@@ -19,7 +19,7 @@ import attrs
 
 from tests.faults.press import Press
 from tests.faults.proxy import How, Proxy
-from tests.faults.site import Site
+from tests.faults.site import Daemon, OtherNode, Site
 from tests.kit.daemon import until
 from tests.kit.expected import now_ms
 from tests.kit.metrics import conserved
@@ -43,6 +43,7 @@ class Nemesis:
     """One thread: the test's own."""
 
     site: Site
+    other: OtherNode
     database: Server
     press: Press
     seed: int
@@ -59,7 +60,8 @@ class Nemesis:
         while time.monotonic() < until_s:
             self._round()
             self._look()
-        self.site.daemon.running.until_ready()
+        for daemon in (self.site.daemon, self.other.daemon):
+            daemon.running.until_ready()
 
     def write_history(self, path: Path) -> None:
         path.write_text("".join(json.dumps(one) + "\n" for one in self.done))
@@ -98,35 +100,30 @@ class Nemesis:
         site = self.site
         return {
             "daemon": {
-                "SIGKILL": self._daemon_killed,
+                **_daemon(site.daemon),
                 "SIGKILL at a byte": self._daemon_killed_at,
-                "SIGTERM": self._daemon_stopped,
-                "SIGSTOP": self._daemon_frozen,
             },
+            "other node": _daemon(self.other.daemon),
             "broker": _server(site.at.broker) | {"SIGKILL": self._broker_killed},
             "postgres": _server(self.database),
             "redis": _server(site.at.redis),
             "wire to the broker": self._wire(site.broker),
             "wire to postgres": self._wire(site.postgres),
             "wire to redis": self._wire(site.redis),
+            "other node's wire to postgres": self._wire(self.other.postgres),
+            "other node's wire to redis": self._wire(self.other.redis),
         }
 
     def _look(self) -> None:
         """What holds at every moment."""
-        daemon = self.site.daemon
-        until(daemon.answers, "the daemon answers")
-        assert conserved(daemon.running.metrics())
+        for daemon in (self.site.daemon, self.other.daemon):
+            until(daemon.answers, "the daemon answers")
+            assert conserved(daemon.running.metrics())
 
     def _note(self, what: str) -> None:
         self.done.append({"at": now_ms(), "what": what, "sent": len(self.press.sent)})
 
     # --- the daemon ---
-
-    @contextmanager
-    def _daemon_killed(self) -> Iterator[None]:
-        self.site.daemon.kill()
-        yield
-        self.site.daemon.start(ready=False)
 
     @contextmanager
     def _daemon_killed_at(self) -> Iterator[None]:
@@ -138,20 +135,6 @@ class Nemesis:
         proxy.release()
         yield
         self.site.daemon.start(ready=False)
-
-    @contextmanager
-    def _daemon_stopped(self) -> Iterator[None]:
-        """0, or 1 when the drain was cut short because of another fault: what was left is the broker's."""
-        code = self.site.daemon.stop()
-        assert code in (0, 1), code
-        yield
-        self.site.daemon.start(ready=False)
-
-    @contextmanager
-    def _daemon_frozen(self) -> Iterator[None]:
-        self.site.daemon.freeze()
-        yield
-        self.site.daemon.thaw()
 
     # --- the broker ---
 
@@ -210,6 +193,22 @@ class Nemesis:
         proxy.delay_s = DELAY_S
         yield
         proxy.delay_s = 0.0
+
+
+def _daemon(daemon: Daemon) -> dict[str, Fault]:
+    def start() -> None:
+        daemon.start(ready=False)
+
+    def stop() -> None:
+        """0, or 1 when the drain was cut short because of another fault: what was left is the broker's."""
+        code = daemon.stop()
+        assert code in (0, 1), code
+
+    return {
+        "SIGKILL": lambda: _away(daemon.kill, start),
+        "SIGTERM": lambda: _away(stop, start),
+        "SIGSTOP": lambda: _away(daemon.freeze, daemon.thaw),
+    }
 
 
 def _server(server: Server) -> dict[str, Fault]:

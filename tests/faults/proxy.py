@@ -77,7 +77,9 @@ class Proxy:
     """Made by `proxy_to`; every method is for the test's thread."""
 
     server_port: int
-    port: int = 0  # of 127.0.0.1, where it listens
+    server: str = "127.0.0.1"
+    listens: str = "127.0.0.1"
+    port: int = 0  # where it listens
     delay_s: float = 0.0  # each chunk waits this long
     accepted: int = 0  # connections so far
     _links: set[Link] = attrs.field(factory=set)
@@ -151,7 +153,7 @@ class Proxy:
         self._token, self._ended = trio.lowlevel.current_trio_token(), trio.Event()
         listener = trio.socket.socket()
         with listener:
-            await listener.bind(("127.0.0.1", 0))
+            await listener.bind((self.listens, 0))
             self.port = listener.getsockname()[1]
             listener.listen(1000)
             async with trio.open_nursery() as self._nursery:
@@ -180,7 +182,7 @@ class Proxy:
                 link.swallowing = True
             else:
                 link.server = trio.socket.socket()
-                await link.server.connect(("127.0.0.1", self.server_port))
+                await link.server.connect((self.server, self.server_port))
                 link.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with trio.open_nursery() as both:
@@ -245,9 +247,9 @@ async def _send(sock: trio.socket.SocketType, data: bytes) -> None:
 
 
 @contextmanager
-def proxy_to(server_port: int) -> Iterator[Proxy]:
-    """A proxy to that port of 127.0.0.1, whether or not somebody listens there; its own port stays the same."""
-    proxy, started = Proxy(server_port), threading.Event()
+def proxy_to(server_port: int, server: str = "127.0.0.1", listens: str = "127.0.0.1") -> Iterator[Proxy]:
+    """A proxy to that port, whether or not somebody listens there; its own port stays the same."""
+    proxy, started = Proxy(server_port, server, listens), threading.Event()
     thread = threading.Thread(target=trio.run, args=(proxy._run, started), daemon=True)
     thread.start()
     assert started.wait(WITHIN_S)

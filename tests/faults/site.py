@@ -15,6 +15,7 @@ from tests.faults.press import Press
 from tests.faults.proxy import Proxy, proxy_to
 from tests.faults.spectator import Spectator
 from tests.kit.daemon import Running, until
+from tests.kit.servers import free_port
 from tests.kit.station import Station, station
 
 KEYS: dict[str, dict[str, object]] = {
@@ -65,6 +66,11 @@ class Daemon:
     @property
     def started(self) -> bool:
         return self._running is not None
+
+    def end(self) -> None:
+        """Whatever it does."""
+        if self.started:
+            self.kill()
 
     def answers(self) -> bool:
         """It lives. Raises when it ended by itself."""
@@ -118,14 +124,45 @@ class Site:
 
     def calm(self) -> None:
         """No daemon, and proxies that pass everything on."""
-        if self.daemon.started:
-            self.daemon.kill()
+        self.daemon.end()
         for proxy in (self.broker, self.postgres, self.redis):
             proxy.reset()
             proxy.release()
             proxy.refuse(False)
             proxy.black_hole(False)
             proxy.delay_s = 0.0
+
+
+@attrs.define(eq=False)
+class OtherNode:
+    """A node that reads nothing, with ways of its own to the stores."""
+
+    daemon: Daemon
+    postgres: Proxy
+    redis: Proxy
+
+
+@contextmanager
+def other_node(site: Site) -> Iterator[OtherNode]:
+    """Started, beside the site's daemon, which has `[cluster] relay`. Afterwards nothing of it is left."""
+    folder = site.at.folder / "other"
+    folder.mkdir()
+    with (
+        proxy_to(site.postgres.server_port) as postgres,
+        proxy_to(site.redis.server_port) as redis,
+        ExitStack() as over,
+    ):
+        keys: dict[str, dict[str, object]] = {
+            **site.at.keys,
+            "app": {"node_id": "other"},
+            "cluster": {"relay": "yes", "ingest": "none"},
+            "postgres": site.at.keys["postgres"] | {"port": postgres.port},
+            "redis": {"port": redis.port},
+        }
+        node = OtherNode(Daemon(attrs.evolve(site.at, folder=folder, port=free_port(), keys=keys)), postgres, redis)
+        over.callback(node.daemon.end)
+        node.daemon.start()
+        yield node
 
 
 @contextmanager

@@ -153,12 +153,16 @@ def started(
     *,
     program: Sequence[str] = (SUPERVISOR,),
     tls: ssl.SSLContext | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Running]:
-    """It need not be ready; its log is beside its settings. Whatever the test does, it is gone afterwards."""
+    """It need not be ready; its log is beside its settings. Whatever the test does, it is gone afterwards.
+
+    `prefix` runs it somewhere else, by exec.
+    """
     log = settings.with_name("daemon.log")
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, *program, "--settings", str(settings)],
+            [*prefix, sys.executable, *program, "--settings", str(settings)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -51,12 +51,15 @@ class Station:
     def path(self) -> Path:
         return self.folder / "settings.ini"
 
-    def settings(self) -> Path:
+    def sections(self) -> dict[str, dict[str, object]]:
         redis = RedisAddress(password=Secret(""), port=self.redis.port)
         sections = external(self.broker.port, redis, self.postgres, self.port)
         for section, keys in self.keys.items():
             sections.setdefault(section, {}).update(keys)
-        return write_settings(self.folder, sections)
+        return sections
+
+    def settings(self) -> Path:
+        return write_settings(self.folder, self.sections())
 
     @contextmanager
     def daemon(self, environment: Mapping[str, str] = {}, *, ready: bool = True) -> Iterator[Running]:
