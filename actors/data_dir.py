@@ -14,10 +14,8 @@ from pathlib import Path
 
 import attrs
 
+from actors.core.addresses import UNIX_PATH_BYTES
 from actors.core.errors import NotStarted
-
-UNIX_PATH_BYTES = 107
-"""sockaddr_un holds 108 with the closing NUL (unix(7))."""
 
 
 @attrs.frozen

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.core.addresses import UNIX_PATH_BYTES
 from actors.core.errors import NotStarted
-from actors.data_dir import UNIX_PATH_BYTES, digest, open_data_dir, short_folder, socket_path, write_private
+from actors.data_dir import digest, open_data_dir, short_folder, socket_path, write_private
 
 SOMEBODY = 54_321  # a uid of nobody in particular
 

@@ -144,6 +144,7 @@ def _client(address: RedisAddress) -> Iterator[redis.Redis]:
     client = redis.Redis(
         host=address.host,
         port=address.port,
+        unix_socket_path=address.socket_path or None,
         db=address.db,
         username=address.username or None,
         password=address.password.reveal() or None,

@@ -10,11 +10,13 @@ import attrs
 from actors.core.addresses import BrokerAddress, PostgresAddress, RedisAddress
 from actors.core.broker_url import broker_addresses
 from actors.core.errors import NotStarted
+from actors.core.file_name import on_disk
 from actors.core.host_list import host_list
 from actors.embedded import broker as embedded_broker
 from actors.embedded import postgres as embedded_postgres
 from actors.embedded import valkey
 from actors.settings.load import Settings
+from actors.settings.values import is_socket
 
 
 @attrs.frozen
@@ -61,6 +63,9 @@ def redis_address(settings: Settings) -> RedisAddress:
         where = valkey.address(settings.app.data_dir.absolute(), redis)
         _must_run("Valkey", Path(where.socket_path), settings)
         return where
+    if is_socket(redis.host):
+        path = on_disk(redis.host)
+        return RedisAddress(username=redis.username, password=redis.password, db=redis.db, socket_path=path)
     first, *others = host_list(redis.host, redis.port)
     return RedisAddress(
         first.host,

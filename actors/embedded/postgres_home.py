@@ -21,8 +21,9 @@ from pathlib import Path
 import attrs
 import structlog
 
+from actors.core.addresses import UNIX_PATH_BYTES
 from actors.core.errors import NotStarted
-from actors.data_dir import UNIX_PATH_BYTES, short_folder, write_private
+from actors.data_dir import short_folder, write_private
 
 log = structlog.get_logger("embedded")
 

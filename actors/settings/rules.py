@@ -10,7 +10,7 @@ from actors.core.addresses import is_loopback
 from actors.core.share import probe_topics
 from actors.core.topic_filter import could_match
 from actors.settings.table import Settings
-from actors.settings.values import bind_address
+from actors.settings.values import bind_address, is_socket
 
 WITHOUT_RELAY = {
     "none": "nothing would ever be live",
@@ -76,7 +76,12 @@ def _topics(settings: Settings) -> Iterator[Fault]:
 
 def _redis(settings: Settings) -> Iterator[Fault]:
     redis = settings.redis
-    if redis.mode == "single" and "," in redis.host:
+    if is_socket(redis.host):
+        if redis.mode != "single":
+            yield Fault(("redis.mode", "redis.host"), "host is a Unix socket, one server; allowed is single")
+        if redis.tls:
+            yield Fault(("redis.tls", "redis.host"), "a Unix socket has no TLS; allowed is no")
+    elif redis.mode == "single" and "," in redis.host:
         text = "several servers, but mode = single; allowed is one, or mode = sentinel or mode = cluster"
         yield Fault(("redis.host", "redis.mode"), text)
     if redis.mode != "single" and redis.host == "embedded":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from os import fsencode
 from pathlib import Path
 from typing import TypeVar
 
-from actors.core.addresses import Address, Secret, is_host, one_origin
+from actors.core.addresses import UNIX_PATH_BYTES, Address, Secret, is_host, one_origin
 from actors.core.file_name import on_disk
 from actors.core.host_list import host_list
 from actors.core.share import group_fault
@@ -118,9 +119,17 @@ def hosts(text: str) -> tuple[str, ...]:
 
 
 def redis_host(text: str) -> str:
-    """`embedded`, which is a host's name as well, or servers."""
-    _of_a_list(text, "embedded")
+    """`embedded`, which is a host's name as well, a Unix socket, or servers."""
+    if not is_socket(text):
+        _of_a_list(text, "embedded, the path of a Unix socket")
+    elif not text.isprintable() or len(fsencode(on_disk(text))) > UNIX_PATH_BYTES:
+        raise ValueError(f"not a Unix socket; allowed is a path of at most {UNIX_PATH_BYTES} bytes")
     return text
+
+
+def is_socket(redis_host: str) -> bool:
+    """Whether it is the path of a Unix socket."""
+    return redis_host.startswith("/")
 
 
 def postgres_host(text: str) -> str:

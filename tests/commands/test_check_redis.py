@@ -70,6 +70,17 @@ def test_a_cluster_that_is_taken_for_a_single_server(settings: Settings, tmp_pat
     assert found[1].text == "is part of a Redis Cluster: set [redis] mode = cluster"
 
 
+def test_a_redis_on_a_unix_socket(settings: Settings, redis_process: tuple[RedisAddress, int]) -> None:
+    address, _ = redis_process
+    with redis.Redis(port=address.port, password=address.password.reveal(), decode_responses=True) as client:
+        path = client.config_get("unixsocket")["unixsocket"]
+    [found] = about(with_redis(settings, address, host=path, port=1), "redis")
+    assert (found.level, found.text.partition(",")[0]) == ("ok", f"{path}/0 answers")
+    [found] = about(with_redis(settings, address, host=f"{path}x"), "redis")
+    assert found.level == "FAILED"
+    assert found.text.startswith(f"{path}x/0 cannot be used: ")
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_silent_redis(settings: Settings) -> None:
     with scripted(until_closed) as port:

@@ -259,5 +259,9 @@ def test_external_servers_are_taken_from_settings() -> None:
     assert [(each.host, each.port, each.others) for each in postgres.servers] == [("p", 3, ()), ("q", 9, ())]
     in_folder = attrs.evolve(settings, postgres=attrs.evolve(settings.postgres, host="/run"))
     assert postgres_address(in_folder).servers == (attrs.evolve(where.postgres, host="/run"),)
+    by_socket = attrs.evolve(settings, redis=attrs.evolve(settings.redis, host="/run/a,b.sock", tls=False))
+    assert redis_address(by_socket) == RedisAddress(
+        username="ru", password=Secret("rp"), db=2, socket_path="/run/a,b.sock"
+    )
     plain = attrs.evolve(settings, mqtt=attrs.evolve(default.mqtt, broker_url="mqtt://[::1]:1884"))
     assert broker_address(plain) == BrokerAddress("::1", 1884)

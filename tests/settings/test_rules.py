@@ -119,6 +119,8 @@ def test_addresses_to_listen_on(files: Files) -> None:
         ("redis", "host", "a:0"),
         ("redis", "host", "a:1,a:1"),
         ("redis", "host", "a,embedded"),
+        ("redis", "host", "/run/\u0085redis.sock"),
+        ("redis", "host", "/run/" + "é" * 52),
         ("redis", "mode", "sentinels"),
         ("redis", "sentinel_service", ""),
         ("redis", "tls", "maybe"),
@@ -189,6 +191,17 @@ def test_several_redis_have_a_mode_and_a_mode_has_servers(files: Files) -> None:
         files.load(f"[redis]\nmode = {mode}\nhost = a")
     text = "[redis]\nmode = cluster\nhost = a\ndb = 1"
     assert "[redis] db: value '1': a Redis Cluster has one database; allowed is 0" in files.problem(text)
+
+
+def test_a_unix_socket_is_one_redis_without_tls(files: Files) -> None:
+    socket = "/run/a,b/" + "é" * 49
+    assert files.load(f"[redis]\nhost = {socket}").redis.host == socket
+    assert files.problem(f"[redis]\nhost = {socket}\nmode = cluster") == (
+        "settings.ini [redis] mode: value 'cluster': host is a Unix socket, one server; allowed is single"
+    )
+    assert files.problem(f"[redis]\nhost = {socket}\ntls = yes") == (
+        "settings.ini [redis] tls: value 'yes': a Unix socket has no TLS; allowed is no"
+    )
 
 
 def test_origins_are_written_as_browsers_send_them() -> None:
