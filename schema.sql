@@ -264,5 +264,16 @@ do $$ begin
     select race_id, count(*) from tracking_participants group by race_id;
 end $$;
 
+-- What the broker's session may hold, where nodes stand by for each other: the one that reads writes it for the next.
+-- A row a client_id. `granted`: the broker granted some of the topics, so that there was a session.
+-- object: table tracking_sessions
+create table if not exists tracking_sessions (
+  client_id text primary key,
+  topics text[] not null,
+  granted boolean not null,
+  node_id text not null,
+  written_at timestamptz not null
+);
+
 -- end
 commit;

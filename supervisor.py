@@ -16,7 +16,7 @@ if __name__ == "__main__":  # before everything else is imported, which takes ha
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -57,6 +57,7 @@ from actors.relay.entry import Sender
 from actors.relay.mailbox import RelayMailbox
 from actors.relay.relay import Relay
 from actors.settings.load import Settings
+from actors.standby.standby import Standby
 from actors.supervision.child import ChildSpec, Restart, Start, State
 from actors.supervision.control import ControlSocket
 from actors.supervision.restart import Budget
@@ -162,11 +163,20 @@ class Daemon:
             me = Sender(cfg.app.node_id, self.secret_mark)
             relay = Relay(drivers.stream, to_nodes, self.races, health, metrics, me)
             table.append(spec("relay", relay.run, depth=to_nodes.depth, handled=lambda: relay.handled))
+        return [*table, *self._ingest(reader_inbox, to_reader.send_nowait, to_history)]
+
+    def _ingest(
+        self, inbox: ReaderInbox, post: Callable[[ReaderMessage], None], rows: ParcelMailbox
+    ) -> Iterator[ChildSpec]:
+        cfg, metrics, health, parts = self.settings, self.metrics, self.health, self.drivers.standby
         if cfg.cluster.ingest == "none":
             health.up("broker", "not in use")
-        else:
-            table.append(self._reader(reader_inbox, to_reader.send_nowait, to_history))
-        return table
+            return
+        metrics.ingest_reading.set(int(parts is None))
+        if parts is not None:
+            standby = Standby(parts, cfg.mqtt.topics, health, metrics, self.tree.stop_asked.is_set)
+            yield self.tree.spec("standby", standby.run, restart=Restart.TRANSIENT, handled=standby.answers)
+        yield self._reader(inbox, post, rows)
 
     def _reader(self, inbox: ReaderInbox, post: Callable[[ReaderMessage], None], rows: ParcelMailbox) -> ChildSpec:
         cfg, metrics, health = self.settings, self.metrics, self.health

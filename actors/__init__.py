@@ -11,7 +11,7 @@ A race gets its messages by a memory channel (races/mailbox.py), from the direct
 for a race that waits is done in the reader's turn instead, which is an optimisation (races/shortcut.py).
 
 Start order, sinks first: embedded servers, persistence, live state, control, listener (subscribers come and go under
-it), races (each race comes and goes), reader. A stop goes the other way, after the reader has drained.
+it), races (each race comes and goes), relay, stand-by, reader. A stop goes the other way, after the reader has drained.
 
 A fix travels through these:
 
@@ -21,6 +21,7 @@ A fix travels through these:
   history/       parcels -> durable rows, by way of spool/ while PostgreSQL is away, into postgres/
   cache/         live positions in Redis
   relay/         several nodes: what is live on one is shown by all
+  standby/       several nodes: one of them reads, the others wait
   dashboards/    the ports, and one actor a dashboard
   http/          requests answered, tokens judged
   page/          the page that browsers load

@@ -18,13 +18,14 @@ MAY = {
     "process": {"core", "settings", "telemetry", "data_dir", "embedded", "supervision", "ingest", "commands"},
     "commands": {
         "core", "settings", "telemetry", "data_dir", "mqtt", "http", "history", "history.postgres", "embedded",
-        "recordings", "cache", "relay",
+        "recordings",
     },
     "recordings": {"core", "ingest", "history"},
     "drivers": {
         "settings", "mqtt", "ingest", "races", "history", "history.postgres", "history.spool", "cache", "embedded",
-        "relay",
+        "relay", "standby",
     },
+    "standby": {"core", "telemetry", "data_dir", "mqtt", "ingest"},
     "relay": {"core", "telemetry", "supervision", "dashboards", "races"},
     "races": {"core", "telemetry", "supervision", "history", "dashboards"},
     "dashboards": {"core", "settings", "telemetry", "history", "http"},

@@ -2,11 +2,11 @@
 
 arguments.py       pure: types of arguments that several take
 check.py           validates, reaches, warns
-check_nodes.py     who else is there
 check_postgres.py  reaching an external PostgreSQL once
 check_redis.py     driver: reaching an external Redis once
 check_servers.py   driver: reaching an external broker once
 check_sharing.py   whether a broker delivers what is shared
+check_standby.py   whether the lock of nodes that stand by for each other can be had
 demo.py            the daemon with a made-up race beside it
 early_stop.py      a signal in the first second, before anybody listens
 export.py          history to a file

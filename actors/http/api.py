@@ -217,8 +217,11 @@ class Probes:
         return self._readiness(self._health.components["websocket"].up)
 
     async def ready_for_ingest(self, _request: Request) -> Response:
-        """200 while fixes are taken: from the broker, into PostgreSQL or the spool."""
+        """200 while fixes are taken: from the broker, into PostgreSQL or the spool. On a node that waits: while it
+        could take over."""
         components = self._health.components
+        if self._health.ingest == "waiting":
+            return self._readiness(components["ingest"].up)
         spool = components["spool"]
         durable = components["postgres"].up or (spool.up and spool.detail != SPOOL_IDLE)
         return self._readiness(components["broker"].up and durable)
@@ -232,8 +235,10 @@ class Probes:
         components = {name: {"up": part.up, "detail": part.detail} for name, part in self._health.components.items()}
         # Names of races are for those who have a token: `status` and the log tell which.
         parked = self._races_live.parked()
-        body = msgspec.json.encode({"ready": ready, "components": components, "parkedRaces": parked})
-        return _json(body, status=200 if ready else 503)
+        told: dict[str, object] = {"ready": ready, "components": components, "parkedRaces": parked}
+        if self._health.ingest:
+            told["ingest"] = self._health.ingest
+        return _json(msgspec.json.encode(told), status=200 if ready else 503)
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -18,6 +18,7 @@ from actors.mqtt.events import (
     CannotShare,
     Connected,
     Disconnected,
+    GaveWay,
     ReceiptsDropped,
     Subscribed,
     SubscriptionRefused,
@@ -41,6 +42,7 @@ News: TypeAlias = (
     | BrokerDropped
     | TakenOver
     | CannotShare
+    | GaveWay
 )
 
 
@@ -81,6 +83,11 @@ class BrokerState:
                     self._silence.may_end(now)
             case Disconnected(reason=reason):
                 self.health.down("broker", reason)
+                self._subscribed = False
+                self._silence.is_ours()
+            case GaveWay():
+                self.health.up("broker", "not this node's turn")
+                self.state.had_session = False  # the next one may be another node's, and lost while that had it
                 self._subscribed = False
                 self._silence.is_ours()
             case SubscriptionRefused(topic=topic, reason=reason):

@@ -89,6 +89,11 @@ class CannotShare:
     reason: str
 
 
+@attrs.frozen
+class GaveWay:
+    """Stand-by to reader: there is no connection, because it is not this node's turn."""
+
+
 BrokerEvent: TypeAlias = (
     Connected
     | Subscribed
@@ -100,4 +105,5 @@ BrokerEvent: TypeAlias = (
     | ReceiptsDropped
     | TakenOver
     | CannotShare
+    | GaveWay
 )

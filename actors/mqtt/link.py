@@ -23,7 +23,7 @@ from actors.mqtt.pace import LEAST_S, Pace
 from actors.mqtt.probing import Probing
 from actors.mqtt.rival import Rival
 from actors.mqtt.socket import tls_context
-from actors.mqtt.subscriptions import RememberedTopics
+from actors.mqtt.subscriptions import RememberedTopics, TopicMemory, has_shared
 from actors.mqtt.thread import BrokerThread
 from actors.mqtt.version import Version
 from actors.settings.load import MqttSettings
@@ -39,15 +39,17 @@ class MqttLink:
         data_dir: Path,
         gather_s: float = LEAST_S,
         shared_group: str = "",
+        remembered: TopicMemory | None = None,
     ) -> None:
-        """`data_dir` exists; it holds the list of subscriptions. The address comes from the caller, `broker_url` is
-        not looked at. `gather_s`: see pace.py. `shared_group`: of the nodes that read in turns; empty: we read all."""
+        """`data_dir` exists; it holds the list of subscriptions, where they are not `remembered` elsewhere. The address
+        comes from the caller, `broker_url` is not looked at. `gather_s`: see pace.py. `shared_group`: of the nodes that
+        read in turns; empty: we read all."""
         self._settings = settings
         self._group = shared_group
         self._shares = not shared_group  # or the broker was asked, in this process
         self._filters = tuple(shared_filter(shared_group, each) if shared_group else each for each in settings.topics)
         self._address = address
-        self._remembered = RememberedTopics(data_dir, settings.client_id)
+        self._remembered = remembered or RememberedTopics(data_dir, settings.client_id)
         self._rival = Rival()
         self._version = Version(settings.protocol)
         self._attempts = Attempts(address.nodes)
@@ -79,7 +81,7 @@ class MqttLink:
             self._address,
             tls,
             self._group,
-            self._remembered.has_shared(self._group, self._settings.topics),
+            has_shared(self._remembered, self._group, self._settings.topics),
             orders,
             token,
             post,
@@ -122,6 +124,10 @@ class MqttLink:
             thread.run()
         else:
             probing.wait_for_the_end()
+
+    def begin_anew(self) -> None:
+        """Before a `run`: that another client threw us out does not count any more."""
+        self._rival.forget()
 
     def taken(self) -> None:
         """The reader has processed one MessagesArrived."""

@@ -7,6 +7,7 @@ unsubscribed; only we know that it was there. Used by the driver's thread only.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 import msgspec
@@ -33,6 +34,14 @@ class Asked(msgspec.Struct):
     asked: list[str]
 
 
+class TopicMemory(Protocol):
+    """Which filters the session may hold. Asked and told by the driver's thread; never raises."""
+
+    def read(self) -> frozenset[str]: ...
+    def granted(self) -> bool: ...
+    def write(self, topics: frozenset[str], *, granted: bool) -> None: ...
+
+
 @attrs.frozen
 class RememberedTopics:
     """The file `mqtt_topics.json`: {client_id: [filter, ...]}, or {client_id: {"asked": [filter, ...]}} as long as the
@@ -49,10 +58,6 @@ class RememberedTopics:
     def granted(self) -> bool:
         """The session holds some for certain, or did."""
         return isinstance(self._read_all().get(self.client_id), list)
-
-    def has_shared(self, group: str, topics: tuple[str, ...]) -> bool:
-        """The session holds, or did, all of these topics as filters that are shared in the group."""
-        return self.granted() and self.read() >= {shared_filter(group, topic) for topic in topics}
 
     def write(self, topics: frozenset[str], *, granted: bool) -> None:
         """Replace them, whole or not at all. A folder that cannot be written to is logged, no more."""
@@ -78,13 +83,18 @@ class RememberedTopics:
             return {}
 
 
+def has_shared(memory: TopicMemory, group: str, topics: tuple[str, ...]) -> bool:
+    """The session holds, or did, all of these topics as filters that are shared in the group."""
+    return memory.granted() and memory.read() >= {shared_filter(group, topic) for topic in topics}
+
+
 @attrs.define(eq=False)
 class Subscriptions:
     """What we want, asked for at each connect; never unsubscribed on the way out."""
 
     topics: tuple[str, ...]  # as the broker is to have them: of nodes that share, in their $share form
     qos: int
-    remembered: RememberedTopics
+    remembered: TopicMemory
     drops: DropsQuestion = attrs.field(factory=DropsQuestion)
     _asked: dict[int, tuple[str, ...]] = attrs.field(factory=dict)  # SUBSCRIBE without SUBACK: packet id -> filters
     _unsubscribing: int = 0  # packet id of UNSUBSCRIBE without UNSUBACK

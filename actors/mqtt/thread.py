@@ -33,7 +33,7 @@ from actors.mqtt.outgoing import Outgoing
 from actors.mqtt.pace import Pace
 from actors.mqtt.rival import TIMES, Rival
 from actors.mqtt.socket import BufferedSocket
-from actors.mqtt.subscriptions import RememberedTopics, Subscriptions
+from actors.mqtt.subscriptions import Subscriptions, TopicMemory
 from actors.mqtt.version import Heard, Version
 from actors.settings.load import MqttSettings
 
@@ -61,7 +61,7 @@ class BrokerThread:
     filters: tuple[str, ...]  # of `[mqtt] topics`, as they are subscribed to
     address: BrokerAddress
     tls: ssl.SSLContext | None
-    remembered: RememberedTopics
+    remembered: TopicMemory
     rival: Rival
     epochs: count[int]
     orders: Orders

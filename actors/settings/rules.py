@@ -14,6 +14,7 @@ from actors.settings.values import bind_address, is_socket
 
 WITHOUT_RELAY = {
     "none": "nothing would ever be live",
+    "standby": "the nodes that wait would show nothing",
     "shared": "each node would show its own part only",
 }
 """[cluster] ingest -> what is wrong with relay = no."""
@@ -42,6 +43,12 @@ def faults(settings: Settings) -> Iterator[Fault]:
     if settings.supervisor.backoff_max_ms < settings.supervisor.backoff_initial_ms:
         text = f"less than backoff_initial_ms; allowed is {settings.supervisor.backoff_initial_ms} or more"
         yield Fault(("supervisor.backoff_max_ms", "supervisor.backoff_initial_ms"), text)
+
+
+def weak_spots(settings: Settings) -> Iterator[str]:
+    """What is allowed, and may not be meant."""
+    if settings.cluster.ingest == "standby" and settings.postgres.spool:
+        yield "[postgres] spool = yes with stand-by: what a lost node has in its spool is missing until that is back"
 
 
 def _broker(settings: Settings) -> Iterator[Fault]:
@@ -103,6 +110,8 @@ def _cluster(settings: Settings) -> Iterator[Fault]:
     if cluster.ingest in WITHOUT_RELAY and not cluster.relay:
         text = f"with ingest = {cluster.ingest} {WITHOUT_RELAY[cluster.ingest]}; allowed is yes"
         yield Fault(("cluster.relay", "cluster.ingest"), text)
+    if cluster.ingest == "standby":
+        yield from _standby(settings)
     if cluster.ingest != "shared":
         return
     if "{node_id}" not in mqtt.client_id:
@@ -115,3 +124,12 @@ def _cluster(settings: Settings) -> Iterator[Fault]:
                 "the broker whether it can share; allowed are filters that do not"
             )
             yield Fault(("mqtt.topics", "cluster.shared_group", "cluster.ingest"), text)
+
+
+def _standby(settings: Settings) -> Iterator[Fault]:
+    if "{node_id}" in settings.mqtt.client_id:
+        text = "nodes that stand by for each other have one session; allowed is a name without {node_id}"
+        yield Fault(("mqtt.client_id", "cluster.ingest"), text)
+    if settings.postgres.host == "embedded":
+        text = "nodes that stand by for each other need one that all of them reach; allowed are servers of yours"
+        yield Fault(("postgres.host", "cluster.ingest"), text)

@@ -89,6 +89,7 @@ class PostgresSettings:
     sslmode: str = key("prefer", v.choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full"))
     batch_rows: int = key("1000", v.whole(1, 100_000))
     batch_ms: int = key("100", v.whole(0, 60_000))
+    lock_host: str = key("", v.lock_host)
     queue_rows: int = key("50000", v.whole(1, 10_000_000))
     spool: bool = key("yes", v.yes_no)
     spool_after_s: int = key("3", v.whole(0, 3600))
@@ -140,7 +141,7 @@ class SupervisorSettings:
 
 @attrs.frozen
 class ClusterSettings:
-    ingest: str = key("alone", v.choice("alone", "shared", "none"))
+    ingest: str = key("alone", v.choice("alone", "standby", "shared", "none"))
     shared_group: str = key("tracking", v.share_group)
     relay: bool = key("no", v.yes_no)
 

@@ -148,6 +148,13 @@ def _of_a_list(text: str, or_else: str) -> None:
         raise ValueError("embedded beside others; allowed is embedded alone, or servers of yours")
 
 
+def lock_host(text: str) -> str:
+    """Empty, or as that of PostgreSQL."""
+    if text == "embedded":
+        raise ValueError("an embedded PostgreSQL has no pooler; allowed is empty, or servers of yours")
+    return postgres_host(text) if text else text
+
+
 def bind_address(text: str) -> Address:
     """Take host:port or [IPv6]:port apart."""
     name, colon, port = text.rpartition(":")

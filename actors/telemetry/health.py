@@ -26,6 +26,7 @@ class Health:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self.ingest = ""  # "reading" or "waiting", where nodes stand by for each other
         self.components: dict[str, Component] = {}
         for name in COMPONENTS:
             self._set(name, Component(up=False, detail="starting"))

@@ -57,6 +57,9 @@ class Metrics:
             "mqtt_receipts_dropped_total", "Receipts that the broker does not take, or that were too many"
         )
 
+        self.ingest_reading = gauge("ingest_reading", "1 when it is this node that reads the broker, or one of them")
+        self.ingest_takeovers = counter("ingest_takeovers_total", "Times that this node began to read, with stand-by")
+
     def _of_fixes(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.fixes_received = counter("fixes_received_total", "Fixes received; an unparsable message counts as one")
         self.fixes_recovered = counter("fixes_recovered_total", "Fixes found in the spool at start")

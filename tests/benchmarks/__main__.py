@@ -26,7 +26,6 @@ SIZES = {
     "begin": [],
     "snapshots": [],
     "nodes": [],
-    "capacity": [],
     "exports": [],
     "recovery": [],
     "startup": [],

@@ -163,7 +163,7 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         redis host=embedded port=6379 username= password= db=0 tls=no mode=single sentinel_service=mymaster
         sentinel_username= sentinel_password= ttl_s=604800 flush_ms=50
         postgres host=embedded port=5432 username=postgres password= database=tracking sslmode=prefer batch_rows=1000
-        batch_ms=100 queue_rows=50000 spool=yes spool_after_s=3 spool_max_mb=1024
+        batch_ms=100 lock_host= queue_rows=50000 spool=yes spool_after_s=3 spool_max_mb=1024
         ws host=127.0.0.1 port=3000 path=/tracking cors_origin=* cors_credentials=no auth=token auth_secret=
         batch_window_ms=100 compression=yes outbox_bytes=1048576 send_timeout_ms=10000 heartbeat_s=20
         max_connections=10000 max_handshakes=500 max_subscriptions=100 max_message_bytes=4096

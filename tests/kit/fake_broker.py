@@ -91,6 +91,9 @@ class FakeLink:
         messages = tuple(self.broker.queue[number] for number in due)
         self.post(MessagesArrived(self.epoch, messages, packet_ids, sum(len(payload) for _, payload in messages)))
 
+    def begin_anew(self) -> None:
+        """Nobody else has our name here."""
+
     def taken(self) -> None:
         """The driver's own bound on hand-overs; nothing to bound here."""
 

@@ -91,6 +91,10 @@ async def test_disconnect_returns_after_it_has_given_up_and_a_second_run_does_no
         async with running(desk.link) as again:
             assert await again.first(TakenOver) == GIVEN_UP
         assert broker.attempts_waiting == 0
+        desk.link.begin_anew()
+        async with running(desk.link) as anew:
+            await broker.connected()
+            await anew.first(Subscribed)
 
 
 @pytest.mark.parametrize("end", [reset, cut, not_wanted])

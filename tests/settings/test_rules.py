@@ -9,6 +9,7 @@ import pytest
 from actors.core.addresses import Address, is_loopback, one_origin
 from actors.core.broker_url import broker_address, broker_addresses
 from actors.core.topic_filter import could_match, filter_fault, template_fault
+from actors.settings.rules import weak_spots
 from actors.settings.values import bind_address
 from tests.settings.settings_files import Files
 from tests.settings.settings_files import files as files
@@ -394,3 +395,34 @@ def test_what_nodes_that_share_cannot_have(files: Files, changed: tuple[str, str
 
 def test_a_node_that_does_not_share_may_have_all_that(files: Files) -> None:
     files.load(SHARED.replace("shared", "alone").replace("t-{node_id}", "t\ntopics = #").replace("= yes", "= no"))
+
+
+STANDBY = "[cluster]\ningest = standby\nrelay = yes\n[postgres]\nhost = db\nlock_host = db:5433\n"
+
+
+def test_nodes_that_stand_by_for_each_other(files: Files) -> None:
+    found = files.load(STANDBY)
+    assert (found.cluster.ingest, found.postgres.lock_host) == ("standby", "db:5433")
+    assert [spot.partition(" with")[0] for spot in weak_spots(found)] == ["[postgres] spool = yes"]
+    assert list(weak_spots(files.load(STANDBY + "spool = no"))) == []
+    assert list(weak_spots(files.load(""))) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (("relay = yes", "relay = no"), "[cluster] relay: value 'no': with ingest = standby the nodes that wait would"),
+        (
+            ("[postgres]", "[mqtt]\nclient_id = t-{node_id}\n[postgres]"),
+            "[mqtt] client_id: value 't-{node_id}': nodes that stand by for each other have one session",
+        ),
+        (
+            ("[postgres]\nhost = db", "[postgres]"),
+            "[postgres] host: value 'embedded': nodes that stand by for each other need one that all of them reach",
+        ),
+        (("db:5433", "db:0"), "[postgres] lock_host: value 'db:0': the port is out of range"),
+        (("db:5433", "embedded"), "[postgres] lock_host: value 'embedded': an embedded PostgreSQL has no pooler"),
+    ],
+)
+def test_what_nodes_that_stand_by_cannot_have(files: Files, changed: tuple[str, str], line: str) -> None:
+    assert files.problem(STANDBY.replace(*changed)).startswith(f"settings.ini {line}")

@@ -4,6 +4,7 @@ addresses.py    the addresses that the host's name stands for
 attaching.py    makes partitions, beside writers and readers
 binary.py       pure: values in PostgreSQL's binary form
 converting.py   an empty table becomes one in partitions
+ingest_lock.py  the lock of the node that reads, and what it leaves to the next one
 libpq.py        driver: one connection to PostgreSQL on trio, no thread
 migration.py    schema.sql, only what is missing
 partitions.py   which ids have no partition?

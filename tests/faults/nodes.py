@@ -1,0 +1,140 @@
+"""Several daemons on the servers of one station, each a process of its own that can be killed and started again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import attrs
+
+from actors.core.addresses import RedisAddress, Secret
+from tests.faults.press import Press
+from tests.kit.daemon import Running, external, started, until, write_settings
+from tests.kit.metrics import conserved
+from tests.kit.servers import free_port
+from tests.kit.station import Station
+
+NAMES = ("a", "b", "c")
+
+
+@attrs.define(eq=False)
+class Node:
+    """One daemon over all its lives; its data_dir stays."""
+
+    at: Station
+    name: str
+    keys: dict[str, dict[str, object]]  # on top of those of the station
+    port: int = attrs.field(factory=free_port)
+    _life: ExitStack = attrs.field(factory=ExitStack)
+    _running: Running | None = None
+
+    @property
+    def running(self) -> Running:
+        assert self._running is not None, f"{self.name} is not started"
+        return self._running
+
+    @property
+    def lives(self) -> bool:
+        return self._running is not None
+
+    @property
+    def folder(self) -> Path:
+        return self.at.folder / f"node-{self.name}"
+
+    def start(self) -> None:
+        """A new life; see `ingest`."""
+        self.folder.mkdir(exist_ok=True)
+        redis = RedisAddress(password=Secret(""), port=self.at.redis.port)
+        sections = external(self.at.broker.port, redis, self.at.postgres, self.port)
+        sections["app"]["node_id"] = self.name
+        sections["cluster"] = {"ingest": "standby", "relay": "yes"}
+        for keys in (self.at.keys, self.keys):
+            for section, more in keys.items():
+                sections.setdefault(section, {}).update(more)
+        path = write_settings(self.folder, sections)
+        self._running = self._life.enter_context(started(path, self.port))
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.running.kill()
+        self._ended()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        code = self.running.stop()
+        self._ended()
+        return code
+
+    def ingest(self) -> str:
+        """`reading` or `waiting`; empty when it does not answer, or is not ready for that."""
+        with suppress(OSError):
+            status, body = self.running.get("/readyz/ingest")
+            return str(json.loads(body)["ingest"]) if status == 200 else ""
+        return ""
+
+    def _ended(self) -> None:
+        self._running = None
+        self._life.close()
+
+
+@attrs.define(eq=False)
+class Nodes:
+    """All of a station."""
+
+    at: Station
+    all: tuple[Node, ...]
+
+    def reader(self) -> Node | None:
+        """The one that reads; None while that is not clear."""
+        readers = [node for node in self.all if node.lives and node.ingest() == "reading"]
+        return readers[0] if len(readers) == 1 else None
+
+    def one_reads(self, what: str, within_s: float = 30.0) -> Node:
+        """Wait until one reads and all others wait."""
+
+        def settled() -> bool:
+            for node in self.all:
+                assert not node.lives or node.running.process.poll() is None, node.running.log[-3000:]
+            found = sorted(node.ingest() for node in self.all if node.lives)
+            return found == ["reading"] + ["waiting"] * (len(found) - 1)
+
+        until(settled, what, within_s)
+        reader = self.reader()
+        assert reader is not None
+        return reader
+
+    def check(self, press: Press, rows: Callable[[], set[str]] | None = None) -> None:
+        """Nothing that the broker took is lost, nothing is there twice, each node accounts for all that it took."""
+        press.finish()
+        stored = rows or self.stored
+        until(lambda: press.acknowledged <= stored(), "all that was acknowledged is stored")
+        assert stored() <= press.sent.keys()
+        for node in self.all:
+            if node.lives:
+                until(lambda node=node: conserved(node.running.metrics()), f"{node.name} accounts for all")  # type: ignore[misc]
+
+    def stored(self) -> set[str]:
+        """Ids of the rows, none of which is there twice."""
+        rows = [row[0] for row in self.at.rows()]
+        assert len(rows) == len(set(rows))
+        return set(rows)
+
+
+@contextmanager
+def nodes_of(at: Station, names: tuple[str, ...] = NAMES, **keys: dict[str, object]) -> Iterator[Nodes]:
+    """Not started; whatever the test does, none is left."""
+    made = Nodes(at, tuple(Node(at, name, dict(keys)) for name in names))
+    try:
+        yield made
+    finally:
+        for node in made.all:
+            if node.lives:
+                node.kill()
+
+
+def took_over(press: Press, gap_from: float) -> float:
+    """Seconds since then."""
+    return time.monotonic() - gap_from
