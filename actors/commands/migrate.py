@@ -14,9 +14,10 @@ from actors.core.timestamps import parse_ms
 from actors.embedded.addresses import postgres_address
 from actors.history.periods import Width, ahead, name_of
 from actors.history.postgres import migration
-from actors.history.postgres.attaching import BY_TIME, layout, make
+from actors.history.postgres.attaching import layout, make
 from actors.history.postgres.converting import convert, is_empty
 from actors.history.postgres.libpq import PostgresConnection, connect
+from actors.history.postgres.partitions import BY_TIME
 from actors.history.postgres.table_check import check_session, check_table
 from actors.settings.load import Settings
 

@@ -1,5 +1,6 @@
 """PostgreSQL on trio, without a thread.
 
+across.py       questions to a table in partitions, along one index of each
 addresses.py    the addresses that the host's name stands for
 attaching.py    makes partitions, beside writers and readers
 binary.py       pure: values in PostgreSQL's binary form
@@ -7,6 +8,7 @@ converting.py   an empty table becomes one in partitions
 ingest_lock.py  the lock of the node that reads, and what it leaves to the next one
 libpq.py        driver: one connection to PostgreSQL on trio, no thread
 migration.py    schema.sql, only what is missing
+params.py       parameters of a statement
 partitions.py   which ids have no partition?
 reader.py       driver: reads from PostgreSQL, on connections of their own
 reader_sql.py   the questions to history as SQL

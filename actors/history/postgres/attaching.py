@@ -14,6 +14,7 @@ from actors.core.errors import StoreMisconfigured
 from actors.history.periods import Period, Width, ahead, name_of, read_bounds, sql_of, width_of
 from actors.history.postgres import binary
 from actors.history.postgres.libpq import PostgresConnection, within
+from actors.history.postgres.partitions import BY_TIME
 from actors.history.postgres.table_check import texts
 
 LOCK = 0x6D6F6E746873  # "months": the advisory lock that nodes take in turn
@@ -28,7 +29,6 @@ select coalesce(pg_get_partkeydef(c.oid), ''), c.relnamespace::regnamespace::tex
   coalesce((select string_agg(relname, ';') from pg_class t where t.relnamespace = c.relnamespace
     and starts_with(relname, 'tracking_positions_') and relkind in ('r', 'p') and not relispartition), '')
 from pg_class c where c.oid = to_regclass('tracking_positions')"""
-BY_TIME = "RANGE (id)"
 
 
 @attrs.frozen

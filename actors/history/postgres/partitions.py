@@ -1,4 +1,4 @@
-"""Which ids have no partition of `tracking_positions`? Asked once a statement was refused for one of them."""
+"""By what `tracking_positions` is partitioned, and which ids have no partition: asked once some were refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ PRESENT = """
 select coalesce(pg_get_partkeydef(to_regclass('tracking_positions')), ''), coalesce(string_agg(
   coalesce(pg_get_partition_constraintdef(relid), 'true'), ' or ' order by relid), 'false')
 from pg_partition_tree(to_regclass('tracking_positions')) where isleaf"""
+
+BY_TIME = "RANGE (id)"
+"""Ids begin with their time. As pg_get_partkeydef says it."""
+BY = "select coalesce(pg_get_partkeydef(to_regclass('tracking_positions')), '')"
+
+
+async def is_by_time(connection: PostgresConnection) -> bool:
+    """Whether the table is in partitions, and by time. Raises as any query does."""
+    return await texts(connection, BY) == [[BY_TIME]]
 
 
 async def present(connection: PostgresConnection) -> Partitions:

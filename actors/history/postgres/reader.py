@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import attrs
 import structlog
@@ -15,7 +17,10 @@ from actors.core.errors import StoreUnavailable
 from actors.core.fix import Fix, newest_of
 from actors.history.postgres import binary
 from actors.history.postgres import reader_sql as sql
+from actors.history.postgres.across import FIFTH_INDEX
 from actors.history.postgres.libpq import PostgresConnection, connect, within
+from actors.history.postgres.params import Params
+from actors.history.postgres.partitions import is_by_time
 from actors.history.postgres.rows import fixes_by_race, fixes_of, in_calendar, place_of
 from actors.history.postgres.stream import everything
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary, StoredRejection, mentions_race
@@ -30,6 +35,7 @@ CALL_S = 10.0
 NEWEST_S = 3.0
 MANY_ROWS = 1000  # of one race, beside others
 MANY_S = 0.1  # until no further race is begun: some 5,000 rows
+LOOK_S = 30.0  # until it is looked again whether the table is in partitions: it may become so
 REJECTIONS_PAGE = 500  # rows of at most 4 kB each, while searching for a race
 
 
@@ -46,13 +52,16 @@ class PostgresHistory:
         factory=list
     )  # since when (trio's clock), the longest first
     _closes_idle: bool = False
+    _by_time: bool = False  # the table is in partitions by time, as it was when somebody looked last
+    _look_again: float = -math.inf  # trio's clock
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
 
     async def newest(self, race_id: str, max_clock_skew_ms: int, deadline_s: float = NEWEST_S) -> list[Fix]:
         """Each participant's live position; rows with client_timestamp > server_received_at + skew do not count."""
-        params = sql.Params()
-        text = sql.newest(params, race_id, max_clock_skew_ms)
-        return newest_of(await fixes_of(await self._ask(text, params, deadline_s), race_id))
+        result = await self._ask(
+            lambda params: sql.newest(params, race_id, max_clock_skew_ms), deadline_s, [FIFTH_INDEX]
+        )
+        return newest_of(await fixes_of(result, race_id))
 
     async def newest_of_races(
         self, race_ids: Sequence[str], max_clock_skew_ms: int, deadline_s: float = NEWEST_S
@@ -61,24 +70,23 @@ class PostgresHistory:
 
         None for one with more than MANY_ROWS: ask for it alone.
         """
-        params = sql.Params()
-        text = sql.newest_of_races(params, race_ids, max_clock_skew_ms, MANY_ROWS + 1, MANY_S)
-        result = await self._ask(text, params, deadline_s)
+        result = await self._ask(
+            lambda params: sql.newest_of_races(params, race_ids, max_clock_skew_ms, MANY_ROWS + 1, MANY_S),
+            deadline_s,
+            [FIFTH_INDEX],
+        )
         return await fixes_by_race(result, race_ids, MANY_ROWS)
 
     async def rejected(self, ids: Sequence[bytes], deadline_s: float = NEWEST_S) -> set[bytes]:
         """Which of these ids are of rejections."""
-        params = sql.Params()
-        result = await self._ask(sql.rejected(params, ids), params, deadline_s)
+        result = await self._ask(lambda params: sql.rejected(params, ids), deadline_s)
         return {_bytes(result, row, 0) for row in range(result.ntuples)}
 
     async def races(
         self, allowed: Sequence[str] | None = None, limit: int = 1000, deadline_s: float = CALL_S
     ) -> list[RaceSummary]:
         """All races in history, newest first; `allowed` None means all, else only these."""
-        params = sql.Params()
-        text = sql.races(params, allowed, self.max_clock_skew_ms, limit)
-        result = await self._ask(text, params, deadline_s)
+        result = await self._ask(lambda params: sql.races(params, allowed, self.max_clock_skew_ms, limit), deadline_s)
         return [
             RaceSummary(
                 race_id=_bytes(result, row, 0).decode(),
@@ -90,8 +98,7 @@ class PostgresHistory:
 
     async def history(self, query: HistoryQuery, deadline_s: float = CALL_S) -> HistoryPage:
         """One page, oldest first."""
-        params = sql.Params()
-        result = await self._ask(sql.page(params, query), params, deadline_s)
+        result = await self._ask(lambda params: sql.page(params, query), deadline_s)
         if result.ntuples <= query.limit:
             return HistoryPage(tuple(await fixes_of(result, query.race_id)), None)
         last = query.limit - 1  # one row more was asked for, to see whether there is more
@@ -105,7 +112,8 @@ class PostgresHistory:
         connection = await connect(self.address, APPLICATION, CONNECT_S)
         try:
             await connection.begin(*sql.EXPORT)
-            async with aclosing(everything(connection, query, by_participant)) as chunks:
+            by_time = await is_by_time(connection)
+            async with aclosing(everything(connection, query, by_participant, by_time)) as chunks:
                 yield chunks
         finally:
             connection.close()
@@ -119,8 +127,8 @@ class PostgresHistory:
         rows = limit if race_id is None else REJECTIONS_PAGE
         with within(deadline_s):
             while True:
-                params = sql.Params()
-                result = await self._ask(sql.rejections(params, race_id, code, before, rows), params, deadline_s)
+                page = partial(sql.rejections, race_id=race_id, code=code, before=before, limit=rows)
+                result = await self._ask(page, deadline_s)
                 for row in range(result.ntuples):
                     rejection = _rejection(result, row)
                     if race_id is None or mentions_race(rejection.payload, race_id):
@@ -136,20 +144,33 @@ class PostgresHistory:
             self._idle.pop()[1].close()
         await trio.lowlevel.checkpoint()
 
-    async def _ask(self, text: str, params: sql.Params, deadline_s: float) -> PGresult:
+    async def _ask(
+        self, build: Callable[[Params], str], deadline_s: float, in_partitions: Sequence[str] = ()
+    ) -> PGresult:
+        """`in_partitions`: settings for a table that is."""
         with within(deadline_s):
             async with self._places:
                 while self._idle:
                     try:
-                        return await self._run(self._idle.pop()[1], text, params)
+                        return await self._run(self._idle.pop()[1], build, in_partitions)
                     except StoreUnavailable as error:
                         # Most likely PostgreSQL was restarted while the connection was idle.
                         log.debug("trying another connection", why=str(error))
-                return await self._run(await connect(self.address, APPLICATION, CONNECT_S), text, params)
+                return await self._run(await connect(self.address, APPLICATION, CONNECT_S), build, in_partitions)
 
-    async def _run(self, connection: PostgresConnection, text: str, params: sql.Params) -> PGresult:
+    async def _run(
+        self, connection: PostgresConnection, build: Callable[[Params], str], in_partitions: Sequence[str]
+    ) -> PGresult:
         try:
-            return await connection.query(text, params.values, params.types)
+            if trio.current_time() >= self._look_again:
+                self._by_time = await is_by_time(connection)
+                self._look_again = trio.current_time() + LOOK_S
+            params = Params(self._by_time)
+            text = build(params)
+            if not (self._by_time and in_partitions):
+                return await connection.query(text, params.values, params.types)
+            async with connection.transaction(*in_partitions):
+                return await connection.query(text, params.values, params.types)
         finally:
             if connection.usable and (connection.takes_writes or not self._is_old(connection)):
                 self._idle.append((trio.current_time(), connection))

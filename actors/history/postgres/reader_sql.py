@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from actors.history.cursor import EARLIEST_US, LATEST_US
-from actors.history.postgres import binary
-from actors.history.postgres.writer import storable
+from actors.history.postgres import across
+from actors.history.postgres.params import Params
 from actors.history.queries import HistoryQuery
 
 NUMBERS, PARTICIPANT, STATUS, RACE = range(4)
@@ -24,43 +22,12 @@ EXPORT = (
 """Of a transaction that exports."""
 ALONG_AN_INDEX = "set local enable_sort = off"
 """For `by_time`: the first row comes at once, and nothing is sorted on disk, whatever the statistics say."""
-READ_AND_SORTED = "set local enable_indexscan = off; set local enable_nestloop = off"
+READ_AND_SORTED = "set local enable_sort = on; set local enable_indexscan = off; set local enable_nestloop = off"
 """For `group`: a page of the table is read once for all rows on it, however well ordered it is said to be."""
 LOOKED_AT = 10_000  # rows of one race, at most, for one that could be live: 5 ms
 COLUMNS = """uuid_send(id) || float8send(latitude::float8) || float8send(longitude::float8)
     || timestamptz_send(client_timestamp) || timestamptz_send(server_received_at), participant_id, status::text"""
 """Of a row; what always has the same length in one piece, because each piece costs whoever takes them."""
-
-
-@attrs.define
-class Params:
-    """Parameters of one statement, in binary form."""
-
-    values: list[bytes] = attrs.field(factory=list)
-    types: list[int] = attrs.field(factory=list)
-
-    def text(self, value: str) -> str:
-        return self._add(storable(value), binary.TEXT)
-
-    def texts(self, values: Sequence[str]) -> str:
-        return self._add(binary.bytes_array(binary.TEXT, [storable(value) for value in values]), binary.TEXT_ARRAY)
-
-    def number(self, value: int) -> str:
-        return self._add(binary.int8(value), binary.INT8)
-
-    def moment(self, unix_us: int) -> str:
-        return self._add(binary.timestamptz(min(max(unix_us, EARLIEST_US), LATEST_US + 1)), binary.TIMESTAMPTZ)
-
-    def uuid(self, value: bytes) -> str:
-        return self._add(value, binary.UUID)
-
-    def uuids(self, values: Sequence[bytes]) -> str:
-        return self._add(binary.uuid_array(values), binary.UUID_ARRAY)
-
-    def _add(self, value: bytes, kind: int) -> str:
-        self.values.append(value)
-        self.types.append(kind)
-        return f"${len(self.values)}"
 
 
 def rejected(params: Params, ids: Sequence[bytes]) -> str:
@@ -95,9 +62,11 @@ left join lateral ({newest_of_race} limit {params.number(most_rows)}) live on tr
 
 
 def _newest(params: Params, race: str, skew: str) -> str:
+    if params.in_partitions:
+        return across.newest(params, race, skew, COLUMNS)
     earliest, end = params.moment(EARLIEST_US), params.moment(LATEST_US + 1)
     return f"""
-{_participants(race)}
+{_participants(params, race)}
 select live.* from participant cross join lateral (
   select {COLUMNS} from tracking_positions p
   where p.race_id = {race} and p.participant_id = participant.id
@@ -157,7 +126,7 @@ def by_time(params: Params, query: HistoryQuery) -> str:
 
 def participants(params: Params, race_id: str) -> str:
     """Their ids, in order."""
-    return f"{_participants(params.text(race_id))} select id::text from participant"
+    return f"{_participants(params, params.text(race_id))} select id::text from participant"
 
 
 def group(params: Params, query: HistoryQuery, names: Sequence[str]) -> str:
@@ -200,11 +169,15 @@ def _matching(params: Params, query: HistoryQuery) -> str:
     start = EARLIEST_US if query.from_ms is None else query.from_ms * 1000
     end = LATEST_US + 1 if query.to_ms is None else query.to_ms * 1000
     conditions.append(f"client_timestamp >= {params.moment(start)} and client_timestamp < {params.moment(end)}")
+    if params.in_partitions:
+        conditions += across.days(params, query)
     return " and ".join(conditions)
 
 
-def _participants(race: str) -> str:
+def _participants(params: Params, race: str) -> str:
     """A WITH: the participants of a race in order, from one to the next by the fifth index (a loose index scan)."""
+    if params.in_partitions:
+        return across.participants(params, race)
     return f"""
 with recursive participant as (
   (select participant_id as id from tracking_positions where race_id = {race} order by participant_id limit 1)

@@ -15,7 +15,9 @@ from psycopg.pq.abc import PGresult
 
 from actors.core.fix import Fix
 from actors.history.postgres import reader_sql as sql
+from actors.history.postgres.across import FIFTH_INDEX
 from actors.history.postgres.libpq import PostgresConnection, within
+from actors.history.postgres.params import Params
 from actors.history.postgres.rows import fixes_of
 from actors.history.queries import HistoryQuery
 
@@ -28,33 +30,42 @@ GROUP_PARTICIPANTS = 5000  # at most, but for GROUPS: each is looked for in an i
 
 
 async def everything(
-    connection: PostgresConnection, query: HistoryQuery, by_participant: bool
+    connection: PostgresConnection, query: HistoryQuery, by_participant: bool, in_partitions: bool
 ) -> AsyncGenerator[list[Fix], None]:
     """Chunks of at most CHUNK_ROWS fixes, in the order of `History.stream`; the end of them ends the transaction.
+
+    `in_partitions`: the table is, by time.
 
     Raises StoreUnavailable or StoreMisconfigured; then, and when it is left early, the connection is closed.
     """
     one_order = not by_participant or query.participant_id is not None
-    async with aclosing(_by_time(connection, query) if one_order else _by_participant(connection, query)) as results:
+    rows = _by_time if one_order else _by_participant
+    async with aclosing(rows(connection, query, in_partitions)) as results:
         async for result in results:
             yield await fixes_of(result, query.race_id)
     await connection.commit()  # a pooler keeps the connection then
 
 
-async def _by_time(connection: PostgresConnection, query: HistoryQuery) -> AsyncGenerator[PGresult, None]:
-    params = sql.Params()
+async def _by_time(
+    connection: PostgresConnection, query: HistoryQuery, in_partitions: bool
+) -> AsyncGenerator[PGresult, None]:
+    params = Params(in_partitions)
     await _set(connection, sql.ALONG_AN_INDEX)
     async with aclosing(_rows(connection, sql.by_time(params, query), params, WAIT_S)) as results:
         async for result in results:
             yield result
 
 
-async def _by_participant(connection: PostgresConnection, query: HistoryQuery) -> AsyncGenerator[PGresult, None]:
-    names = await _participants(connection, query.race_id)
+async def _by_participant(
+    connection: PostgresConnection, query: HistoryQuery, in_partitions: bool
+) -> AsyncGenerator[PGresult, None]:
+    if in_partitions:
+        await _set(connection, FIFTH_INDEX)
+    names = await _participants(connection, query.race_id, in_partitions)
     await _set(connection, sql.READ_AND_SORTED)
     done, rows = 0, 0
     while done < len(names):
-        params = sql.Params()
+        params = Params(in_partitions)
         following = names[done : done + group_size(len(names), done, rows)]
         async with aclosing(_rows(connection, sql.group(params, query, following), params, SORT_S)) as results:
             async for result in results:
@@ -72,8 +83,8 @@ def group_size(participants: int, done: int, rows: int) -> int:
     return max(least, min(GROUP_ROWS * done // max(rows, 1), GROUP_PARTICIPANTS))
 
 
-async def _participants(connection: PostgresConnection, race_id: str) -> list[str]:
-    params = sql.Params()
+async def _participants(connection: PostgresConnection, race_id: str, in_partitions: bool) -> list[str]:
+    params = Params(in_partitions)
     with within(SORT_S):
         result = await connection.query(sql.participants(params, race_id), params.values, params.types)
     return [(result.get_value(row, 0) or b"").decode() for row in range(result.ntuples)]
@@ -85,7 +96,7 @@ async def _set(connection: PostgresConnection, setting: str) -> None:
 
 
 async def _rows(
-    connection: PostgresConnection, text: str, params: sql.Params, first_s: float
+    connection: PostgresConnection, text: str, params: Params, first_s: float
 ) -> AsyncGenerator[PGresult, None]:
     deadline_s = first_s
     async with aclosing(connection.rows(text, params.values, params.types, CHUNK_ROWS)) as results:

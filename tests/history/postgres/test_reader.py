@@ -14,6 +14,7 @@ from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.core.fix import Fix
 from actors.core.rejection import Rejection, poison
 from actors.history.postgres import migration, reader, reader_sql
+from actors.history.postgres.params import Params
 from actors.history.postgres.reader import CONNECTIONS, PostgresHistory
 from actors.history.postgres.writer import PostgresWriter
 from actors.history.queries import HistoryPage, HistoryQuery, RaceSummary
@@ -331,7 +332,7 @@ async def test_every_question_goes_along_an_index(database: Database) -> None:
         " from generate_series(1, 60000) n; analyze"
     )
 
-    async def plan(text: str, params: reader_sql.Params) -> str:
+    async def plan(text: str, params: Params) -> str:
         result = await database.connection.query(f"explain {text}", params.values, params.types)
         lines = ((result.get_value(row, 0) or b"").decode() for row in range(result.ntuples))
         return "\n".join(lines)
@@ -344,24 +345,24 @@ async def test_every_question_goes_along_an_index(database: Database) -> None:
         HistoryQuery("R1", "P7", limit=100),
         HistoryQuery("R1", "P7", limit=100, after=after),
     ):
-        params = reader_sql.Params()
+        params = Params()
         text = await plan(reader_sql.page(params, query), params)
         assert "Index Scan" in text
         assert "Seq Scan" not in text
         assert "  Sort  " not in text  # an incremental one sorts what has the same moment, no more
-    params = reader_sql.Params()
+    params = Params()
     text = await plan(reader_sql.newest(params, "R1", SKEW_MS), params)
     assert text.count("idx_tracking_race_participant_timestamp") == 3
     assert "Seq Scan" not in text
-    params = reader_sql.Params()
+    params = Params()
     text = await plan(reader_sql.newest_of_races(params, [f"R{n}" for n in range(100)], SKEW_MS, 1001, 0.1), params)
     assert text.count("idx_tracking_race_participant_timestamp") == 3
     assert "Seq Scan" not in text
     assert "Sort" not in text
-    limited = reader_sql.newest_of_races(params := reader_sql.Params(), ["R1", "R2"], SKEW_MS, 7, 10)
+    limited = reader_sql.newest_of_races(params := Params(), ["R1", "R2"], SKEW_MS, 7, 10)
     assert (await database.connection.query(limited, params.values, params.types)).ntuples == 14, "of 40"
     assert re.search(r"Function Scan on unnest race .*\n *Filter: .*clock_timestamp", text), "before each race"
-    params = reader_sql.Params()
+    params = Params()
     text = await plan(reader_sql.races(params, None, SKEW_MS, 1000), params)
     assert "idx_tracking_race_timestamp" in text
     assert "on tracking_participant_counts" in text

@@ -10,6 +10,7 @@ import pytest
 
 from actors.core.fix import Fix
 from actors.history.postgres import libpq, reader_sql, stream
+from actors.history.postgres.params import Params
 from actors.history.postgres.table_check import texts
 from actors.history.postgres.writer import PostgresWriter
 from actors.history.queries import HistoryQuery
@@ -33,7 +34,7 @@ async def connection(database: Database) -> AsyncIterator[libpq.PostgresConnecti
 
 async def read(connection: libpq.PostgresConnection, query: HistoryQuery, by_participant: bool) -> list[Fix]:
     await connection.begin(*reader_sql.EXPORT)
-    chunks = stream.everything(connection, query, by_participant)
+    chunks = stream.everything(connection, query, by_participant, False)
     return [fix async for chunk in chunks for fix in chunk]
 
 
@@ -108,7 +109,7 @@ async def test_what_is_written_meanwhile_does_not_count(
     monkeypatch.setattr(stream, "GROUPS", 1000)
     await writer.store(FIXES)
     await connection.begin(*reader_sql.EXPORT)
-    async with aclosing(stream.everything(connection, HistoryQuery("R1"), by_participant)) as chunks:
+    async with aclosing(stream.everything(connection, HistoryQuery("R1"), by_participant, False)) as chunks:
         found = await anext(chunks)
         await writer.store([make_fix(name, 1000) for name in NAMES])
         await database.run("delete from tracking_positions where participant_id = 'Zoë'")
@@ -131,7 +132,7 @@ def test_a_group_is_as_many_participants_as_are_sorted_well() -> None:
     assert [stream.group_size(many, 0, 0) for many in (1, 20, 21, 10**6)] == [1, 1, 2, 50_000]
 
 
-async def plan(database: Database, settings: Sequence[str], text: str, params: reader_sql.Params) -> str:
+async def plan(database: Database, settings: Sequence[str], text: str, params: Params) -> str:
     async with database.connection.transaction(*settings):
         result = await database.connection.query(f"explain {text}", params.values, params.types)
     return "\n".join((result.get_value(row, 0) or b"").decode() for row in range(result.ntuples))
@@ -147,15 +148,15 @@ async def test_nothing_is_sorted_but_a_group(database: Database, writer: Postgre
         " from generate_series(1, 60000) n" + ("; analyze" if analyzed else "")
     )
     for query in (HistoryQuery("R1"), HistoryQuery("R1", "P7"), HistoryQuery("R1", to_ms=1_751_328_900_000)):
-        params = reader_sql.Params()
+        params = Params()
         text = await plan(database, [reader_sql.ALONG_AN_INDEX], reader_sql.by_time(params, query), params)
         assert "Index Scan" in text
         assert re.findall(r"(\S*) ?Sort  \(", text) == ["Incremental"]
-    params = reader_sql.Params()
+    params = Params()
     text = await plan(database, (), reader_sql.participants(params, "R1"), params)
     assert text.count("idx_tracking_race_participant_timestamp") == 2
     assert "Seq Scan" not in text
-    params = reader_sql.Params()
+    params = Params()
     sql = reader_sql.group(params, HistoryQuery("R1"), [f"P{n}" for n in range(1, 20)])
     text = await plan(database, [reader_sql.READ_AND_SORTED], sql, params)
     assert "Hash Join" in text
