@@ -18,7 +18,7 @@ MAY = {
     "process": {"core", "settings", "telemetry", "data_dir", "embedded", "supervision", "ingest", "commands"},
     "commands": {
         "core", "settings", "telemetry", "data_dir", "mqtt", "http", "history", "history.postgres", "embedded",
-        "recordings",
+        "recordings", "cache", "relay",
     },
     "recordings": {"core", "ingest", "history"},
     "drivers": {

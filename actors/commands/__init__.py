@@ -2,6 +2,7 @@
 
 arguments.py       pure: types of arguments that several take
 check.py           validates, reaches, warns
+check_nodes.py     who else is there
 check_postgres.py  reaching an external PostgreSQL once
 check_redis.py     driver: reaching an external Redis once
 check_servers.py   driver: reaching an external broker once

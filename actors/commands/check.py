@@ -9,7 +9,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from actors.commands import check_postgres, check_redis, check_servers, check_sharing, check_standby
+from actors.commands import check_nodes, check_postgres, check_redis, check_servers, check_sharing, check_standby
 from actors.commands.check_servers import Finding
 from actors.commands.status import ask
 from actors.core.addresses import Address, is_loopback
@@ -18,6 +18,7 @@ from actors.core.errors import NotStarted
 from actors.data_dir import socket_path
 from actors.embedded import broker, nats, postgres, valkey
 from actors.embedded.addresses import postgres_address, redis_address
+from actors.http.access import SECRET_FILE, Access, load_access
 from actors.mqtt.subscriptions import RememberedTopics, has_shared
 from actors.settings.load import Settings
 from actors.settings.rules import weak_spots
@@ -58,6 +59,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield from _embedded("redis", valkey.find_binary, running)
     else:
         yield from check_redis.cache(redis_address(settings))
+    if settings.cluster.relay and (settings.redis.host != "embedded" or running is not None):
+        yield from check_nodes.nodes(redis_address(settings), _access(settings))
     if settings.postgres.host == "embedded":
         yield from _embedded("postgres", postgres.find_binaries, running)
     else:
@@ -78,6 +81,12 @@ def _running_daemon(settings: Settings) -> dict[str, Any] | None:
         return None
     components: dict[str, Any] = status["components"]
     return components
+
+
+def _access(settings: Settings) -> Access | None:
+    """None when the secret that signs tokens is still to be made."""
+    has_one = settings.ws.auth_secret or (settings.app.data_dir / SECRET_FILE).exists()
+    return load_access(settings) if has_one else None
 
 
 def _broker(settings: Settings, running: dict[str, Any] | None) -> Iterator[Finding]:

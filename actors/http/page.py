@@ -39,6 +39,7 @@ def page_routes(settings: Settings) -> list[Route]:
         "tile_max_zoom": page.tile_max_zoom,
         "stale_ms": app.stale_data_threshold_ms,
         "skew_ms": app.max_clock_skew_ms,
+        "node": app.node_id if settings.cluster.relay else "",
     }
     policy = content_security_policy(page.tile_url)
 

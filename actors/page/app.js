@@ -15,7 +15,7 @@ import { Race } from "./race.js";
 import { Replay } from "./replay.js";
 import { keep, kept, showInAddress, takeFromAddress } from "./session.js";
 import { setting } from "./settings.js";
-import { showState } from "./state.js";
+import { showNode, showState } from "./state.js";
 import { age, setText } from "./text.js";
 
 const RACES_EVERY_MS = 10000; // also the sign of life that is asked for
@@ -276,6 +276,7 @@ if (tiles.template) {
   setText(element("credit"), `Map tiles: ${new URL(tiles.template).host}`);
   element("credit").hidden = false;
 }
+showNode(setting("node"));
 startTheme(element("theme"), () => map.setPalette(readPalette()));
 takeFromAddress();
 if (kept("race")) select(kept("race"));

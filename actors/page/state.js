@@ -6,6 +6,12 @@ import { setText, timeOfDay } from "./text.js";
 const element = (id) => document.getElementById(id);
 let lostAt = 0; // by the server's clock; 0 = not lost
 
+// The node that this page came from; "" where there is only one.
+export function showNode(name) {
+  setText(element("node-name"), name);
+  element("node").hidden = !name;
+}
+
 // `state`: waiting, live, lost (noticed after so many ms of silence; `why`, where that is known), refused. A replay is
 // not live, whatever it is.
 export function showState({ state, text, silence, why }, replayed) {

@@ -6,6 +6,7 @@
     python -m tests.benchmarks.growth      more races, more participants; questions to a table of 10 million rows
     python -m tests.benchmarks.begin       thousands of races that begin at once
     python -m tests.benchmarks.nodes       several nodes: what the relay costs, how much later others show it
+    python -m tests.benchmarks.capacity    a model of what nodes cost, and how well it foretells two and three of them
     python -m tests.benchmarks.snapshots   60,000 participants for 100 dashboards that ask at once
     python -m tests.benchmarks.exports     a race of 10 million rows as a file
     python -m tests.benchmarks.recovery    a backlog in the broker

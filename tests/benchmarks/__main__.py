@@ -26,6 +26,7 @@ SIZES = {
     "begin": [],
     "snapshots": [],
     "nodes": [],
+    "capacity": [],
     "exports": [],
     "recovery": [],
     "startup": [],

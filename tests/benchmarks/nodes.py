@@ -1,20 +1,20 @@
 """Several nodes on this machine: what the relay costs the one that reads, and how much later others show it.
 
-One node reads, others show (`[cluster] ingest = none`), each with as many dashboards. CPU is that of each daemon alone.
+One node reads, others show (`[cluster] ingest = none`), each with as many dashboards. Then one, two and three share the
+reading. CPU is that of each daemon alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 from tests.benchmarks import report
-from tests.benchmarks.load import GRACE_S, Load, dashboards, new_race, publisher
+from tests.benchmarks.cluster import run
+from tests.benchmarks.load import Load
 from tests.benchmarks.report import Rows, add
 from tests.benchmarks.site import Site, start_site
-from tests.benchmarks.subject import daemon_place
 
 COLUMNS = {
     "reading_us": "reading node: µs/message",
@@ -24,45 +24,39 @@ COLUMNS = {
     "showing_p99_ms": "shown elsewhere p99 ms",
     "complete": "complete dashboards",
 }
+SHARED = {
+    "rows_per_s": "rows/s",
+    "all_us": "all nodes: µs/message",
+    "busy": "busiest node, of a core",
+    "most_to_least": "most to least taken",
+}
 
 
 def measure(site: Site, folder: Path, others: int, relay: bool, watching: int, load: Load) -> dict[str, float]:
     """`watching` dashboards on each node."""
-    site.afresh("daemon")
-    folder.mkdir()
-    race_id = new_race()
-    with ExitStack() as stack:
-        subjects = [
-            stack.enter_context(
-                daemon_place(
-                    site,
-                    folder / f"node-{number}",
-                    "daemon",
-                    {"cluster": {"relay": "yes" if relay else "no", "ingest": "none" if number else "alone"}},
-                ).daemon()
-            )
-            for number in range(1 + others)
-        ]
-        crowds = [
-            stack.enter_context(dashboards(subject, race_id, watching, updates=load.count)) for subject in subjects
-        ]
-        press = stack.enter_context(publisher(site, race_id, load))
-        began = [subject.cpu_s() for subject in subjects]
-        press.go()
-        published = press.finish(load.within_s)
-        site.committed("daemon", race_id, published["began"], load.count, load.within_s)
-        seen = [crowd.finish(GRACE_S) for crowd in crowds]
-        spent = [subject.cpu_s() - before for subject, before in zip(subjects, began, strict=True)]
+    ran = run(site, folder, ["alone", *["none"] * others], watching, load, relay)
     found = {
-        "reading_us": spent[0] / load.count * 1e6,
-        "all_us_an_update": sum(spent) / sum(each["updates"] for each in seen) * 1e6,
-        "reading_p99_ms": seen[0]["p99_ms"],
-        "complete": sum(each["complete"] for each in seen),
+        "reading_us": ran.cpu_s[0] / load.count * 1e6,
+        "all_us_an_update": sum(ran.cpu_s) / sum(each["updates"] for each in ran.seen) * 1e6,
+        "reading_p99_ms": ran.seen[0]["p99_ms"],
+        "complete": sum(each["complete"] for each in ran.seen),
     }
     if others:
-        found["showing_us"] = sum(spent[1:]) / others / load.count * 1e6
-        found["showing_p99_ms"] = max(each["p99_ms"] for each in seen[1:])
+        found["showing_us"] = sum(ran.cpu_s[1:]) / others / load.count * 1e6
+        found["showing_p99_ms"] = max(each["p99_ms"] for each in ran.seen[1:])
     return found
+
+
+def measure_shared(site: Site, folder: Path, readers: int, load: Load) -> dict[str, float]:
+    """So many nodes take their turns of a burst; nobody watches."""
+    ran = run(site, folder, ["shared"] * readers, 0, load)
+    most, least = max(ran.taken), min(ran.taken)
+    return {
+        "rows_per_s": ran.rows_per_s,
+        "all_us": sum(ran.cpu_s) / load.count * 1e6,
+        "busy": max(ran.cpu_s) / ran.lasted_s,
+        "most_to_least": most / max(1, least),
+    }
 
 
 def measure_round(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
@@ -72,6 +66,10 @@ def measure_round(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
     for others, relay in ((0, False), (0, True), (1, True), (args.others, True)):
         name = f"{1 + others} node{'s' * (others > 0)}, {'with' if relay else 'without'} relay"
         add(rows, name, measure(site, folder / f"{others}-{relay}", others, relay, args.dashboards, load))
+    burst = Load("burst", args.burst)
+    for readers in (1, 2, 3):
+        name = f"{readers} that share{'s' * (readers == 1)} a burst"
+        add(rows, name, measure_shared(site, folder / f"{readers}-shared", readers, burst))
     return rows
 
 
@@ -82,10 +80,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--dashboards", type=int, default=100, help="on each node (default 100)")
     parser.add_argument("--others", type=int, default=5, help="nodes beside the one that reads (default 5)")
+    parser.add_argument("--burst", type=int, default=50_000, help="messages for nodes that share (default 50,000)")
     parser.add_argument("--tracks", default="", help="a recording whose places are published")
     args = parser.parse_args()
     if args.quick:
-        args.repeat, args.seconds, args.dashboards, args.others = 1, 2, 2, 2
+        args.repeat, args.seconds, args.dashboards, args.others, args.burst = 1, 2, 2, 2, 1000
     rows: Rows = {}
     report.begin()
     with tempfile.TemporaryDirectory(prefix="tracking-bench-") as name, start_site(Path(name), args.program) as site:
@@ -93,7 +92,8 @@ def main() -> None:
             (folder := Path(name) / f"round-{turn}").mkdir()
             for what, results in measure_round(site, folder, args).items():
                 rows.setdefault(what, []).extend(results)
-    report.show("several nodes", COLUMNS, rows)
+    report.show("several nodes", COLUMNS, {name: found for name, found in rows.items() if "relay" in name})
+    report.show("nodes that share what the broker has", SHARED, {n: found for n, found in rows.items() if "share" in n})
     report.write(args, rows)
 
 

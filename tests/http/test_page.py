@@ -6,6 +6,9 @@ import gzip
 import re
 from pathlib import Path
 
+import attrs
+
+from actors.settings.load import AppSettings, ClusterSettings
 from actors.telemetry.health import COMPONENTS
 from tests.http.http_site import Site
 
@@ -67,6 +70,15 @@ async def test_the_page_may_load_nothing_from_elsewhere() -> None:
     assert b"{" not in answer.body
     assert b"<style" not in answer.body
     assert b"style=" not in answer.body
+
+
+async def test_a_page_says_which_node_it_came_from_where_there_are_several() -> None:
+    node = b'name="tracking-node" content="%s"'
+    alone, several = Site(), Site()
+    alone.settings = attrs.evolve(alone.settings, app=AppSettings(node_id='a"<b>'))  # as a host may be called
+    several.settings = attrs.evolve(alone.settings, cluster=ClusterSettings(relay=True))
+    assert node % b"" in (await alone.get("/")).body
+    assert node % b"a&quot;&lt;b&gt;" in (await several.get("/")).body
 
 
 async def test_tiles_are_the_only_thing_from_elsewhere_and_only_where_they_are_set() -> None:
