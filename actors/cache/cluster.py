@@ -16,7 +16,7 @@ import trio
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from actors.cache.calls import Command
-from actors.cache.connections import Connections, Errors
+from actors.cache.connections import PAUSE_MOST_S, Connections, Errors
 from actors.cache.slots import Node, SlotMap, slot_map, slot_of
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
@@ -36,6 +36,7 @@ class ClusterServers:
     """See Servers. An answer that was lost is not asked for again: the command may have been done."""
 
     address: RedisAddress
+    pause_most_s: float = PAUSE_MOST_S
     _seeds: list[Node] = attrs.field(init=False)
     _nodes: dict[Node, Connections] = attrs.field(factory=dict)
     _map: SlotMap | None = None  # None: to be asked for
@@ -140,7 +141,7 @@ class ClusterServers:
 
     def _at(self, node: Node) -> Connections:
         if node not in self._nodes:
-            self._nodes[node] = Connections(self.address.at(*node))
+            self._nodes[node] = Connections(self.address.at(*node), self.pause_most_s)
         return self._nodes[node]
 
     def _owner(self, found: SlotMap, key: str) -> Node:

@@ -35,6 +35,7 @@ class Connections:
     """`ask` raises CacheUnavailable, within a second; after trouble for a moment at once, without trying."""
 
     address: RedisAddress  # of others it does not count
+    pause_most_s: float = PAUSE_MOST_S
     _idle: list[_Line] = attrs.field(factory=list)
     _places: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(CONNECTIONS))
     # Not the same as the places: a thread may outlive its caller, in a name look-up or while connecting.
@@ -108,7 +109,7 @@ class Connections:
         """Begin a rest; the error to raise."""
         self._trouble = trouble
         self._resting_until = trio.current_time() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, PAUSE_MOST_S)
+        self._pause_s = min(2 * self._pause_s, self.pause_most_s)
         return CacheUnavailable(trouble)
 
 

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from actors.cache.calls import Command
-from actors.cache.connections import Connections, Errors
+from actors.cache.connections import PAUSE_MOST_S, Connections, Errors
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
 
@@ -43,13 +43,14 @@ class SentinelServers:
     """See Servers. While no Sentinel answers, the primary that was known goes on being asked."""
 
     address: RedisAddress
+    pause_most_s: float = PAUSE_MOST_S
     _sentinels: list[Connections] = attrs.field(init=False)
     _primary: Connections | None = None
     _looks_at: float = 0.0  # trio's clock: not before are the Sentinels asked again
     _looking: trio.Lock = attrs.field(factory=trio.Lock)
 
     def __attrs_post_init__(self) -> None:
-        self._sentinels = [Connections(each) for each in self.address.servers]
+        self._sentinels = [Connections(each, self.pause_most_s) for each in self.address.servers]
 
     async def aclose(self) -> None:
         """See Servers."""
@@ -116,7 +117,7 @@ class SentinelServers:
                 return
             self._primary.close()
         log.info("primary", service=self.address.service, host=primary.host, port=primary.port)
-        self._primary = Connections(address)
+        self._primary = Connections(address, self.pause_most_s)
 
 
 def _primary_in(reply: Sequence[bytes]) -> Primary:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from actors.cache.calls import Command
 from actors.cache.cluster import ClusterServers
-from actors.cache.connections import Connections, Errors
+from actors.cache.connections import PAUSE_MOST_S, Connections, Errors
 from actors.cache.sentinel import SentinelServers
 from actors.core.addresses import RedisAddress
 
@@ -34,12 +34,12 @@ class Servers(Protocol):
         ...
 
 
-def servers(address: RedisAddress) -> Servers:
-    """As `address.mode` says. Nothing is connected yet."""
+def servers(address: RedisAddress, pause_most_s: float = PAUSE_MOST_S) -> Servers:
+    """As `address.mode` says, none connected yet. A server that gives trouble rests for `pause_most_s` at most."""
     match address.mode:
         case "sentinel":
-            return SentinelServers(address)
+            return SentinelServers(address, pause_most_s)
         case "cluster":
-            return ClusterServers(address)
+            return ClusterServers(address, pause_most_s)
         case _:
-            return Connections(address)
+            return Connections(address, pause_most_s)

@@ -15,6 +15,9 @@ KEY = "tracking:relay"
 KEPT_MS = 10_000
 """Entries are kept so long: who reads later than that reads from the stores."""
 
+PAUSE_MOST_S = 0.2
+"""Between tries while Redis is away: nodes are to hear each other again within 1 s."""
+
 READ_MOST = 100  # entries in one answer: each holds what became live in some 10 ms
 
 FIELD = b"e"
@@ -33,7 +36,7 @@ class RedisStream:
     _newest_ms: int = 0  # of what was read or written, by the clock of Redis
 
     def __attrs_post_init__(self) -> None:
-        self._server = servers(self.address)
+        self._server = servers(self.address, PAUSE_MOST_S)
 
     async def append(self, data: bytes) -> None:
         """One entry; what is older than KEPT_MS goes."""

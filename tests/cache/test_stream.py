@@ -6,7 +6,8 @@ import attrs
 import pytest
 import trio
 
-from actors.cache.stream import KEY, RedisStream
+from actors.cache.connections import Connections
+from actors.cache.stream import KEY, PAUSE_MOST_S, RedisStream
 from actors.core.addresses import RedisAddress
 from actors.core.errors import CacheUnavailable
 from tests.cache.redis_desk import Raw
@@ -50,3 +51,16 @@ async def test_trouble_is_told_at_once(redis_process: tuple[RedisAddress, int]) 
             await stream.append(b"1")
         with pytest.raises(CacheUnavailable):
             await stream.read("0-0", 0.5)
+
+
+async def test_who_waits_for_redis_does_not_rest_for_long(redis_process: tuple[RedisAddress, int]) -> None:
+    """Nodes are to hear each other within 1 s when it is back, however long it was away."""
+    stream = RedisStream(attrs.evolve(redis_process[0], port=1))
+    for _ in range(5):
+        with pytest.raises(CacheUnavailable):
+            await stream.append(b"1")
+        await trio.sleep(PAUSE_MOST_S)
+    assert isinstance(stream._server, Connections)
+    stream._server.address = redis_process[0]
+    await stream.append(b"1")
+    await stream.aclose()

@@ -172,6 +172,17 @@ class Cluster:
         ask(replica, "CLUSTER", "FAILOVER")
         until(lambda: role(replica) == "master" and self._owner(key) is replica, "a fail-over", FAIL_OVER_S)
 
+    def until_copied(self) -> None:
+        """All run, agree, and every slot has a replica."""
+
+        def well() -> bool:
+            roles = [ask(each, "ROLE") for each in self.servers]
+            return sum(told[0] == "slave" and told[3] == "connected" for told in roles) == 3 and all(
+                "cluster_state:ok" in ask(each, "CLUSTER", "INFO") for each in self.servers
+            )
+
+        until(well, "copied")
+
     def copies(self, server: Server, other: Server) -> bool:
         """It is a replica of the other one."""
         told = ask(server, "ROLE")

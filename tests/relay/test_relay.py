@@ -108,7 +108,7 @@ async def test_what_the_stream_lost_comes_from_the_stores(autojump_clock: MockCl
         a.read(last)
         await trio.sleep(0.2)
         setattr(stream, trouble, False)
-        await trio.sleep(1.5)
+        await trio.sleep(1.0)
         assert shown(viewer) == newest([missed, last]), "and soon after it is back"
         assert b.health.components["relay"].up
         a.read(make_fix(at_s=9))
