@@ -147,7 +147,7 @@ def test_fail_overs(tmp_path: Path, postgres_server: PostgresAddress, kind: str)
             for fault in ("planned", "killed", "frozen"):
                 fail_over(site, here, there, press, fault)
             press.finish()
-            assert {row[0] for row in at.rows(RACE)} == set(press.sent)
+            until(lambda: {row[0] for row in at.rows(RACE)} == set(press.sent), "all of it is stored")
             assert here.connected == there.connected == 1
             assert watching.stop() == 0
             assert reading.stop() == 0
