@@ -41,6 +41,7 @@ from actors.history.spooling import Spooling
 from actors.http.access import load_access
 from actors.http.api import build_app
 from actors.ingest.broker_state import BrokerState
+from actors.ingest.departure import Departure
 from actors.ingest.messages import ReaderMessage, StopTaking
 from actors.ingest.reader import Reader, ReaderInbox
 from actors.ingest.receipts import teller
@@ -86,6 +87,7 @@ class Daemon:
     drivers: Drivers = attrs.field(init=False)
     races: Directory = attrs.field(init=False)
     reader_state: ReaderState = attrs.field(factory=ReaderState)
+    departure: Departure = attrs.field(init=False)
     _stop_taking: Callable[[], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -169,6 +171,16 @@ class Daemon:
         self, inbox: ReaderInbox, post: Callable[[ReaderMessage], None], rows: ParcelMailbox
     ) -> Iterator[ChildSpec]:
         cfg, metrics, health, parts = self.settings, self.metrics, self.health, self.drivers.standby
+        children, own = self.tree.children, cfg.cluster.ingest in ("alone", "shared")
+        self.departure = Departure(
+            self.reader_state,
+            post if own else None,  # else the session belongs to others too, or there is none
+            cfg.cluster.ingest == "alone",
+            lambda: any(child.spec.name == "reader" and child.ended.is_set() for child in children),
+            self.drivers.spool,
+            cfg.supervisor.drain_timeout_s,
+            self.tree.stop,
+        )
         if cfg.cluster.ingest == "none":
             health.up("broker", "not in use")
             return
@@ -258,6 +270,7 @@ def make_daemon(settings: Settings, data_dir: DataDir, embedded: EmbeddedServers
         control = ControlSocket(
             data_dir.socket_path("control.sock"),
             lambda: tree_status(daemon.tree.children, races.children, health, settings.app.node_id, started_at),
+            lambda: daemon.departure.whole(),
         )
         return [("control", control.run), ("listener", listener.run)]
 

@@ -12,6 +12,7 @@ demo.py            the daemon with a made-up race beside it
 early_stop.py      a signal in the first second, before anybody listens
 export.py          history to a file
 export_files.py    what it is written to: one file, or a file a participant
+leave.py           takes the node out for good
 migrate.py         applies schema.sql
 parser.py          the command line
 publisher.py       what replay and simulate share

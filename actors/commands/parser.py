@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.commands import check, demo, export, migrate, rejections, replay, run, simulate, status, token
+from actors.commands import check, demo, export, leave, migrate, rejections, replay, run, simulate, status, token
 from actors.commands.early_stop import hand_over, is_daemon
 from actors.commands.run import Serve
 from actors.commands.terminal import prepare
@@ -31,7 +31,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--settings", type=Path, default=DEFAULT_SETTINGS, metavar="PATH", help="default: %(default)s")
     parser.set_defaults(run=run.run)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (run, demo, check, migrate, replay, simulate, token, export, rejections, status):
+    for module in (run, demo, check, migrate, replay, simulate, token, export, rejections, status, leave):
         module.add(commands)
     return parser
 

@@ -58,6 +58,7 @@ def ask(path: str) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_S)
         connection.connect(path)
+        connection.shutdown(socket.SHUT_WR)  # nothing to say: the status, please
         parts: list[bytes] = []
         while part := connection.recv(65536):
             parts.append(part)

@@ -23,6 +23,7 @@ from actors.mqtt.events import (
     Subscribed,
     SubscriptionRefused,
     TakenOver,
+    Unsubscribed,
 )
 from actors.telemetry.health import Health
 from actors.telemetry.metrics import Metrics
@@ -38,6 +39,7 @@ News: TypeAlias = (
     | Subscribed
     | Disconnected
     | SubscriptionRefused
+    | Unsubscribed
     | ReceiptsDropped
     | BrokerDropped
     | TakenOver
@@ -81,9 +83,16 @@ class BrokerState:
                 if complete:
                     self.health.up("broker")
                     self._silence.may_end(now)
+            case Unsubscribed(number=number):
+                assert self.state.leaving is not None  # who asked for it
+                self.state.leaving.unsubscribed(number, now)
+                self.health.down("broker", "leaving: the broker deals nothing new to this node")
+                self._silence.is_ours()
             case Disconnected(reason=reason):
                 self.health.down("broker", reason)
                 self._subscribed = False
+                if self.state.leaving is not None:
+                    self.state.leaving.disconnected()
                 self._silence.is_ours()
             case GaveWay():
                 self.health.up("broker", "not this node's turn")
@@ -124,6 +133,11 @@ class BrokerState:
                 "Raise max_queued_messages in mosquitto.conf",
                 dropped=more,
             )
+
+    @property
+    def subscribed(self) -> bool:
+        """The broker has granted all that we want, on the connection that stands."""
+        return self._subscribed
 
     def heard(self, now: float) -> None:
         """A message came."""

@@ -22,4 +22,16 @@ class StopTaking:
     """Supervisor to reader, first phase of a stop: read no more, stay connected, finish when all is settled."""
 
 
-ReaderMessage: TypeAlias = BrokerEvent | Settled | Tell | StopTaking
+@attrs.frozen
+class Leave:
+    """Supervisor to reader: unsubscribe, go on until the session is empty, end it and then yourself."""
+
+    catch_up: bool  # as of Leaving
+
+
+@attrs.frozen
+class SessionEmpty:
+    """Reader to itself: what Leave asked for has been reached."""
+
+
+ReaderMessage: TypeAlias = BrokerEvent | Settled | Tell | StopTaking | Leave | SessionEmpty

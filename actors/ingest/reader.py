@@ -25,7 +25,8 @@ from actors.core.timestamps import Clock
 from actors.history.mailbox import ParcelMailbox
 from actors.ingest.broker_state import BrokerState
 from actors.ingest.decode import decode
-from actors.ingest.messages import ReaderMessage, StopTaking, Tell
+from actors.ingest.leaving import Leaving, Move
+from actors.ingest.messages import Leave, ReaderMessage, SessionEmpty, StopTaking, Tell
 from actors.ingest.state import ReaderState, parcels
 from actors.ingest.validate import Rules
 from actors.mqtt.events import BrokerEvent, CopiesDropped, MessagesArrived
@@ -46,6 +47,9 @@ MAX_UNACKED = 50_000
 """Messages. mosquitto 2.0 goes far beyond receive_maximum as long as it has a backlog; at 65,535 packet ids come twice,
 and then acknowledgements are lost. What the driver has read already, some 9,000, comes on top."""
 
+LEAVE_TURN_S = 0.2
+"""Between two looks at how far it is, while a node leaves."""
+
 RESUME_AT = 0.8
 """Read again when in flight has fallen to this part of the limit: hold and resume must not alternate per message."""
 
@@ -63,6 +67,8 @@ class Link(Protocol):
     def hold(self, on: bool) -> None: ...
     def reconnect(self) -> None: ...
     def publish(self, topic: str, payload: bytes) -> None: ...
+    def leave(self) -> None: ...
+    async def end_session(self) -> str: ...
     async def disconnect(self) -> None: ...
 
 
@@ -94,6 +100,8 @@ class Reader:
     handled: int = 0  # messages of the mailbox, for `status`
     _holding: bool = False
     _stopping: bool = False
+    _asked_to_leave: trio.Event = attrs.field(factory=trio.Event)
+    _empty: bool = False  # the session, which is to end
     _seldom: OncePerSecond = attrs.field(factory=OncePerSecond)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -104,11 +112,17 @@ class Reader:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.link.run, self.post)
             nursery.start_soon(self._watch)
+            nursery.start_soon(self._leave)
             task_status.started()
-            while not (self._stopping and self.state.ledger.idle):
+            while not ((self._stopping or self._empty) and self.state.ledger.idle):
                 self.handle(await self.inbox.receive())
                 self.handled += 1
-            await self.link.disconnect()
+            leaving = self.state.leaving
+            if leaving is not None and self._empty:
+                leaving.why_not = await self.link.end_session()
+                leaving.left = not leaving.why_not
+            else:
+                await self.link.disconnect()
             nursery.cancel_scope.cancel()
         self.health.stopped("broker")
 
@@ -116,7 +130,10 @@ class Reader:
         """Do one message. Never waits."""
         match message:
             case MessagesArrived():
-                self.broker.heard(trio.current_time())
+                now = trio.current_time()
+                self.broker.heard(now)
+                if self.state.leaving is not None:
+                    self.state.leaving.took(len(message.messages), now)
                 self._take(message)
                 self.link.taken()
             case CopiesDropped(count=copies):
@@ -130,6 +147,11 @@ class Reader:
             case StopTaking():
                 self._stopping = True
                 self._hold(True)
+            case Leave(catch_up=catch_up):
+                self.state.leaving = Leaving(trio.current_time(), catch_up)
+                self._asked_to_leave.set()
+            case SessionEmpty():
+                self._empty = True
             case _:
                 self.broker.handle(message, trio.current_time())
         self._acknowledge()
@@ -235,6 +257,22 @@ class Reader:
                 ledger.doubt()
                 self.link.reconnect()
                 since = now
+
+    async def _leave(self) -> None:
+        """Once that is asked for."""
+        if self.state.leaving is None:
+            await self._asked_to_leave.wait()
+        leaving = self.state.leaving
+        assert leaving is not None
+        leaving.begin_again()
+        while True:
+            await trio.sleep(LEAVE_TURN_S)
+            match leaving.next(trio.current_time(), subscribed=self.broker.subscribed, idle=self.state.ledger.idle):
+                case Move.UNSUBSCRIBE:
+                    self.link.leave()
+                case Move.END:
+                    self.post(SessionEmpty())
+                    return
 
     def _try_held(self) -> None:
         """After a crash in decoding: try the messages of that batch one by one; the broker will send them again."""

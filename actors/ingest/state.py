@@ -12,6 +12,7 @@ from actors.core.fix import Fix
 from actors.core.parcel import Parcel, ParcelId
 from actors.core.quarantine import Quarantine
 from actors.core.rejection import Rejection
+from actors.ingest.leaving import Leaving
 from actors.ingest.ledger import Ledger
 from actors.mqtt.drop_counts import BrokerDrops
 from actors.mqtt.events import MessagesArrived
@@ -25,6 +26,7 @@ class ReaderState:
     quarantine: Quarantine[MessagesArrived, bytes] = attrs.field(factory=Quarantine)  # while decoding; parts: digests
     had_session: bool = False
     broker_drops: BrokerDrops = attrs.field(factory=BrokerDrops)
+    leaving: Leaving | None = None
     _shown: dict[int, Sequence[Parcel]] = attrs.field(factory=dict)  # by ledger entry, until all of it is settled
     _by_race: dict[int, dict[str, list[Parcel]]] = attrs.field(factory=dict)  # the same, of entries asked for
 

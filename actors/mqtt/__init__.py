@@ -9,6 +9,7 @@ drop_counts.py           pure: what mosquitto says it has thrown away
 drops.py                 driver: the question to mosquitto what it throws away
 end.py                   pure: why a connection to the broker ended, and what follows from it
 events.py                pure: what the link to the broker tells the reader
+forgetting.py            having the broker forget our session
 link.py                  driver: a link to the broker that stays: the trio side
 orders.py                what the trio side wants of the thread
 outgoing.py              pure: receipts on their way, and those that the broker ends the connection at

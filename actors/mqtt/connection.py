@@ -257,7 +257,7 @@ class BrokerConnection:
                 self.end(How.GARBLED, f"protocol error: {error}")
                 return
         for packet_id in notes.unsubacks:
-            self.subscriptions.unsubscribed(packet_id)
+            self._events.extend(self.subscriptions.unsubscribed(packet_id))
         for packet_id, reason in notes.pubacks:
             self.outgoing.acknowledged(packet_id, str(reason) if reason.is_failure else "")
 

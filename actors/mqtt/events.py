@@ -57,6 +57,13 @@ class BrokerDropped:
 
 
 @attrs.frozen
+class Unsubscribed:
+    """Driver to reader: as asked for, for this time, the session has no subscription any more."""
+
+    number: int
+
+
+@attrs.frozen
 class SubscriptionRefused:
     """Driver to reader: SUBACK said no to this topic filter; it is asked for again, and again every few seconds."""
 
@@ -102,6 +109,7 @@ BrokerEvent: TypeAlias = (
     | CopiesDropped
     | BrokerDropped
     | SubscriptionRefused
+    | Unsubscribed
     | ReceiptsDropped
     | TakenOver
     | CannotShare

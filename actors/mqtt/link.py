@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import attrs
 import trio
 
 from actors.core.addresses import BrokerAddress as BrokerAddress
@@ -18,6 +19,7 @@ from actors.core.errors import NotStarted
 from actors.core.share import shared_filter
 from actors.mqtt.attempts import Attempts
 from actors.mqtt.events import BrokerEvent, ReceiptsDropped
+from actors.mqtt.forgetting import end_session
 from actors.mqtt.orders import MAX_PUBLISHES, Orders, Stopped
 from actors.mqtt.pace import LEAST_S, Pace
 from actors.mqtt.probing import Probing
@@ -59,6 +61,7 @@ class MqttLink:
         self._orders: Orders | None = None  # while run() runs
         self._post: Callable[[BrokerEvent], None] = lambda _event: None
         self._ended = trio.Event()
+        self._not_forgotten = ""
 
     async def run(
         self, post: Callable[[BrokerEvent], None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -120,10 +123,17 @@ class MqttLink:
             self._shares = self._shares or probing.run()
         except Stopped:
             return
-        if self._shares:
-            thread.run()
-        else:
+        if not self._shares:
             probing.wait_for_the_end()
+            return
+        thread.run()
+        if thread.orders.forgetting:
+            settings = attrs.evolve(self._settings, protocol=self._version.speaks)
+            login = (self._address.username, self._address.password)
+            wait = thread.orders.bell.wait
+            self._not_forgotten = end_session(settings, self._address.nodes, login, thread.tls, wait)
+            if not self._not_forgotten:
+                self._remembered.write(frozenset(), granted=False)
 
     def begin_anew(self) -> None:
         """Before a `run`: that another client threw us out does not count any more."""
@@ -168,6 +178,26 @@ class MqttLink:
         if orders is not None:
             orders.dropping = True
             orders.bell.ring()
+
+    def leave(self) -> None:
+        """Unsubscribe from everything, once the broker has granted it: Unsubscribed is posted, with a number that
+        counts the calls. What the session holds goes on coming. Over a reconnect it is done anew."""
+        orders = self._orders
+        if orders is not None:
+            orders.leaving += 1
+            orders.bell.ring()
+
+    async def end_session(self) -> str:
+        """As disconnect(), and have the broker forget the session with whatever it holds; why it did not, or empty.
+
+        Takes some seconds more a node of the broker at most.
+        """
+        orders = self._orders
+        if orders is None:
+            return "not connected"
+        orders.forgetting = True
+        await self.disconnect()
+        return self._not_forgotten
 
     async def disconnect(self) -> None:
         """Flush the acknowledgements given so far, MQTT DISCONNECT (the session stays), close; then run() returns.

@@ -25,6 +25,8 @@ class Orders:
     publishes: deque[tuple[str, bytes]] = attrs.field(factory=lambda: deque(maxlen=MAX_PUBLISHES))  # the thread pops
     held: bool = False
     dropping: bool = False  # the thread resets it
+    leaving: int = 0  # how often to be unsubscribed from everything; 0: not at all
     finishing: bool = False
+    forgetting: bool = False  # and have the broker forget the session then
     taken: int = 0  # MessagesArrived that the reader has processed
     starved: bool = False  # written by the thread: it does not read until something is taken

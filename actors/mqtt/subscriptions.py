@@ -17,7 +17,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from actors.core.share import shared_filter
 from actors.data_dir import write_private
 from actors.mqtt.drops import ASK_AFTER_S, DropsQuestion
-from actors.mqtt.events import Subscribed, SubscriptionRefused
+from actors.mqtt.events import Subscribed, SubscriptionRefused, Unsubscribed
 from actors.mqtt.paho import PahoClient
 
 log = structlog.get_logger("mqtt")
@@ -101,6 +101,9 @@ class Subscriptions:
     _refused: dict[str, str] = attrs.field(factory=dict)  # filter -> reason
     _granted: bool = False  # some, on this connection or one before with the same session
     _answered_at: float = 0.0  # the last SUBACK: seconds, monotonic
+    leaving: int = 0  # as Orders has it
+    _leave_asked: int = 0  # of these, asked on this connection
+    _left: int = 0  # and answered
 
     @property
     def had_session(self) -> bool:
@@ -133,7 +136,13 @@ class Subscriptions:
 
     def ask_more(self, client: PahoClient, now: float) -> None:
         """When it is time: for what was refused; when all is granted for a while, for what we only want."""
-        if self._asked:
+        if self._asked or self._unsubscribing:
+            return
+        if self.leaving:
+            # Subscribed to before, because RabbitMQ 3.10 unsubscribes only what this connection has subscribed to.
+            if self.leaving > self._left:
+                self._unsubscribing = client.unsubscribe(sorted(self.remembered.read() | set(self.topics)))[1] or 0
+                self._leave_asked = self.leaving
             return
         if self._refused and now >= self._answered_at + ASK_AGAIN_S:
             self._subscribe(client, self.refused)
@@ -166,11 +175,16 @@ class Subscriptions:
             news += [SubscriptionRefused(topic, reason) for topic, reason in self._refused.items()]
         return news
 
-    def unsubscribed(self, packet_id: int) -> None:
-        """UNSUBACK has come."""
-        if packet_id == self._unsubscribing:
-            self._unsubscribing = 0
-            self._remember()
+    def unsubscribed(self, packet_id: int) -> list[Unsubscribed]:
+        """UNSUBACK has come: what is new."""
+        if packet_id != self._unsubscribing:
+            return []
+        self._unsubscribing = 0
+        if self._leave_asked > self._left:
+            self._left = self._leave_asked
+            return [Unsubscribed(self._left)]
+        self._remember()
+        return []
 
     def _subscribe(self, client: PahoClient, topics: tuple[str, ...]) -> None:
         _, packet_id = client.subscribe([(topic, self.qos) for topic in topics])

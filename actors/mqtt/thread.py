@@ -137,6 +137,7 @@ class BrokerThread:
             orders.dropping = False
             connection.end(How.OURS, "dropped: too long without progress")
         now = time.monotonic()
+        connection.subscriptions.leaving = orders.leaving
         if now >= self._keep_alive_at:
             self._keep_alive_at = now + TURN_S
             connection.keep_alive(reading=reading)

@@ -127,6 +127,15 @@ class BrokerGate:
         """As of the link."""
         self.link.reconnect()
 
+    def leave(self) -> None:
+        """As of the link; not asked of a node whose session others wait for."""
+        self.link.leave()
+
+    async def end_session(self) -> str:
+        """As disconnect(): the session is for the next reader."""
+        await self.disconnect()
+        return "the session belongs to other nodes too"
+
     async def disconnect(self) -> None:
         """As of the link, and for good: stand-by lets the lock go."""
         await self.link.disconnect()

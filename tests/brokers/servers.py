@@ -24,9 +24,9 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 
 
 @contextmanager
-def start_nats(folder: Path) -> Iterator[Server]:
-    """One server."""
-    with running(_nats(folder, "race-tracking")) as server:
+def start_nats(folder: Path, *pairs: tuple[str, str]) -> Iterator[Server]:
+    """One server; of each pair the second text stands in its file instead of the first."""
+    with running(_nats(folder, "race-tracking", "", *pairs)) as server:
         yield server
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,7 +14,8 @@ import attrs
 
 from actors.core.addresses import RedisAddress, Secret
 from tests.faults.press import Press
-from tests.kit.daemon import Running, external, started, until, write_settings
+from tests.kit.commands import run_commands
+from tests.kit.daemon import SUPERVISOR, WITHIN_S, Running, external, started, until, write_settings
 from tests.kit.metrics import conserved
 from tests.kit.servers import free_port
 from tests.kit.station import Station
@@ -65,6 +68,26 @@ class Node:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         code = self.running.stop()
+        self._ended()
+        return code
+
+    def ready(self) -> None:
+        """A new life, which takes fixes when this returns."""
+        self.start()
+        self.running.until_ready()
+
+    def command(self, *args: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Beside it, or without it, to its end; `check` is the exit code it must have."""
+        return run_commands([["--settings", str(self.folder / "settings.ini"), *args]], check=check)[0]
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """The same, while the test goes on; who began it waits for its end."""
+        argv = [sys.executable, SUPERVISOR, "--settings", str(self.folder / "settings.ini"), *args]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def left(self) -> int:
+        """It ends by itself; the exit code."""
+        code = self.running.process.wait(WITHIN_S)
         self._ended()
         return code
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived, Subscribed
+from actors.mqtt.events import BrokerEvent, Connected, Disconnected, MessagesArrived, Subscribed, Unsubscribed
 
 
 @attrs.define(eq=False)
@@ -48,6 +48,10 @@ class FakeLink:
     holding: bool = False
     holds: list[bool] = attrs.field(factory=list)
     disconnected: bool = False
+    leaves: int = 0  # calls of leave()
+    unsubscribed: bool = False
+    keeps_session: str = ""  # why it cannot be ended
+    ended_session: bool = False
     told: list[tuple[str, bytes]] = attrs.field(factory=list)  # receipts published
 
     async def run(
@@ -118,6 +122,18 @@ class FakeLink:
         self.drop()
         self.post(Disconnected(self.epoch, "asked to reconnect"))
         self.connect()
+
+    def leave(self) -> None:
+        self.leaves += 1
+        self.unsubscribed = True
+        self.post(Unsubscribed(self.leaves))
+
+    async def end_session(self) -> str:
+        if not self.keeps_session:
+            self.broker.queue.clear()
+            self.ended_session = True
+        await self.disconnect()
+        return self.keeps_session
 
     async def disconnect(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -187,6 +187,12 @@ class SimulatedLink:
             self.broker.client = None
         return False
 
+    def leave(self) -> None:
+        raise AssertionError("a node that stands by does not unsubscribe")
+
+    async def end_session(self) -> str:
+        raise AssertionError("the session is for the next reader")
+
     async def disconnect(self) -> None:
         self._finishing.set()
         while self._running:

@@ -10,7 +10,8 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from actors.commands import parser, status
 from actors.core.errors import NotStarted
 from actors.data_dir import socket_path
 from actors.settings.load import Settings
-from actors.supervision.control import ANSWER_S, ControlSocket
+from actors.supervision.control import ANSWER_S, WORD_S, ControlSocket
 from supervisor import serve
 
 SNAPSHOT: dict[str, Any] = {
@@ -46,11 +47,17 @@ SNAPSHOT: dict[str, Any] = {
 }
 
 
+@asynccontextmanager
+async def nobody_leaves() -> AsyncIterator[dict[str, Any]]:
+    raise AssertionError
+    yield {}
+
+
 async def test_each_connection_gets_one_document_of_that_moment(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     asked = iter(range(10))
     async with trio.open_nursery() as nursery:
-        await nursery.start(ControlSocket(path, lambda: {"asked": next(asked), "name": "é"}).run)
+        await nursery.start(ControlSocket(path, lambda: {"asked": next(asked), "name": "é"}, nobody_leaves).run)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
         for turn in range(3):
             async with await trio.open_unix_socket(path) as stream:
@@ -64,7 +71,7 @@ async def test_clients_that_leave_or_do_not_read_disturb_nobody(tmp_path: Path) 
     path = tmp_path / "control.sock"
     big = {"x": "y" * 4_000_000}
     async with trio.open_nursery() as nursery:
-        await nursery.start(ControlSocket(path, lambda: big).run)
+        await nursery.start(ControlSocket(path, lambda: big, nobody_leaves).run)
         lazy = await trio.open_unix_socket(path)
         gone = await trio.open_unix_socket(path)
         await trio.aclose_forcefully(gone)
@@ -76,16 +83,48 @@ async def test_clients_that_leave_or_do_not_read_disturb_nobody(tmp_path: Path) 
 
 async def test_who_does_not_read_is_left(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
-    control = ControlSocket(Path("unused"), lambda: {"x": 1})
+    control = ControlSocket(Path("unused"), lambda: {"x": 1}, nobody_leaves)
     await control._answer(ours)
-    assert trio.current_time() == ANSWER_S
+    assert trio.current_time() == WORD_S + ANSWER_S
     await theirs.aclose()
+
+
+@pytest.mark.parametrize("said", [b"leave\n", b"leave"])
+async def test_who_says_leave_gets_what_came_of_it_before_the_daemon_ends(tmp_path: Path, said: bytes) -> None:
+    path = tmp_path / "control.sock"
+    ended = trio.Event()
+
+    @asynccontextmanager
+    async def leave() -> AsyncIterator[dict[str, Any]]:
+        yield {"left": True}
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ControlSocket(path, lambda: {"status": 1}, leave).run)
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(said)
+            if not said.endswith(b"\n"):
+                await stream.send_eof()
+            assert json.loads(b"".join([part async for part in stream])) == {"left": True}
+        await ended.wait()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("said", [b"", b"status\n"])
+async def test_anything_else_is_the_status(tmp_path: Path, said: bytes) -> None:
+    path = tmp_path / "control.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ControlSocket(path, lambda: {"status": 1}, nobody_leaves).run)
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(said)
+            assert json.loads(await stream.receive_some(100)) == {"status": 1}
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_path_that_is_taken_is_said(tmp_path: Path) -> None:
     (tmp_path / "control.sock").mkdir()
     with pytest.raises(NotStarted, match=r"control\.sock"):
-        await ControlSocket(tmp_path / "control.sock", dict).run()
+        await ControlSocket(tmp_path / "control.sock", dict, nobody_leaves).run()
 
 
 # --- supervisor.py status ---
