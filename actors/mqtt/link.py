@@ -105,6 +105,7 @@ class MqttLink:
             self._version,
             self._attempts,
             self._pace,
+            bool(self._group),
         )
         try:
             async with trio.open_nursery() as nursery:

@@ -51,6 +51,9 @@ STEADY_S = 5.0
 RETRY_S = (0.2, 2.0)
 UNWANTED_RETRY_S = (1.0, 4.0)
 """First and longest wait before the next attempt; the second after a refusal, or when another client took over."""
+SHARED_RETRY_S = (0.2, 0.2)
+"""The first, of nodes that share: mosquitto 2.0.11 forgets shared subscriptions when it restarts, and what trackers
+publish until one of us is back is gone."""
 
 
 @attrs.define(eq=False)
@@ -70,6 +73,7 @@ class BrokerThread:
     version: Version
     attempts: Attempts
     pace: Pace
+    shares: bool  # with other nodes
     _outgoing: Outgoing = attrs.field(init=False)
     _connection: BrokerConnection | None = None
     _epoch: int = 0  # of the last connection that stood
@@ -181,7 +185,7 @@ class BrokerThread:
         except (OSError, trio.TooSlowError) as error:
             self.rival.forget()
             self.version.heard(Heard.UNREACHED)
-            self._failed(why_not(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else RETRY_S)
+            self._failed(why_not(error), UNWANTED_RETRY_S if isinstance(error, ssl.SSLError) else self._retry_s)
             return
         self._connection = connection = BrokerConnection(
             sock,
@@ -214,7 +218,7 @@ class BrokerThread:
             if steady:
                 self.attempts.lasted()
             reason = ending.reason + self.version.hint(ending.heard)
-            self._failed(reason, UNWANTED_RETRY_S if ending.unwanted else RETRY_S)
+            self._failed(reason, UNWANTED_RETRY_S if ending.unwanted else self._retry_s)
         self._owed = connection.owes
         self._outgoing.ended(blamed=ending.blames_publish, now=now)
         self._doubt(connection, ending, steady=steady)
@@ -230,6 +234,10 @@ class BrokerThread:
                 self.rival.forget()
             if ending.could_be_rival:
                 self.rival.doubt(connection.node, lambda: self._dial(connection.node, None))
+
+    @property
+    def _retry_s(self) -> tuple[float, float]:
+        return SHARED_RETRY_S if self.shares else RETRY_S
 
     def _failed(self, reason: str, retry_s: tuple[float, float]) -> None:
         """Tell the reader, unless it knows already; choose when to try again."""

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from actors.mqtt import probe
-from actors.mqtt.events import CannotShare
+from actors.mqtt.events import CannotShare, Subscribed
 from actors.mqtt.link import BrokerAddress, MqttLink
 from actors.settings.load import Secret
 from tests.brokers.servers import DAEMON, start_nats
@@ -36,6 +36,29 @@ async def test_two_nodes_get_each_message_once_between_them(tmp_path: Path, prot
             await one.until(lambda: len(one.messages) == 50)
             await two.until(lambda: len(two.messages) == 50)
             assert sorted(map(int, one.payloads + two.payloads)) == list(range(100))
+
+
+@BOTH
+async def test_after_a_restart_of_the_broker_they_share_again(tmp_path: Path, protocol: str) -> None:
+    """It keeps what waits for them, and forgets that they share."""
+    async with mosquitto(tmp_path) as broker:
+        first, second = node(broker, tmp_path, "n1", protocol), node(broker, tmp_path, "n2", protocol)
+        async with running(first, acks=True) as one, running(second, acks=True) as two:
+            await one.first(Subscribed)
+            await two.first(Subscribed)
+            await second.disconnect()
+            await publish(broker, "t/a", [b"%d" % number for number in range(10)])
+            await one.until(lambda: len(one.messages) == 5)
+            broker.stop()
+            broker.start()
+            await one.first(Subscribed, 2)
+            async with running(second, acks=True) as again:
+                await again.until(lambda: len(again.messages) == 5)
+                await again.first(Subscribed)
+                await publish(broker, "t/a", [b"%d" % number for number in range(10, 20)])
+                await one.until(lambda: len(one.messages) == 10)
+                await again.until(lambda: len(again.messages) == 10)
+                assert sorted(map(int, one.payloads + again.payloads)) == list(range(20))
 
 
 @BOTH

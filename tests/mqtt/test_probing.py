@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from actors.mqtt import probe, probing
+from actors.mqtt import probe, probing, thread
 from actors.mqtt.events import CannotShare, Connected, Disconnected, SubscriptionRefused
 from actors.mqtt.link import BrokerAddress, MqttLink
 from tests.kit.scripted_broker import CONNECT, PUBLISH, SUBSCRIBE, BrokerSide, ScriptedBroker, scripted_broker
@@ -79,6 +79,17 @@ async def test_a_broker_that_shares(tmp_path: Path, protocol: int) -> None:
             later = await broker.connected()
             await later.subscribed.wait()
             assert later.filters == WANTED
+
+
+async def test_it_is_back_sooner_than_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then the broker may have nobody to deal to."""
+    monkeypatch.setattr(thread, "RETRY_S", (600.0, 600.0))
+    async with scripted_broker() as broker:
+        broker.routes = shares
+        async with running(link_to(broker.port, tmp_path)):
+            await probe_of(broker)
+            for _ in range(5):
+                await (await broker.connected()).stream.aclose()
 
 
 @BOTH
