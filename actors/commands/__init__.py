@@ -14,6 +14,8 @@ export.py          history to a file
 export_files.py    what it is written to: one file, or a file a participant
 leave.py           takes the node out for good
 migrate.py         applies schema.sql
+node_settings.py   of each node of several on this machine
+nodes.py           several nodes on this machine, each a process
 parser.py          the command line
 publisher.py       what replay and simulate share
 rejections.py      what was rejected and why

@@ -7,6 +7,7 @@ import contextlib
 import time
 from pathlib import Path
 
+from actors.commands import nodes
 from actors.commands.run import Serve
 from actors.commands.simulate import participant_count, simulate, wall_ms
 from actors.core.addresses import in_url, is_loopback
@@ -33,36 +34,55 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="another number, another race; default: %(default)s"
     )
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        choices=range(1, nodes.MOST + 1),
+        default=1,
+        metavar="N",
+        help=f"so many nodes on this machine, 1 to {nodes.MOST}: the first reads, all show; default: %(default)s",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """As `run`; the race goes on until the daemon is stopped."""
+    """As `run`; the race goes on until the daemon is stopped. With several nodes each is a process of its own."""
     if not settings.app.data_dir.exists():
         print("First start: setting up the servers, which takes a few seconds ...", flush=True)
 
     async def race() -> None:
+        await publish_race(settings, args.participants, args.seed)
+
+    if args.nodes > 1:
+        return nodes.run(settings, args.nodes, dashboard_url, race)
+
+    async def told_race() -> None:
         print(f"\nDashboard: {dashboard_url(settings)}\n\nStop with Ctrl-C.\n", flush=True)
-        note = settings.app.data_dir / "demo"
-        started_ms = start_of_race(note, args.seed, wall_ms())
-        with contextlib.suppress(OSError):
-            write_private(note, f"{started_ms} {args.seed}\n")
-        try:
-            await simulate(
-                settings,
-                participants=args.participants,
-                rate_hz=RATE_HZ,
-                duration_s=None,
-                race_id=RACE,
-                seed=args.seed,
-                started_ms=started_ms,
-            )
-        finally:
-            with contextlib.suppress(OSError):
-                note.touch()
+        await race()
 
     serve: Serve = args.serve
-    return serve(settings, beside=race)
+    return serve(settings, beside=told_race)
+
+
+async def publish_race(settings: Settings, participants: int, seed: int) -> None:
+    """Until cancelled. Raises PublishFailed."""
+    note = settings.app.data_dir / "demo"
+    started_ms = start_of_race(note, seed, wall_ms())
+    with contextlib.suppress(OSError):
+        write_private(note, f"{started_ms} {seed}\n")
+    try:
+        await simulate(
+            settings,
+            participants=participants,
+            rate_hz=RATE_HZ,
+            duration_s=None,
+            race_id=RACE,
+            seed=seed,
+            started_ms=started_ms,
+        )
+    finally:
+        with contextlib.suppress(OSError):
+            note.touch()
 
 
 def start_of_race(note: Path, seed: int, now_ms: int) -> int:

@@ -93,10 +93,8 @@ class Running:
 async def start(plan: Plan) -> Running:
     """Start it; `end_leftovers` came before. Raises NotStarted."""
     try:
-        if plan.log.exists() and plan.log.stat().st_size > LOG_BYTES:
-            plan.log.replace(plan.log.with_suffix(".log.old"))
         plan.record.unlink(missing_ok=True)
-        with _open(plan.record, os.O_EXCL) as record, _open(plan.log) as output:
+        with _open(plan.record, os.O_EXCL) as record, open_log(plan.log) as output:
             record.write(f"{_boot()} {plan.stop_signal:d}\n".encode())
             record.flush()
             process = await trio.lowlevel.open_process(
@@ -222,6 +220,13 @@ def tail(path: Path) -> str:
     except OSError as error:
         return f"(no log: {error.strerror})"
     return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:])
+
+
+def open_log(path: Path) -> io.BufferedWriter:
+    """For the output of a child, below what it holds. Raises OSError."""
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_suffix(".log.old"))
+    return _open(path)
 
 
 def _start_ticks(stat: str) -> str:

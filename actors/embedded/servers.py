@@ -8,6 +8,7 @@ of the daemon the next start ends what was left. Stops within STOP_S for each se
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import attrs
 import structlog
@@ -60,9 +61,7 @@ class EmbeddedServers:
 
     async def run(self, *, task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Raises NotStarted when one of them cannot be started."""
-        folder = self.data_dir.folder
-        sockets = valkey.socket_folder(folder)
-        await process.end_leftovers(folder, sockets, *postgres_home.elsewhere(folder))
+        await end_leftovers(self.data_dir.folder)
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as starting:
                 for server in self._servers():
@@ -132,6 +131,11 @@ class EmbeddedServers:
             lived = trio.current_time() - began > START_S
             wait_s = AGAIN_S[0] if lived else min(wait_s * 2, AGAIN_S[1])
             await trio.sleep(wait_s)
+
+
+async def end_leftovers(folder: Path) -> None:
+    """End servers that a killed daemon left behind. Call it with the data_dir `folder` locked. Raises NotStarted."""
+    await process.end_leftovers(folder, valkey.socket_folder(folder), *postgres_home.elsewhere(folder))
 
 
 async def _until_it_ends(server: Server, running: process.Running) -> None:

@@ -7,4 +7,5 @@ rules.py     rules between keys
 table.py     one row a key: default, parser, range
 tile_url.py  pure: where map tiles come from
 values.py    pure: the text of one key -> its value
+written.py   settings -> the text of a settings file
 """
