@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import attrs
@@ -21,12 +21,13 @@ from actors.commands.node_settings import first_node
 from actors.commands.nodes import Fleet, NodeProcess
 from actors.core.errors import NotStarted
 from actors.data_dir import open_data_dir
+from actors.embedded import process
 from actors.mqtt.publisher import PublishFailed
 from actors.settings.load import Settings
 from tests.kit.servers import free_port
 
 NODE = """
-import configparser, json, os, pathlib, signal, socket, sys
+import configparser, json, os, pathlib, signal, socket, sys, time
 path = pathlib.Path(sys.argv[2])
 told = configparser.ConfigParser()
 told.read(path)
@@ -40,8 +41,10 @@ def stop(*_):
         manner = "impatient"
         print(name, "was asked", file=notes)
         return
+    if manner == "lingering":
+        time.sleep(1)
     print(name, "ends", file=notes)
-    os._exit(1 if manner else 0)
+    os._exit(1 if manner == "impatient" else 0)
 signal.signal(signal.SIGTERM, stop)
 if manner == "broken":
     sys.exit(7)
@@ -131,7 +134,10 @@ async def serving(run: Run) -> None:
         await run.racing.wait()
 
 
-async def test_the_first_comes_first_and_goes_last(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_first_comes_first_and_goes_last(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MANNER_2", "lingering")
     async with running(settings) as run:
         await serving(run)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -218,6 +224,22 @@ async def test_a_signal_while_they_start(settings: Settings) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     assert "node-1 ends" in run.noted
     assert not run.racing.is_set()
+
+
+@pytest.mark.parametrize("started_again", [False, True])
+async def test_servers_of_a_first_node_that_was_killed_are_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, started_again: bool
+) -> None:
+    monkeypatch.setenv("MANNER_1", "broken")
+    data_dir = settings.app.data_dir
+    embedded = attrs.evolve(settings, redis=attrs.evolve(settings.redis, host="embedded"))
+    plan = process.Plan("valkey", ["/bin/sleep", "1000"], data_dir, data_dir, signal.SIGTERM)
+    server = await process.start(plan)
+    with open_data_dir(data_dir) if started_again else nullcontext():
+        async with running(embedded):
+            pass
+    assert server.ended is not started_again, "but for somebody else's"
+    await server.stop(10)
 
 
 async def test_a_program_that_is_not_there(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,6 +103,19 @@ def demo(place: Place) -> Iterator[Demo]:
                 os.kill(pid, signal.SIGKILL)
 
 
+@contextmanager
+def had_back(running: Demo, name: str) -> Iterator[None]:
+    """By the command that was printed; killed in the end."""
+    (command,) = re.findall(rf"{name} is gone .*:\n +(.*)", running.said.read_text())
+    with running.said.open("ab") as out:
+        process = subprocess.Popen(shlex.split(command), stdout=out, stderr=out)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_both_show_what_one_of_them_reads_and_ctrl_c_ends_all(place: Place) -> None:
     with demo(place) as running:
         with Spectator(running.ports[0], ("R",)) as here, Spectator(running.ports[1], ("R",)) as there:
@@ -121,12 +135,16 @@ def test_killed_it_leaves_nothing(place: Place) -> None:
         until(lambda: running.left() == [], "all gone", 2 * WITHIN_S)
 
 
-def test_a_first_node_that_was_killed_leaves_no_servers_either(place: Place) -> None:
+def test_a_first_node_that_was_killed_can_be_had_back_and_leaves_nothing(place: Place) -> None:
     with demo(place) as running, Spectator(running.ports[1], ("R",)) as there:
         until(lambda: len(there.shown()) == 1, "of the demo before")
         os.kill(running.nodes[0], signal.SIGKILL)
         until(lambda: "node-1 is gone (SIGKILL)" in running.said.read_text(), "it is named")
         assert "valkey" in place.servers(), "the other node has its stores"
         assert len(running.nodes) == 1
+        running.send("P2")
+        with had_back(running, "node-1"):
+            until(lambda: len(there.shown()) == 2, "the broker kept it", START_S)
+        assert "valkey" in place.servers()
         assert running.stop() == 0, running.said.read_text()
         assert running.left() == []
