@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from actors.commands.demo import dashboard_url
+from actors.commands.parser import build
 from tests.kit.dashboards import ws_settings
 
 
@@ -29,3 +30,10 @@ def test_the_link_leads_to_an_address_that_listens(hosts: tuple[str, ...], name:
     for cert_file, scheme in ((None, "http"), (Path("x"), "https")):
         tls = attrs.evolve(settings.tls, cert_file=cert_file)
         assert dashboard_url(attrs.evolve(settings, tls=tls)) == f"{scheme}://{name}:0/"
+
+
+@pytest.mark.parametrize("count", ["0", "10", "x"])
+def test_how_many_nodes_there_may_be(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        build().parse_args(["demo", "--nodes", count])
+    assert "argument --nodes: invalid " in capsys.readouterr().err
