@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import attrs
+import psycopg
 
-from actors.core.addresses import RedisAddress, Secret
+from actors.core.addresses import PostgresAddress
 from tests.faults.press import Press
 from tests.kit.commands import run_commands
-from tests.kit.daemon import SUPERVISOR, WITHIN_S, Running, external, started, until, write_settings
+from tests.kit.daemon import SUPERVISOR, WITHIN_S, Running, started, until, write_settings
 from tests.kit.metrics import conserved
 from tests.kit.servers import free_port
-from tests.kit.station import Station
+from tests.kit.station import Station, conninfo
 
 NAMES = ("a", "b", "c")
 
@@ -31,6 +33,8 @@ class Node:
     name: str
     keys: dict[str, dict[str, object]]  # on top of those of the station
     port: int = attrs.field(factory=free_port)
+    prefix: Sequence[str] = ()  # runs it somewhere else
+    seen_at: int = 0  # its port as we reach it; 0: `port`
     _life: ExitStack = attrs.field(factory=ExitStack)
     _running: Running | None = None
 
@@ -50,15 +54,18 @@ class Node:
     def start(self) -> None:
         """A new life; see `ingest`."""
         self.folder.mkdir(exist_ok=True)
-        redis = RedisAddress(password=Secret(""), port=self.at.redis.port)
-        sections = external(self.at.broker.port, redis, self.at.postgres, self.port)
-        sections["app"]["node_id"] = self.name
-        sections["cluster"] = {"ingest": "standby", "relay": "yes"}
-        for keys in (self.at.keys, self.keys):
+        sections = self.at.sections()
+        ours: dict[str, dict[str, object]] = {
+            "app": {"node_id": self.name, "port": self.port},
+            "ws": {"port": self.port},
+            "cluster": {"ingest": "standby", "relay": "yes"},
+        }
+        for keys in (ours, self.at.keys, self.keys):
             for section, more in keys.items():
                 sections.setdefault(section, {}).update(more)
         path = write_settings(self.folder, sections)
-        self._running = self._life.enter_context(started(path, self.port))
+        self._running = self._life.enter_context(started(path, self.port, prefix=self.prefix))
+        self.running.port = self.seen_at or self.port
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -90,6 +97,14 @@ class Node:
         code = self.running.process.wait(WITHIN_S)
         self._ended()
         return code
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.running.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.running.process.send_signal(signal.SIGCONT)
 
     def ingest(self) -> str:
         """`reading` or `waiting`; empty when it does not answer, or is not ready for that."""
@@ -129,19 +144,32 @@ class Nodes:
         assert reader is not None
         return reader
 
-    def check(self, press: Press, rows: Callable[[], set[str]] | None = None) -> None:
+    def another_reads(self, than: Node, what: str, within_s: float = 30.0) -> tuple[Node, float]:
+        """Which, and after how many seconds."""
+        began = time.monotonic()
+        others = [node for node in self.all if node is not than and node.lives]
+        until(lambda: any(node.ingest() == "reading" for node in others), what, within_s)
+        took_s = time.monotonic() - began
+        return next(node for node in others if node.ingest() == "reading"), took_s
+
+    def check(self, press: Press, *databases: Callable[[], set[str]]) -> None:
         """Nothing that the broker took is lost, nothing is there twice, each node accounts for all that it took."""
         press.finish()
-        stored = rows or self.stored
-        until(lambda: press.acknowledged <= stored(), "all that was acknowledged is stored")
+
+        def stored() -> set[str]:
+            return set().union(*(rows() for rows in databases or (self.stored,)))
+
+        until(lambda: press.acknowledged <= stored(), "all that was acknowledged is stored", 60.0)
         assert stored() <= press.sent.keys()
         for node in self.all:
             if node.lives:
                 until(lambda node=node: conserved(node.running.metrics()), f"{node.name} accounts for all")  # type: ignore[misc]
+                assert node.running.metrics()["tracking_mqtt_session_lost_total"] == 0
 
-    def stored(self) -> set[str]:
-        """Ids of the rows, none of which is there twice."""
-        rows = [row[0] for row in self.at.rows()]
+    def stored(self, postgres: PostgresAddress | None = None) -> set[str]:
+        """Ids of the rows, none of which is there twice; over a connection of its own."""
+        with psycopg.connect(conninfo(postgres or self.at.postgres), autocommit=True) as db:
+            rows = [row[0] for row in db.execute("select id::text from tracking_positions")]
         assert len(rows) == len(set(rows))
         return set(rows)
 
@@ -156,8 +184,3 @@ def nodes_of(at: Station, names: tuple[str, ...] = NAMES, **keys: dict[str, obje
         for node in made.all:
             if node.lives:
                 node.kill()
-
-
-def took_over(press: Press, gap_from: float) -> float:
-    """Seconds since then."""
-    return time.monotonic() - gap_from
