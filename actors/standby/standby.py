@@ -9,7 +9,7 @@ left the broker for good, and that frees the lock: the next node finds nothing t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import attrs
 import structlog
@@ -37,7 +37,7 @@ class Lock(Protocol):
     def connected(self) -> bool: ...
     def close(self) -> None: ...
     async def connect(self) -> None: ...
-    async def ask(self) -> bool: ...
+    async def ask(self, take: bool) -> bool | None: ...
     async def session(self) -> tuple[frozenset[str], bool] | None: ...
     async def remember(self, topics: frozenset[str], granted: bool) -> None: ...
 
@@ -120,7 +120,7 @@ class Standby:
 
     async def _ask(self) -> None:
         try:
-            ours = await self.parts.lock.ask()
+            ours = await self.parts.lock.ask(self.turn.may_take(trio.current_time()))
             if ours and not self.turn.holds:
                 await self._learn()
             if ours and self.parts.topics.known != self._written:
@@ -195,6 +195,8 @@ class Standby:
                 self.turn.off_broker(now)
             case TakenOver():
                 self.turn.beaten(now)
+            case _:
+                assert_never(event)
         if not self.turn.may_read:
             self.parts.gate.shut()  # at once: the link is about to try again
             self._show()

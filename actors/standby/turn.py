@@ -19,7 +19,7 @@ ASK_S = 0.5
 """Between two tries of the others."""
 
 HEAD_START_S = 3.0
-"""Others do not ask for so long after they reached PostgreSQL: who had the lock last may be on its way."""
+"""For so long after they reached PostgreSQL others do not take a free lock: who had it last may be on its way."""
 
 SOON_S = 5.0
 """A connection to the broker that ends within this time of its CONNACK may have been ended by another reader's."""
@@ -40,6 +40,7 @@ class Turn:
     _tried: bool = False  # whether PostgreSQL is there: the lock may be there for the asking
     _in_session_since: float = math.inf  # with PostgreSQL; inf: not
     _asked: float = -math.inf  # when last, in this session
+    _seen_theirs: bool = False  # in this session: the lock was another node's
     _rest_until: float = -math.inf
     _on_broker_since: float | None = None  # since CONNACK
     _off_broker_since: float = math.inf  # inf: on it, or not reading
@@ -53,10 +54,13 @@ class Turn:
         """When the lock is to be asked for, or looked at; inf: there is no session with PostgreSQL."""
         if self._in_session_since == math.inf:
             return math.inf
-        if self.holds:
-            return self._asked + CHECK_S
-        head_start = 0.0 if self.held_last else HEAD_START_S
-        return max(self._in_session_since + head_start, self._asked + ASK_S, self._rest_until)
+        return max(self._in_session_since, self._asked + (CHECK_S if self.holds else ASK_S))
+
+    def may_take(self, now: float) -> bool:
+        """The lock, if it is free. Once somebody had it, it is known who comes back for it: nobody else."""
+        if now < self._rest_until:
+            return False
+        return self.held_last or self._seen_theirs or now >= self._in_session_since + HEAD_START_S
 
     def gives_up_at(self) -> float:
         """When the holder is to let the lock go, because it has no broker; inf: it has one, or no lock."""
@@ -64,7 +68,7 @@ class Turn:
 
     def in_session(self, now: float) -> None:
         """A session with PostgreSQL begins."""
-        self._in_session_since, self._asked = now, -math.inf
+        self._in_session_since, self._asked, self._seen_theirs = now, -math.inf, False
 
     def session_lost(self) -> None:
         """It is over, or none came about: if the lock was ours, PostgreSQL has freed it, or will."""
@@ -72,13 +76,14 @@ class Turn:
         self.holds = False
         self._in_session_since = math.inf
 
-    def answered(self, ours: bool, now: float) -> None:
-        """PostgreSQL says whether the lock is ours."""
+    def answered(self, ours: bool | None, now: float) -> None:
+        """PostgreSQL says whether the lock is ours, or another node's; None: nobody's."""
         self._tried = True
         self._asked = now
+        self._seen_theirs |= ours is False
         if ours and not self.holds and self._on_broker_since is None:
             self._off_broker_since = now
-        self.holds = self.held_last = ours
+        self.holds = self.held_last = bool(ours)
 
     def on_broker(self, now: float) -> None:
         """CONNACK."""

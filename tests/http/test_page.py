@@ -48,6 +48,19 @@ async def test_ingest_is_ready_with_broker_and_a_place_to_put_fixes() -> None:
     assert await status() == 503
 
 
+async def test_a_node_that_waits_is_ready_for_ingest_while_it_could_take_over() -> None:
+    site = Site()
+    assert "ingest" not in (await site.get("/readyz/ingest")).json
+    site.health.use("ingest")
+    for ingest, up, status in (("waiting", False, 503), ("waiting", True, 200), ("reading", True, 503)):
+        site.health.ingest = ingest
+        if up:
+            site.health.up("ingest", ingest)
+        answer = await site.get("/readyz/ingest")
+        assert (answer.status, answer.json["ingest"]) == (status, ingest), "who reads needs the broker"
+        assert answer.json["components"]["ingest"]["up"] is up
+
+
 async def test_metrics_are_prometheus_text_without_a_token() -> None:
     site = Site()
     site.metrics.fixes_received.inc(3)

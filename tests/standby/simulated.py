@@ -88,9 +88,11 @@ class SimulatedLock:
         self.postgres.sessions[self] = float("inf")
         self.connected = True
 
-    async def ask(self) -> bool:
+    async def ask(self, take: bool) -> bool | None:
         await self._answer(ANSWER_S)
         if self.postgres.holder is None:
+            if not take:
+                return None
             self.postgres.holder = self
         return self.postgres.holder is self
 

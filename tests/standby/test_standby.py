@@ -36,6 +36,7 @@ async def test_the_first_start_waits_for_postgresql(tmp_path: Path, autojump_clo
         assert HEAD_START_S < await world.until_reading() < HEAD_START_S + 2
         await trio.sleep(60)
         assert len(world.readers()) == 1
+        assert all(node.standby.answers() > 60 for node in world.nodes)
         assert [node.standby.health.ingest for node in world.nodes].count("waiting") == 2
         assert {node.standby.health.components["ingest"].up for node in world.nodes} == {True}
 
@@ -60,6 +61,18 @@ async def test_stopped_another_reads_within_a_second(tmp_path: Path, autojump_cl
         await a.stop()
         assert await world.until_reading() < 1
         assert not a.standby.parts.mark.is_set
+
+
+async def test_restarted_one_after_the_other_without_a_pause(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with cluster(tmp_path, "ab") as world:
+        a, b = world.nodes
+        await reading(world, b, first=a)
+        for _ in range(3):
+            for node, other in ((a, b), (b, a)):
+                await node.stop()
+                assert await world.until_reading(other) < 1
+                await world.start(node)
+                await trio.sleep(1)
 
 
 async def test_a_node_that_stops_begins_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:

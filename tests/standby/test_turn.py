@@ -22,14 +22,25 @@ def test_nobody_reads_before_postgresql_was_asked() -> None:
     assert Turn(held_last=True).asks_at() == math.inf
 
 
-def test_who_had_the_lock_last_asks_at_once_others_later() -> None:
-    for held_last, at in ((True, 100.0), (False, 100.0 + HEAD_START_S)):
+def test_who_had_the_lock_last_takes_it_at_once_others_later() -> None:
+    for held_last in (True, False):
         turn = Turn(held_last)
         turn.in_session(100.0)
-        assert turn.asks_at() == at
-        turn.answered(False, at)
-        assert not turn.may_read
-        assert turn.asks_at() == max(100.0 + HEAD_START_S, at + ASK_S), "it is nobody's any more"
+        assert turn.asks_at() == 100.0
+        assert turn.may_take(100.0) is held_last
+        assert turn.may_take(100.0 + HEAD_START_S)
+
+
+def test_once_it_was_somebody_elses_there_is_nobody_to_wait_for() -> None:
+    turn = Turn(held_last=True)
+    turn.in_session(100.0)
+    turn.answered(False, 100.0)
+    assert not turn.may_read
+    assert turn.may_take(100.0)
+    assert turn.asks_at() == 100.0 + ASK_S
+    turn.session_lost()
+    turn.in_session(200.0)
+    assert not turn.may_take(200.0), "PostgreSQL was away, and the holder may have been there before"
 
 
 def test_the_holder_reads_and_looks_every_second() -> None:
@@ -92,7 +103,9 @@ def test_a_holder_that_is_off_the_broker_for_long_gives_up() -> None:
     assert not turn.may_read
     turn.parted()
     turn.in_session(311.0)
-    assert turn.asks_at() == 311.0 + HEAD_START_S, "others first"
+    turn.answered(None, 311.0)
+    assert not turn.may_take(311.0), "others first"
+    assert turn.may_take(311.0 + HEAD_START_S)
 
 
 def test_a_holder_that_another_client_beats_rests() -> None:
@@ -102,7 +115,9 @@ def test_a_holder_that_another_client_beats_rests() -> None:
     assert turn.gives_up_at() <= 20.0
     turn.let_go()
     turn.in_session(20.0)
-    assert turn.asks_at() == 20.0 + BEATEN_REST_S
+    turn.answered(False, 20.0)
+    assert not turn.may_take(19.0 + BEATEN_REST_S)
+    assert turn.may_take(20.0 + BEATEN_REST_S)
 
 
 def test_who_is_beaten_without_the_lock_stops() -> None:

@@ -33,6 +33,11 @@ set tcp_user_timeout = 4000; set idle_session_timeout = 5000"""
 
 DIRECT = "[postgres] lock_host must lead to PostgreSQL itself, without a pooler: there the lock would be several nodes'"
 
+HELD = """
+select exists (select from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database()
+  where l.locktype = 'advisory' and l.granted and l.classid = {high} and l.objid = {low} and l.objsubid = 1)"""
+"""As pg_locks shows a lock of one bigint: https://www.postgresql.org/docs/current/view-pg-locks.html"""
+
 SESSION = "select to_json(topics)::text, granted from tracking_sessions where client_id = $1"
 REMEMBER = """
 insert into tracking_sessions (client_id, topics, granted, node_id, written_at) values ($1, $2, $3, $4, now())
@@ -72,13 +77,15 @@ class PostgresLock:
             await connection.script(LEASE)
         self._connection = connection
 
-    async def ask(self) -> bool:
-        """Take the lock when it is free. True: it is ours, for as long as this session lasts."""
+    async def ask(self, take: bool) -> bool | None:
+        """True: it is ours, as long as this session lasts. False: it is somebody else's. None: free, not to `take`."""
+        key = lock_key(self._client_id)
         async with self._call() as connection:
-            wanted = "true" if self._held else f"pg_try_advisory_lock({lock_key(self._client_id)})"
-            seen = await connection.query(f"select {wanted}")
-            self._held = seen.get_value(0, 0) == b"\x01"
-        return self._held
+            if not self._held and take:
+                self._held = await _is_true(connection, f"select pg_try_advisory_lock({key})")
+                return self._held
+            held = await _is_true(connection, HELD.format(high=key >> 32 & 0xFFFFFFFF, low=key & 0xFFFFFFFF))
+        return True if self._held else False if held else None
 
     async def session(self) -> tuple[frozenset[str], bool] | None:
         """What the broker's session may hold, and whether some of it was granted; None: nobody has written it yet."""
@@ -116,6 +123,10 @@ class PostgresLock:
         finally:
             if not done:
                 self.close()
+
+
+async def _is_true(connection: PostgresConnection, sql: str) -> bool:
+    return (await connection.query(sql)).get_value(0, 0) == b"\x01"
 
 
 def lock_address(address: PostgresAddress, lock_host: str) -> PostgresAddress:

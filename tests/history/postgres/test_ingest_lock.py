@@ -37,18 +37,21 @@ async def locks(database: Database) -> AsyncIterator[tuple[PostgresLock, Postgre
 
 async def until_ours(lock: PostgresLock) -> None:
     with trio.fail_after(30):
-        while not await lock.ask():
+        while not await lock.ask(True):
             await trio.sleep(0.02)
 
 
 async def test_one_has_it_until_its_session_ends(locks: tuple[PostgresLock, PostgresLock]) -> None:
     a, b = locks
-    assert [await a.ask(), await b.ask(), await a.ask(), await b.ask()] == [True, False, True, False]
+    assert [await a.ask(False), await b.ask(False)] == [None, None]
+    assert [await a.ask(True), await b.ask(True)] == [True, False]
+    assert [await a.ask(False), await b.ask(False)] == [True, False]
+    assert await a.ask(True)
     a.close()
     assert not a.connected
     await until_ours(b)
     await a.connect()
-    assert not await a.ask()
+    assert await a.ask(True) is False
 
 
 async def test_others_are_not_kept_out(database: Database, postgres_server: PostgresAddress) -> None:
@@ -59,7 +62,8 @@ async def test_others_are_not_kept_out(database: Database, postgres_server: Post
     ]
     for lock in made:
         await lock.connect()
-        assert await lock.ask()
+        assert await lock.ask(False) is None
+        assert await lock.ask(True)
     for lock in made:
         lock.close()
 
@@ -73,25 +77,25 @@ async def test_a_session_that_was_ended_is_noticed_and_the_lock_is_free(
     locks: tuple[PostgresLock, PostgresLock], database: Database
 ) -> None:
     a, b = locks
-    assert await a.ask()
+    assert await a.ask(True)
     await database.run(f"select pg_terminate_backend(pid) from pg_stat_activity where {LIKE} and pid <> 0 order by pid")
     for lock in locks:
         with pytest.raises(StoreUnavailable):
-            await lock.ask()
+            await lock.ask(True)
         assert not lock.connected
         with pytest.raises(StoreUnavailable, match="not connected"):
-            await lock.ask()
+            await lock.ask(True)
     await b.connect()
-    assert await b.ask()
+    assert await b.ask(True)
 
 
 async def test_a_holder_that_does_not_look_after_it_loses_it(locks: tuple[PostgresLock, PostgresLock]) -> None:
     """A node that is frozen: its kernel goes on answering for it."""
     a, b = locks
-    assert await a.ask()
+    assert await a.ask(True)
     await until_ours(b)
     with pytest.raises(StoreUnavailable, match="idle-session timeout"):
-        await a.ask()
+        await a.ask(True)
 
 
 async def test_postgresql_is_told_to_give_up_on_us_soon(locks: tuple[PostgresLock, PostgresLock]) -> None:
@@ -113,7 +117,7 @@ async def test_what_the_session_of_the_broker_holds_is_handed_on(locks: tuple[Po
 async def test_without_the_table_it_says_what_is_missing(database: Database) -> None:
     lock = PostgresLock(database.address, "us", "a")
     await lock.connect()
-    assert await lock.ask()
+    assert await lock.ask(True)
     with pytest.raises(StoreMisconfigured, match="tracking_sessions"):
         await lock.session()
     assert not lock.connected
@@ -153,7 +157,7 @@ async def test_a_standby_gives_it_to_nobody_and_waits_for_nobody(tmp_path: Path)
         assert held._connection is not None
         await migration.apply(held._connection)
         pair.standby.kill()
-        assert await lock.ask()
+        assert await lock.ask(True)
         await lock.remember(frozenset({"t/+"}), True)
         assert await lock.session() == (frozenset({"t/+"}), True)
         lock.close()
