@@ -10,6 +10,7 @@ from actors.telemetry.metrics import Metrics
 log = structlog.get_logger("health")
 
 COMPONENTS = ("broker", "postgres", "redis", "spool", "websocket")
+OF_NODES = ("relay", "ingest")  # beside them, where there are several nodes
 SPOOL_IDLE = "not in use"  # the detail of a spool that takes no fixes now
 
 
@@ -34,6 +35,7 @@ class Health:
 
     def use(self, name: str) -> None:
         """One more component: not all daemons have it."""
+        assert name in OF_NODES, f"{name} is described nowhere"
         self._set(name, Component(up=False, detail="starting"))
 
     def up(self, name: str, detail: str = "ok") -> None:

@@ -25,7 +25,7 @@ from actors.http import problem, query_fields
 from actors.http.documents import openapi
 from actors.http.gate import MAX_BODY_BYTES
 from actors.http.problem import Problem
-from actors.telemetry.health import COMPONENTS
+from actors.telemetry.health import COMPONENTS, OF_NODES
 from tests.http.http_site import Site
 from tests.kit.described import check_http, path_of
 
@@ -64,7 +64,7 @@ def test_every_part_of_it_is_used() -> None:
 def test_numbers_and_words_are_those_of_the_code() -> None:
     assert SCHEMAS["Status"]["enum"] == list(STATUSES)
     assert SCHEMAS["RejectionCode"]["enum"] == list(RejectionCode)
-    assert set(SCHEMAS["Readiness"]["properties"]["components"]["properties"]) == set(COMPONENTS)
+    assert set(SCHEMAS["Readiness"]["properties"]["components"]["properties"]) == {*COMPONENTS, *OF_NODES}
     assert SCHEMAS["Id"]["maxLength"] == SCHEMAS["StoredId"]["maxLength"] == MAX_ID
     assert SCHEMAS["Moment"]["maxLength"] == LONGEST
     assert (SCHEMAS["Limit"]["default"], SCHEMAS["Limit"]["maximum"]) == (
