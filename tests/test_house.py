@@ -193,7 +193,7 @@ def test_no_two_classes_have_one_name() -> None:
 
 UNTESTED = {
     "supervisor", "cache/redis_script", "commands/export_files", "commands/parser",
-    "commands/publisher", "commands/rejections", "commands/run", "commands/status", "commands/terminal",
+    "commands/publisher", "commands/rejections", "commands/status", "commands/terminal",
     "core/addresses", "core/broker_url", "core/fix", "core/ids", "core/parcel", "core/position",
     "core/rejection", "core/topic_filter", "dashboards/waiting", "drivers", "embedded/addresses",
     "embedded/postgres", "embedded/postgres_home", "embedded/valkey", "history/answers",

@@ -48,8 +48,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 async def _until_eof() -> None:
     """Then stop as if somebody had asked for it."""
-    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
-        async for _ in stream:
-            pass
+    if sys.stdin is not None:  # closed by who started us
+        async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
+            async for _ in stream:
+                pass
     log.info("standard input has ended")
     os.kill(os.getpid(), signal.SIGTERM)
