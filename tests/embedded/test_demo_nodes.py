@@ -72,7 +72,7 @@ class Demo:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(WITHIN_S)
+        return self.process.wait(2 * WITHIN_S)
 
 
 @contextmanager
