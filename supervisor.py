@@ -242,6 +242,8 @@ class Daemon:
         else:
             self.tree.stop(1)
             log.error("drain cut short, the broker keeps the rest", messages_left=ledger.messages_unacked)
+        if self.drivers.spool is not None and self.drivers.spool.rows:
+            log.warning("this node's spool keeps rows until it runs again", rows=self.drivers.spool.rows)
 
 
 def serve(settings: Settings, beside: Callable[[], Awaitable[None]] | None = None) -> int:

@@ -16,6 +16,7 @@ from tests.faults.press import Press
 from tests.faults.proxy import proxy_to
 from tests.kit.daemon import until
 from tests.kit.expected import fix, now_ms, utc
+from tests.kit.pooler import needs_pgbouncer, start_pgbouncer
 from tests.kit.standby import Pair, sql, start_pair
 from tests.kit.station import Station, conninfo, station
 
@@ -76,6 +77,29 @@ def test_a_session_that_the_broker_lost_is_noticed_by_a_reader_that_never_had_it
         until(lambda: second.running.metrics()["tracking_mqtt_session_lost_total"] == 1, "it is noticed")
         assert "the broker forgot our session" in second.running.log
         first.kill()
+
+
+@needs_pgbouncer
+def test_behind_a_pooler_the_lock_goes_another_way(tmp_path: Path, postgres_server: PostgresAddress) -> None:
+    """Without `lock_host` nobody reads, and each says why."""
+    with (
+        start_pgbouncer(tmp_path, postgres_server, "transaction") as pooler,
+        station(tmp_path, postgres_server) as at,
+        nodes_of(at, ("a", "b")) as nodes,
+    ):
+        for node in nodes.all:
+            node.keys = {"postgres": {"port": pooler.address.port, "password": ""}}
+            node.start()
+        for node in nodes.all:
+            until(lambda node=node: "lock_host must lead to PostgreSQL itself" in node.running.log, "it says why")  # type: ignore[misc]
+            assert node.ingest() == ""
+            node.kill()
+            node.keys["postgres"]["lock_host"] = f"127.0.0.1:{postgres_server.port}"
+            node.keys["postgres"]["password"] = postgres_server.password.reveal()
+            node.start()
+        reader = nodes.one_reads("with a way of its own for the lock")
+        reader.kill()
+        nodes.another_reads(reader, "killed")
 
 
 # --- an advisory lock is not copied ------------------------------------------------------------------------------

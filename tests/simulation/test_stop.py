@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.core.errors import NotStarted
+from actors.core.errors import NotStarted, StoreUnavailable
 from actors.drivers import Drivers
 from actors.settings.load import Settings
 from tests.kit.fake_broker import FakeBroker
@@ -23,6 +23,19 @@ async def test_every_driver_is_closed_when_all_is_durable(autojump_clock: MockCl
     assert world.exit_code == 0
     assert len(world.store.rows) == 10  # a driver used after its closing raises
     assert all(driver.closed for driver in (world.store, world.history, world.cache, world.spool))
+
+
+async def test_what_stays_in_the_spool_is_said(autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running_daemon() as world:
+        world.publish("P1")
+        await trio.sleep(10)
+    assert "spool keeps rows" not in capsys.readouterr().out
+    async with running_daemon() as world:
+        world.store.trouble = StoreUnavailable("away")
+        world.publish("P1")
+        world.publish("P2")
+        await trio.sleep(10)
+    assert 'event="this node\'s spool keeps rows until it runs again" rows=2' in capsys.readouterr().out
 
 
 async def test_without_a_spool_there_is_none_to_close(autojump_clock: MockClock) -> None:
