@@ -36,12 +36,12 @@ def place() -> Iterator[Place]:
 
 @attrs.define
 class Demo:
-    """It has told its links."""
+    """As a process."""
 
     place: Place
     process: subprocess.Popen[bytes]
     said: Path  # what it printed
-    ports: list[int]  # of the nodes
+    ports: list[int] = attrs.field(factory=list)  # of the nodes, once it has told its links
 
     @property
     def nodes(self) -> list[int]:
@@ -70,6 +70,14 @@ class Demo:
         """What is still there."""
         return [*self.marked(), *self.place.servers()]
 
+    def kill(self) -> None:
+        """All that is left, also when the demo itself is gone."""
+        parents = [self.process.pid, *self.marked(), *map(self.place.pid, self.place.servers())]
+        for pid in [each for parent in parents for each in (*descendants(parent), parent)]:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(2 * WITHIN_S)
@@ -89,18 +97,15 @@ def demo(place: Place) -> Iterator[Demo]:
     said = folder / "stdout"
     with said.open("wb") as out:
         process = subprocess.Popen([*argv, "demo", "--participants", "1", "--nodes", "2"], stdout=out, stderr=out)
+    running = Demo(place, process, said)
     try:
         until(lambda: process.poll() is not None or "Ctrl-C" in said.read_text(), "links", 2 * START_S)
         links = re.findall(r"^Dashboard of node-\d: http://127\.0\.0\.1:(\d+)/#token=", said.read_text(), re.MULTILINE)
         assert len(links) == 2, said.read_text()
-        yield Demo(place, process, said, [int(link) for link in links])
+        running.ports = [int(link) for link in links]
+        yield running
     finally:
-        family = descendants(process.pid)
-        process.kill()
-        process.wait()
-        for pid in family:
-            if is_alive(pid):
-                os.kill(pid, signal.SIGKILL)
+        running.kill()
 
 
 @contextmanager
