@@ -34,6 +34,10 @@ class Store(Protocol):
         """How many were new; the others were there already, or twice in the call."""
         ...
 
+    def lost(self) -> int:
+        """Fixes that it had confirmed, did not have any more, and got again, since this was asked the last time."""
+        ...
+
     async def reject(self, rejections: Sequence[Rejection]) -> int: ...
     async def trim_rejections(self) -> None: ...
     async def partitions(self) -> Partitions: ...
@@ -115,6 +119,7 @@ class Committer:
                 raise StoreMisconfigured(f"{len(found.refused)} rows refused and no other one accepted: {reason}")
             log.error("rows refused by PostgreSQL become rejections", rows=len(found.refused), reason=reason)
         self.metrics.commit_seconds.observe(trio.current_time() - started)
+        self.metrics.fixes_written_again.inc(self.store.lost())
         return found
 
     async def _try(self, fixes: Sequence[Fix], found: _Parts) -> str:

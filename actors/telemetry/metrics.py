@@ -64,6 +64,10 @@ class Metrics:
         self.fixes_received = counter("fixes_received_total", "Fixes received; an unparsable message counts as one")
         self.fixes_recovered = counter("fixes_recovered_total", "Fixes found in the spool at start")
         self.fixes_committed = counter("fixes_committed_total", "Fixes whose row was new in PostgreSQL")
+        self.fixes_written_again = counter(
+            "fixes_written_again_total",
+            "Fixes that PostgreSQL had confirmed, did not have after a fail-over or a crash, and got again",
+        )
         self.fixes_duplicate = counter("fixes_duplicate_total", "Fixes whose row was there already")
         self.fixes_rejected = counter("fixes_rejected_total", "Fixes rejected, their rejection durable", ("code",))
         for code in RejectionCode:  # a counter that is first seen at 1 has not increased, to Prometheus

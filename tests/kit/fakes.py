@@ -74,6 +74,9 @@ class FakeStore(Closes):
             raise trouble
         return len(new)
 
+    def lost(self) -> int:
+        return 0
+
     async def reject(self, rejections: Sequence[Rejection]) -> int:
         await self._step(self.write_trouble)
         new = {rejection.id: rejection for rejection in rejections if rejection.id not in self.rejected}

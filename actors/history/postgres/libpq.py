@@ -3,9 +3,6 @@
 No thread, so a deadline is an ordinary cancel scope: whatever ends a call early (deadline, cancellation, crash) closes
 the connection, because nobody knows how far the server got. That unblocks from a stopped server too, where server-side
 timeouts and TCP keepalive did not fire. Protocol: https://www.postgresql.org/docs/current/libpq-async.html
-
-Behind a pooler a session is anybody's: nothing of ours may stay in it, and what others left there must not count. So
-nothing is set for a session; each transaction sets all that matters for itself, in the same round trip.
 """
 
 from __future__ import annotations
@@ -25,24 +22,10 @@ from psycopg.pq.abc import Buffer, PGconn, PGresult
 from actors.core.addresses import PostgresAddress
 from actors.core.errors import StoreUnavailable
 from actors.history.postgres.addresses import addresses_of
+from actors.history.postgres.begin import BEGIN, BEGIN_SINCE_17
 from actors.history.postgres.search import search
 from actors.history.postgres.sqlstate import connect_error, lost_error, standby_was_not_waited_for, statement_error
 
-SERVER_SIDE_S = 9.5
-"""A little under the deadlines of our calls: a statement that waits for a lock then ends on the server too, and the
-connection stays."""
-BEGIN = (
-    # Whatever the default is: who waited for a lock must see what was committed meanwhile.
-    "begin isolation level read committed",
-    "set local search_path to default",
-    "set local role to default",
-    "set local synchronous_commit to default",
-    # Compiling just in time costs 100 ms where the planner overrates a query that takes 10.
-    "set local jit = off",
-    f"set local statement_timeout = {int(SERVER_SIDE_S * 1000)}",
-    "set local lock_timeout = 0",
-)
-BEGIN_SINCE_17 = "set local transaction_timeout = 0"
 FRAME_S = 10.0  # for a BEGIN, and for a COMMIT
 
 GOOD = (
@@ -85,6 +68,11 @@ class PostgresConnection:
     def takes_writes(self) -> bool:
         """No standby: one that is promoted tells with its next answer."""
         return self._pgconn.parameter_status(b"in_hot_standby") != b"on"
+
+    @property
+    def where(self) -> str:
+        """The server's host and port, as they were named."""
+        return f"{self._pgconn.host.decode()}:{self._pgconn.port.decode()}"
 
     @property
     def backend_pid(self) -> int:

@@ -16,6 +16,9 @@ from actors.core.errors import StoreMisconfigured, StoreUnavailable
 HEAD_START_S = 0.25
 """Longer than a connection takes, also to another town."""
 
+AGAIN_S = 1.0
+"""While one hangs, those that failed are asked again as often: a standby may have been promoted in its place."""
+
 
 class Session(Protocol):
     """A connection."""
@@ -63,25 +66,25 @@ async def search(
 async def _first_of(attempts: Mapping[str, Callable[[], Awaitable[S]]], troubles: dict[str, Trouble]) -> S | None:
     """None when all have failed, for what is in `troubles` then."""
     todo = dict(attempts)
-    running = 0
+    unheard = set(attempts)
     found: S | None = None
-    told, tell = trio.open_memory_channel[tuple[str, S | Trouble]](len(attempts))[::-1]
+    told, tell = trio.open_memory_channel[tuple[str, S | Trouble]](math.inf)[::-1]
     try:
         async with trio.open_nursery() as nursery:
-            while todo or running:
+            while unheard:
                 if todo:
                     name = next(iter(todo))
                     nursery.start_soon(_try, name, todo.pop(name), tell)
-                    running += 1
                 with trio.move_on_after(HEAD_START_S if todo or found else math.inf) as head_start:
                     name, result = await told.receive()
                 if head_start.cancelled_caught:
                     if not todo:
                         break  # a standby has answered, and nobody else does
                     continue
-                running -= 1
+                unheard.discard(name)
                 if isinstance(result, StoreUnavailable | StoreMisconfigured):
                     troubles[name] = result
+                    nursery.start_soon(_try, name, attempts[name], tell, AGAIN_S)
                     continue
                 found, other = (result, found) if found is None or result.takes_writes else (found, result)
                 if other is not None:
@@ -99,8 +102,12 @@ async def _first_of(attempts: Mapping[str, Callable[[], Awaitable[S]]], troubles
 
 
 async def _try(
-    name: str, attempt: Callable[[], Awaitable[S]], tell: trio.MemorySendChannel[tuple[str, S | Trouble]]
+    name: str,
+    attempt: Callable[[], Awaitable[S]],
+    tell: trio.MemorySendChannel[tuple[str, S | Trouble]],
+    after_s: float = 0.0,
 ) -> None:
+    await trio.sleep(after_s)
     try:
         result: S | Trouble = await attempt()
     except (StoreUnavailable, StoreMisconfigured) as trouble:

@@ -19,6 +19,7 @@ from actors.core.fix import STATUSES, Fix
 from actors.core.rejection import Rejection
 from actors.history.postgres import attaching, binary, migration, partitions
 from actors.history.postgres.libpq import PostgresConnection, connect, within
+from actors.history.postgres.recent import Recent, RecentBatch
 from actors.history.postgres.standby import check_standby
 from actors.history.postgres.table_check import check_session, check_table
 
@@ -92,6 +93,8 @@ class PostgresWriter:
 
     address: PostgresAddress
     _connection: PostgresConnection | None = None  # None until the first call and after trouble
+    _recent: Recent = attrs.field(factory=Recent)
+    _lost: int = 0
     _turn: trio.Lock = attrs.field(factory=trio.Lock)  # trimming goes on beside storing, on one connection
 
     async def aclose(self) -> None:
@@ -125,10 +128,18 @@ class PostgresWriter:
             binary.int2_array([fix.status for fix in rows]),
         )
         try:
-            return await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
+            new = await self._insert(INSERT, values, INSERT_TYPES, deadline_s)
+            self._recent.add(RecentBatch(values, len(rows), trio.current_time(), self._connection))
+            return new
         except NoPartition as missing:
             async with self._call(deadline_s) as connection:
                 raise await partitions.missing_for(connection, [fix.id for fix in rows], str(missing)) from None
+
+    def lost(self) -> int:
+        """Rows that had been confirmed, were not there after a fail-over or a crash, and were written again: since this
+        was asked the last time."""
+        lost, self._lost = self._lost, 0
+        return lost
 
     async def partitions(self, deadline_s: float = PING_S) -> Partitions:
         """Those that there are now."""
@@ -215,9 +226,25 @@ class PostgresWriter:
             await migration.apply(connection)
             with within(CALL_S):
                 await check_table(connection)
+            await self._write_again(connection)
         self._connection = connection
-        log.info("connected", host=self.address.host, database=self.address.database, pid=connection.backend_pid)
+        log.info("connected", host=connection.where, database=self.address.database, pid=connection.backend_pid)
         return connection
+
+    async def _write_again(self, connection: PostgresConnection) -> None:
+        """What was confirmed last, in case that this server does not have it: a little later nobody could."""
+        before = self._lost
+        try:
+            for batch in self._recent.confirmed_elsewhere(connection):
+                try:
+                    with within(CALL_S):
+                        self._lost += (await connection.query(INSERT, batch.values, INSERT_TYPES)).command_tuples or 0
+                except (RowRefused, StoreMisconfigured) as refusal:
+                    log.warning("rows that were confirmed are refused now", rows=batch.rows, why=str(refusal))
+                batch.session = connection
+        finally:
+            if self._lost > before:
+                log.error("postgresql had lost rows that it had confirmed: written again", rows=self._lost - before)
 
 
 async def _check_server(connection: PostgresConnection) -> None:

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.core.errors import StoreMisconfigured, StoreUnavailable
-from actors.history.postgres.search import HEAD_START_S, search
+from actors.history.postgres.search import AGAIN_S, HEAD_START_S, search
 
 
 @attrs.define(eq=False)
@@ -74,7 +74,7 @@ SOON, LATER, NEVER = 0.01, 0.2, math.inf
         ({"a": (HEAD_START_S + LATER, "primary"), "b": (SOON, "standby")}, "a", HEAD_START_S + LATER, "ab"),
         ({"a": (NEVER, ""), "b": (NEVER, ""), "c": (SOON, "primary")}, "c", 2 * HEAD_START_S + SOON, "abc"),
         ({"a": (NEVER, "primary")}, "", 5.0, "a"),
-        ({"a": (SOON, REFUSED), "b": (NEVER, "primary")}, "", 5.0, "ab"),
+        ({"a": (SOON, REFUSED), "b": (NEVER, "primary")}, "", 5.0, "abaaaa"),
     ],
 )  # fmt: skip
 async def test_which_and_when(
@@ -92,6 +92,22 @@ async def test_which_and_when(
             await search(world.named(**servers), 5.0, all)
     assert trio.current_time() - began == pytest.approx(after_s)
     assert "".join(world.tried) == tried
+
+
+async def test_who_failed_is_asked_again_while_another_one_hangs(autojump_clock: MockClock) -> None:
+    """As a standby that is promoted in the place of a primary that froze."""
+    world = Servers()
+    servers = world.named(standby=(SOON, REFUSED), frozen=(NEVER, ""), third=(SOON, WRONG))
+    promoted = world.named(promoted=(SOON, "primary"))["promoted"]
+
+    async def standby() -> FakeSession:
+        return await (promoted if trio.current_time() > began + 3 else servers["standby"])()
+
+    began = trio.current_time()
+    found = await search({**servers, "standby": standby}, 10.0, all)
+    assert found.name == world.only_open() == "promoted"
+    assert 3 < trio.current_time() - began < 3 + AGAIN_S + 2 * SOON
+    assert world.tried.count("frozen") == 1
 
 
 async def test_two_at_the_same_time_are_not_both_kept(autojump_clock: MockClock) -> None:
