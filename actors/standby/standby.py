@@ -27,7 +27,8 @@ from actors.telemetry.metrics import Metrics
 log = structlog.get_logger("standby")
 
 RETRY_S = 0.5
-"""Between two attempts to reach PostgreSQL."""
+WRONG_RETRY_S = 5.0
+"""Before the next attempt to reach PostgreSQL; the second one when its set-up is wrong."""
 
 
 class Lock(Protocol):
@@ -64,7 +65,7 @@ class Standby:
     turn: Turn = attrs.field(init=False)
     _answers: int = 0  # of PostgreSQL
     _written: Known | None = None  # into the table, in this session
-    _trouble: str = ""  # why there is no session with PostgreSQL
+    _trouble: str = ""  # why PostgreSQL did not answer as it should, since it did
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -115,7 +116,7 @@ class Standby:
         except (StoreUnavailable, StoreMisconfigured) as trouble:
             await self._lost(trouble)
         else:
-            self._trouble, self._written = "", None
+            self._written = None
             self.turn.in_session(trio.current_time())
 
     async def _ask(self) -> None:
@@ -129,6 +130,7 @@ class Standby:
             await self._lost(trouble)
         else:
             self._answers += 1
+            self._trouble = ""
             self.turn.answered(ours, trio.current_time())
 
     async def _learn(self) -> None:
@@ -150,7 +152,8 @@ class Standby:
         self._trouble = str(trouble)
         self.turn.session_lost()
         await self._follow()
-        await self._hears_news(trio.current_time() + RETRY_S)
+        wait_s = WRONG_RETRY_S if isinstance(trouble, StoreMisconfigured) else RETRY_S
+        await self._hears_news(trio.current_time() + wait_s)
 
     async def _give_up(self) -> None:
         """Another node may have more luck with the broker."""

@@ -137,6 +137,7 @@ def test_postgresql_restarts(tmp_path: Path) -> None:
             server.stop()
             time.sleep(4)
             assert reads_without_the_lock(reader)
+            assert reader.ingest() == "reading", "its rows go to the spool"
             assert [node.ingest() for node in nodes.all if node is not reader] == ["", ""], "they could not take over"
             server.start()
             until(lambda: not reads_without_the_lock(reader), "it has the lock again")

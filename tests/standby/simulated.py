@@ -15,7 +15,7 @@ import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.core.errors import StoreUnavailable
+from actors.core.errors import StoreMisconfigured, StoreUnavailable
 from actors.history.postgres.ingest_lock import ANSWER_S, CONNECT_S
 from actors.mqtt.events import BrokerEvent, Connected, Disconnected, TakenOver
 from actors.mqtt.rival import TIMES
@@ -53,6 +53,7 @@ class Postgres(Server):
     holder: SimulatedLock | None = None
     sessions: dict[SimulatedLock, float] = attrs.field(factory=dict)  # -> since when it cannot be reached, or inf
     row: tuple[frozenset[str], bool] | None = None
+    wrong: str = ""  # what is wrong with its table
 
     def end(self, session: SimulatedLock) -> None:
         self.sessions.pop(session, None)
@@ -98,6 +99,9 @@ class SimulatedLock:
 
     async def session(self) -> tuple[frozenset[str], bool] | None:
         await self._answer(ANSWER_S)
+        if self.postgres.wrong:
+            self.close()
+            raise StoreMisconfigured(self.postgres.wrong)
         return self.postgres.row
 
     async def remember(self, topics: frozenset[str], granted: bool) -> None:

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.mqtt.rival import TIMES
 from actors.standby.turn import BEATEN_REST_S, HEAD_START_S, PATIENCE_S
+from actors.telemetry.health import Component
 from tests.standby.simulated import FREED_S, Cluster, SimulatedNode, cluster
 
 
@@ -39,6 +40,21 @@ async def test_the_first_start_waits_for_postgresql(tmp_path: Path, autojump_clo
         assert all(node.standby.answers() > 60 for node in world.nodes)
         assert [node.standby.health.ingest for node in world.nodes].count("waiting") == 2
         assert {node.standby.health.components["ingest"].up for node in world.nodes} == {True}
+
+
+async def test_a_table_that_is_not_as_it_should_be_is_said_until_it_is_mended(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with cluster(tmp_path, "ab") as world:
+        world.postgres.wrong = "permission denied for table tracking_sessions"
+        await world.start(*world.nodes)
+        await trio.sleep(30)
+        assert world.readers() == []
+        assert world.postgres.holder is None
+        told = [node.standby.health.components["ingest"] for node in world.nodes]
+        assert Component(up=False, detail=world.postgres.wrong) in told
+        world.postgres.wrong = ""
+        assert await world.until_reading() < 10
 
 
 async def test_killed_another_reads_within_a_second(tmp_path: Path, autojump_clock: MockClock) -> None:
