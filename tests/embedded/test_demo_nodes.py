@@ -72,7 +72,8 @@ class Demo:
 
     def kill(self) -> None:
         """All that is left, also when the demo itself is gone."""
-        parents = [self.process.pid, *self.marked(), *map(self.place.pid, self.place.servers())]
+        there = [self.process.pid] if self.process.poll() is None else []
+        parents = [*there, *self.marked(), *map(self.place.pid, self.place.servers())]
         for pid in [each for parent in parents for each in (*descendants(parent), parent)]:
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
