@@ -146,6 +146,8 @@ def test_what_was_taken_away_is_not_made_again() -> None:
     """Neither before the first one nor between two; only since a day that somebody names."""
     there = [period(f"2026-{month}-01", Width.MONTH) for month in ("06", "08", "09")]
     assert named(ahead(there, Width.MONTH, NOW), Width.MONTH) == ["2026_10", "2026_11", "2026_12", "2027_01"]
+    lately = [period("2026-09-01", Width.MONTH), period("2026-11-01", Width.MONTH)]
+    assert named(ahead(lately, Width.MONTH, NOW), Width.MONTH) == ["2026_12", "2027_01"]
     since = named(ahead(there, Width.MONTH, NOW, ms("2026-05-17")), Width.MONTH)
     assert since == ["2026_05", "2026_07", "2026_10", "2026_11", "2026_12", "2027_01"]
 
