@@ -17,6 +17,7 @@ from tests.faults.spectator import Spectator
 from tests.kit.daemon import until
 from tests.kit.namespace import namespace
 from tests.kit.postgres import start_postgres
+from tests.kit.servers import Server
 from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
@@ -89,21 +90,24 @@ def test_frozen(tmp_path: Path, postgres_server: PostgresAddress) -> None:
         nodes.check(press)
 
 
-def test_the_cable_of_the_reader_is_pulled(tmp_path: Path, postgres_server: PostgresAddress) -> None:
+def test_the_cable_of_the_reader_is_pulled(tmp_path: Path) -> None:
+    """Nobody answers PostgreSQL for it, and it is PostgreSQL that gives up on it."""
+    (tmp_path / "postgres").mkdir()
     with (
         namespace() as cell,
-        station(tmp_path, postgres_server, mqtt={"keepalive_s": 5}) as at,
+        start_postgres(tmp_path / "postgres") as server,
+        station(tmp_path, address_of(server), mqtt={"keepalive_s": 5}) as at,
         proxy_to(at.broker.port, listens=cell.host) as broker,
-        proxy_to(at.postgres.port, listens=cell.host) as postgres,
         proxy_to(at.redis.port, listens=cell.host) as redis,
         nodes_of(at) as nodes,
     ):
+        listen_at(server, cell.host)
         apart, *others = nodes.all
         apart.prefix = cell.prefix
         apart.keys = {
             "ws": {"host": cell.guest},
             "mqtt": {"broker_url": f"mqtt://{cell.host}:{broker.port}"},
-            "postgres": {"host": cell.host, "port": postgres.port},
+            "postgres": {"host": cell.host},
             "redis": {"host": cell.host, "port": redis.port},
         }
         with proxy_to(apart.port, server=cell.guest) as seen:
@@ -120,30 +124,46 @@ def test_the_cable_of_the_reader_is_pulled(tmp_path: Path, postgres_server: Post
                 say("cable pulled", took_s)
                 assert took_s < 10 + 2
                 time.sleep(5)
+                assert "Connection timed out" in server.log
                 cell.plug()
                 until(lambda: apart.ingest() == "waiting", "it is back", 60)
                 assert nodes.one_reads("the cable is in") is other
                 nodes.check(press)
 
 
+def address_of(server: Server) -> PostgresAddress:
+    return PostgresAddress(server.host, server.port, server.username, Secret(""), server.database)
+
+
+def listen_at(server: Server, host: str) -> None:
+    """PostgreSQL, at this address too, and everybody is let in."""
+    server.stop()
+    with (server.folder / "data" / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all 0.0.0.0/0 trust\n")
+    server.argv = [*server.argv, f"--listen_addresses={server.host},{host}"]
+    server.start()
+
+
 def test_postgresql_restarts(tmp_path: Path) -> None:
     """Nobody takes over, and the last reader has the lock again."""
     (tmp_path / "postgres").mkdir()
-    with start_postgres(tmp_path / "postgres") as server:
-        address = PostgresAddress(server.host, server.port, server.username, Secret(""), server.database)
-        with three(tmp_path, address, postgres={"spool_after_s": 1}) as nodes, press_at(nodes.at) as press:
-            reader = nodes.one_reads("before")
-            time.sleep(1)
-            server.stop()
-            time.sleep(4)
-            assert reads_without_the_lock(reader)
-            assert reader.ingest() == "reading", "its rows go to the spool"
-            assert [node.ingest() for node in nodes.all if node is not reader] == ["", ""], "they could not take over"
-            server.start()
-            until(lambda: not reads_without_the_lock(reader), "it has the lock again")
-            assert nodes.one_reads("PostgreSQL is back") is reader
-            assert takeovers(nodes) == 1
-            nodes.check(press)
+    with (
+        start_postgres(tmp_path / "postgres") as server,
+        three(tmp_path, address_of(server), postgres={"spool_after_s": 1}) as nodes,
+        press_at(nodes.at) as press,
+    ):
+        reader = nodes.one_reads("before")
+        time.sleep(1)
+        server.stop()
+        time.sleep(4)
+        assert reads_without_the_lock(reader)
+        assert reader.ingest() == "reading", "its rows go to the spool"
+        assert [node.ingest() for node in nodes.all if node is not reader] == ["", ""], "they could not take over"
+        server.start()
+        until(lambda: not reads_without_the_lock(reader), "it has the lock again")
+        assert nodes.one_reads("PostgreSQL is back") is reader
+        assert takeovers(nodes) == 1
+        nodes.check(press)
 
 
 def test_the_broker_restarts(tmp_path: Path, postgres_server: PostgresAddress) -> None:
