@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -107,11 +106,8 @@ class Node:
         self.running.process.send_signal(signal.SIGCONT)
 
     def ingest(self) -> str:
-        """`reading` or `waiting`; empty when it does not answer, or is not ready for that."""
-        with suppress(OSError):
-            status, body = self.running.get("/readyz/ingest")
-            return str(json.loads(body)["ingest"]) if status == 200 else ""
-        return ""
+        """See `Running.ingest`."""
+        return self.running.ingest()
 
     def _ended(self) -> None:
         self._running = None

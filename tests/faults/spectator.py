@@ -6,6 +6,7 @@ say: live may have run ahead of history, and a daemon that was killed knows what
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -27,8 +28,9 @@ Shown = dict[tuple[str, str], str]  # (race, participant) -> timestamp
 class Spectator:
     """Used as `with Spectator(port, races) as spectator:`."""
 
-    port: int  # of the daemon
+    port: int  # of the daemon, or of what stands before it
     races: Sequence[str]
+    tls: ssl.SSLContext | None = None
     connected: int = 0  # times
     ends: list[int | None] = attrs.field(factory=list)  # close codes of connections that the daemon ended
     _shown: Shown = attrs.field(factory=dict)
@@ -71,7 +73,7 @@ class Spectator:
         while not self._ending.is_set():
             try:
                 await self._connection()
-            except (OSError, trio.TooSlowError, Refused):
+            except (OSError, trio.BrokenResourceError, trio.TooSlowError, Refused):
                 await trio.sleep(RETRY_S)
             except Closed as end:
                 self.ends.append(end.code)
@@ -79,7 +81,7 @@ class Spectator:
 
     async def _connection(self) -> None:
         """One connection, to its end."""
-        async with dashboard(self.port, offer=OFFER) as board:
+        async with dashboard(self.port, OFFER, self.tls) as board:
             self.connected += 1
             self._snapshots.clear()
             for race in self.races:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -141,10 +142,13 @@ class Dashboard(RawSocket):
 
 
 @asynccontextmanager
-async def dashboard(port: int, offer: str | None = None) -> AsyncIterator[Dashboard]:
+async def dashboard(port: int, offer: str | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Dashboard]:
     """A dashboard of 127.0.0.1, with a token for all races; `offer` of extensions."""
     fields = {"Host": f"127.0.0.1:{port}", "Sec_WebSocket_Extensions": offer}
-    async with Dashboard.on(await connected(port), f"/tracking?token={token()}", **fields) as board:
+    stream: trio.abc.Stream = await connected(port)
+    if tls is not None:
+        stream = trio.SSLStream(stream, tls, server_hostname="127.0.0.1", https_compatible=True)
+    async with Dashboard.on(stream, f"/tracking?token={token()}", **fields) as board:
         yield board
 
 

@@ -106,6 +106,13 @@ class Running:
 
         until(is_ready, "ready", within_s, poll_s)
 
+    def ingest(self) -> str:
+        """`reading` or `waiting`, where nodes stand by; empty when it does not answer, or is not ready for that."""
+        with suppress(OSError):
+            status, body = self.get("/readyz/ingest")
+            return str(json.loads(body)["ingest"]) if status == 200 else ""
+        return ""
+
     def live(self, race: str) -> dict[str, dict[str, Any]]:
         """participantId -> live position, as the API tells it."""
         status, body = self.get(f"/api/races/{race}/positions")

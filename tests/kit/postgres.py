@@ -72,14 +72,15 @@ def new_database(name: str) -> str:
     return f"create database {name} strategy file_copy"
 
 
-def run_as(user: pwd.struct_passwd | None, argv: Sequence[str | Path], cwd: Path) -> None:
-    """One program to its end, which must be a good one."""
+def run_as(user: pwd.struct_passwd | None, argv: Sequence[str | Path], cwd: Path, **env: str) -> None:
+    """One program to its end, which must be a good one; `env` beside ours."""
     done = subprocess.run(
         argv,
         check=False,
         capture_output=True,
         text=True,
         cwd=cwd,
+        env=os.environ | env,
         user=user.pw_uid if user else None,
         group=user.pw_gid if user else None,
         extra_groups=[] if user else None,

@@ -57,6 +57,7 @@ class Watched:
 
     servers: list[Server]  # the first is the primary at the start
     sentinels: list[Server]
+    service: str = SERVICE
 
     @property
     def address(self) -> RedisAddress:
@@ -64,20 +65,26 @@ class Watched:
         first, *others = (Address("127.0.0.1", each.port) for each in self.sentinels)
         secret = Secret(self.servers[0].password)
         return RedisAddress(
-            first.host, first.port, mode="sentinel", others=tuple(others), service=SERVICE, password=secret
+            first.host, first.port, mode="sentinel", others=tuple(others), service=self.service, password=secret
         )
 
     @property
     def primary(self) -> Server:
         """As most Sentinels have it."""
-        told = [int(ask(each, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1]) for each in self.sentinels]
+        told = [int(ask(each, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)[1]) for each in self.sentinels]
         port = max(told, key=told.count)
         return next(each for each in self.servers if each.port == port)
+
+    def until_known(self) -> None:
+        """All copy the primary, and every Sentinel knows all servers and the other Sentinels."""
+        self.until_copied()
+        all_of_them = f"num-slaves={len(self.servers) - 1}", f"num-other-sentinels={len(self.sentinels) - 1}"
+        until(lambda: all(self._tells(each, *all_of_them) for each in self.sentinels), "all know each other")
 
     def fail_over(self) -> None:
         """Planned; until all Sentinels know of it."""
         before = self.primary
-        ask(self.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
+        ask(self.sentinels[0], "SENTINEL", "FAILOVER", self.service)
         self.until_moved(before)
 
     def until_moved(self, before: Server) -> None:
@@ -87,8 +94,16 @@ class Watched:
         """Every other one has what the primary has."""
         until(lambda: all(self._follows(each) for each in self.servers), "copied")
 
+    def _tells(self, sentinel: Server, *words: str) -> bool:
+        told = ask(sentinel, "SENTINEL", "MASTER", self.service)
+        pairs = {f"{name}={value}" for name, value in zip(told[::2], told[1::2], strict=True)}
+        return pairs.issuperset(words)
+
     def _follows(self, server: Server) -> bool:
-        told = ask(server, "ROLE")
+        try:
+            told = ask(server, "ROLE")
+        except redis.ConnectionError:  # a Sentinel that makes it a replica cuts its clients off
+            return False
         return server is self.primary or (told[0] == "slave" and told[3] == "connected")
 
 
@@ -106,9 +121,7 @@ def start_sentinels(folder: Path, *, password: str = "") -> Iterator[Watched]:
             servers.append(stack.enter_context(start_redis(home, password=password, extra=extra)))
         sentinels = [stack.enter_context(_sentinel(folder / f"sentinel-{n}", servers[0])) for n in range(3)]
         site = Watched(servers, sentinels)
-        site.until_copied()
-        knows_all = f"num-slaves={len(servers) - 1}", f"num-other-sentinels={len(sentinels) - 1}"
-        until(lambda: all(_tells(each, *knows_all) for each in sentinels), "all Sentinels know each other")
+        site.until_known()
         yield site
 
 
@@ -127,12 +140,6 @@ def _sentinel(folder: Path, primary: Server) -> Iterator[Server]:
     server = Server(folder, port, [str(redis_binary()), str(folder / "sentinel.conf"), "--sentinel"])
     with running(server):
         yield server
-
-
-def _tells(sentinel: Server, *words: str) -> bool:
-    told = ask(sentinel, "SENTINEL", "MASTER", SERVICE)
-    pairs = {f"{name}={value}" for name, value in zip(told[::2], told[1::2], strict=True)}
-    return pairs.issuperset(words)
 
 
 @attrs.define(eq=False)

@@ -83,7 +83,7 @@ def start_pair(folder: Path) -> Iterator[Pair]:
         port = free_port()
         argv = [word.replace(str(primary.folder / "data"), str(home / "data")) for word in primary.argv]
         standby = attrs.evolve(
-            primary, folder=home, port=port, argv=[*argv, f"--port={port}"], ready=_answers, process=None
+            primary, folder=home, port=port, argv=[*argv, f"--port={port}"], ready=answers, process=None
         )
         pair = Pair(primary, standby)
         try:
@@ -95,7 +95,8 @@ def start_pair(folder: Path) -> Iterator[Pair]:
             standby.kill()
 
 
-def _answers(server: Server) -> bool:
+def answers(server: Server) -> bool:
+    """A standby takes questions, too."""
     try:
         psycopg.connect(dsn(server)).close()
     except psycopg.OperationalError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -84,19 +84,33 @@ def nginx_below(folder: Path, port: int, daemon: int) -> list[str]:
 
 
 def haproxy(folder: Path, port: int, daemon: int) -> list[str]:
-    text = replaced(
-        block("haproxy", "frontend race_tracking"),
+    frontend, backend = block("haproxy", "frontend race_tracking").split("\n\n")
+    backend = replaced(
+        backend, ("127.0.0.1:3000", f"127.0.0.1:{daemon}"), ("timeout tunnel 60s", f"timeout tunnel {TIMEOUT_S}s")
+    )
+    return _haproxy(folder, port, frontend, backend, TIMEOUT_S, 0)
+
+
+def haproxy_of_nodes(folder: Path, port: int, daemons: Sequence[int]) -> list[str]:
+    """In front of several, with README's time-outs and Debian's."""
+    names = [(f" race{number}:3000", f" 127.0.0.1:{daemon}") for number, daemon in enumerate(daemons, 1)]
+    frontend, _ = block("haproxy", "frontend race_tracking").split("\n\n")
+    return _haproxy(folder, port, frontend, replaced(block("haproxy", "option httpchk"), *names), 50, 3)
+
+
+def _haproxy(folder: Path, port: int, frontend: str, backend: str, timeout_s: int, retries: int) -> list[str]:
+    frontend = replaced(
+        frontend,
         ("bind :::443 v4v6 ", f"bind 127.0.0.1:{port} "),
         ("/etc/haproxy/certs/race.example.org.pem", f"{folder}/certificate.pem"),
-        ("127.0.0.1:3000", f"127.0.0.1:{daemon}"),
-        ("timeout tunnel 60s", f"timeout tunnel {TIMEOUT_S}s"),
     )
     # As Debian's file, which has time-outs of 50 s and logs to the system's log.
     defaults = (
         "global\n    log stdout format raw local0\n\ndefaults\n    log global\n    mode http\n    option httplog\n"
-        f"    retries 0\n    timeout connect 5s\n    timeout client {TIMEOUT_S}s\n    timeout server {TIMEOUT_S}s\n\n"
+        f"    retries {retries}\n    timeout connect 5s\n"
+        f"    timeout client {timeout_s}s\n    timeout server {timeout_s}s\n\n"
     )
-    (folder / "haproxy.cfg").write_text(defaults + text)
+    (folder / "haproxy.cfg").write_text(f"{defaults}{frontend}\n\n{backend}")
     return ["haproxy", "-db", "-f", f"{folder}/haproxy.cfg"]
 
 
