@@ -83,11 +83,13 @@ class Standby:
                 await self.parts.gate.left.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            held = self.turn.holds
             self.parts.lock.close()
             self.turn.session_lost()
             if self.parts.gate.left.is_set():
-                self.turn.let_go()
-                self.parts.mark.set(False)
+                if held:  # else nobody can have it after us, while PostgreSQL is away
+                    self.turn.let_go()
+                    self.parts.mark.set(False)
                 self.metrics.ingest_reading.set(0)
                 self.health.stopped("ingest")
 

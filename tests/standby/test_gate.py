@@ -141,3 +141,14 @@ async def test_a_crash_of_the_reader_leaves_it_open(autojump_clock: MockClock) -
     await desk.gate.away()
     async with running(desk):
         assert desk.broker.links == [desk.link]
+
+
+async def test_the_session_is_not_ended_with_one_of_its_nodes(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    desk.gate.open()
+    async with running(desk):
+        desk.gate.leave()
+        assert desk.link.leaves == 1
+        assert await desk.gate.end_session() == "the session belongs to other nodes too"
+        assert not desk.link.ended_session
+        assert desk.gate.left.is_set()

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import attrs
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,9 @@ async def test_killed_another_reads_within_a_second(tmp_path: Path, autojump_clo
         assert len(world.readers()) == 1
         assert not a.reads
         assert world.broker.thrown_out == []
+        seen = [node.standby.metrics.registry.get_sample_value for node in world.nodes]
+        assert sum(value("tracking_ingest_reading") or 0 for value in seen) == 1
+        assert [value("tracking_ingest_takeovers_total") for value in seen].count(1) == 1, "a is in its second life"
 
 
 async def test_stopped_another_reads_within_a_second(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -118,16 +122,17 @@ async def test_who_read_last_goes_on_without_postgresql(tmp_path: Path, autojump
         assert world.broker.thrown_out == []
 
 
+@pytest.mark.parametrize("orderly", [True, False])
 async def test_who_read_last_reads_after_a_restart_without_postgresql(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock, orderly: bool
 ) -> None:
     async with cluster(tmp_path) as world:
         a, b, c = world.nodes
         await reading(world, b, c, first=a)
         world.postgres.up = False
         await trio.sleep(10)
-        await a.kill()
-        await trio.sleep(60)
+        await (a.stop() if orderly else a.kill())
+        await trio.sleep(30)
         assert world.readers() == []
         await world.start(a)
         assert await world.until_reading(a) < 5
