@@ -100,13 +100,14 @@ class ClusterServers:
             for each, reply in zip(some, told, strict=True):
                 if isinstance(reply, ClusterDownError | TryAgainError):
                     raise CacheUnavailable(f"Redis Cluster: {reply}")
-                if isinstance(reply, AskError):
-                    there = (reply.host or node[0], reply.port)
-                    _, replies[each] = await self._at(there).ask([ASKING, commands[each]], allow)
-                    continue
                 replies[each] = reply
-                if isinstance(reply, MovedError):
-                    self._map, self._first = None, (reply.host or node[0], reply.port)
+                if not isinstance(reply, AskError):
+                    continue
+                there = (reply.host or node[0], reply.port)
+                if isinstance(reply, MovedError):  # which is an AskError to redis-py
+                    self._map, self._first = None, there
+                else:
+                    _, replies[each] = await self._at(there).ask([ASKING, commands[each]], allow)
         except CacheUnavailable as trouble:
             troubles.append(trouble)
 

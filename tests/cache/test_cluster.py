@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pytest
 import trio
+from redis.exceptions import MovedError
 
+from actors.cache.calls import Command
+from actors.cache.connections import Connections
 from actors.cache.keys import Keys
 from actors.cache.redis import RedisStore
-from actors.cache.slots import slot_of
+from actors.cache.slots import SLOTS, slot_of
 from actors.cache.stream import KEY, RedisStream
 from actors.core.errors import CacheUnavailable
 from actors.core.fix import Fix
@@ -111,10 +114,15 @@ async def test_a_node_that_was_emptied_is_noticed_though_others_are_written(clus
 
 
 async def test_a_planned_fail_over_is_followed(cluster: Cluster) -> None:
+    """And once: who moved a key is not asked for it again."""
     store = store_on(cluster)
     await store.write(everybody())
+    before = cluster.owner(KEYS.seen("R1"))
     await trio.to_thread.run_sync(cluster.fail_over, KEYS.seen("R1"))
     assert await store.write(everybody(at_s=1)) is True
+    ask(before, "CONFIG", "RESETSTAT")
+    assert await store.write(everybody(at_s=1)) is True
+    assert not [name for name in ask(before, "INFO", "commandstats") if name.startswith("cmdstat_eval")]
     await trio.to_thread.run_sync(cluster.fail_over, KEYS.seen("R1"))
     assert await newest(store) == in_order(everybody(at_s=1))
     await store.aclose()
@@ -172,6 +180,20 @@ async def test_a_slot_on_its_way_to_another_node(cluster: Cluster) -> None:
     await store.write(everybody(at_s=3))
     assert await newest(store) == in_order(everybody(at_s=3))
     await store.aclose()
+
+
+async def test_nodes_that_send_each_other_the_asker_are_left(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while they do not agree who owns a slot."""
+
+    async def elsewhere(_self: Connections, commands: Sequence[Command], _allow: object = ()) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        told = [[0, SLOTS - 1, [b"a", 1, b"id"]]]
+        return [told if command.words[0] == "CLUSTER" else MovedError("7 b:1") for command in commands]
+
+    store = store_on(cluster)
+    monkeypatch.setattr(Connections, "ask", elsewhere)
+    with pytest.raises(CacheUnavailable, match="redirected 4 times, last 7 b:1"):
+        await store.newest("R1")
 
 
 async def test_any_node_that_answers_will_do(cluster: Cluster) -> None:

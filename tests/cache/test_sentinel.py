@@ -151,6 +151,15 @@ async def test_only_one_caller_asks_them_and_others_do_not_wait(autojump_clock: 
     assert [each.asked for each in sentinels] == [2, 2, 2]
 
 
+async def test_callers_who_know_no_primary_wait_for_one_answer(autojump_clock: MockClock, asked: list[str]) -> None:
+    servers, sentinels = watched()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(servers.ask, PING)
+    assert asked == ["a", "a", "a"]
+    assert [each.asked for each in sentinels] == [1, 1, 1]
+
+
 # --- real ones -----------------------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,13 @@ async def test_two_at_the_same_time_are_not_both_kept(autojump_clock: MockClock)
     assert len(world.opened) == 2
 
 
+async def test_who_fails_in_the_same_moment_is_not_heard(autojump_clock: MockClock) -> None:
+    for _ in range(20):  # in either order
+        world = Servers()
+        both = world.named(a=(HEAD_START_S + SOON, "primary"), b=(SOON, REFUSED))
+        assert (await search(both, 5.0, all)).name == world.only_open() == "a"
+
+
 @pytest.mark.parametrize("late_s", [SOON, HEAD_START_S + LATER])
 async def test_a_caller_that_gives_up_leaves_nothing_open(autojump_clock: MockClock, late_s: float) -> None:
     world = Servers()
