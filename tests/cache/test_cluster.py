@@ -182,6 +182,28 @@ async def test_a_slot_on_its_way_to_another_node(cluster: Cluster) -> None:
     await store.aclose()
 
 
+async def test_one_node_that_hangs_keeps_no_race_of_others_from_being_written(cluster: Cluster) -> None:
+    store = store_on(cluster)
+    await store.write(everybody())
+    owner = cluster.owner(KEYS.seen("R1"))
+    (replica,) = [each for each in cluster.servers if cluster.copies(each, owner)]
+    there = [race for race in RACES if cluster.owner(KEYS.seen(race)) is not owner]
+    for each in (replica, owner):
+        each.sigstop()
+    try:
+        with pytest.raises(CacheUnavailable, match="within 1 s"):
+            await store.write(everybody(at_s=1))
+        for race in there:
+            assert await store.newest(race) == everybody(at_s=1, races=[race])
+    finally:
+        for each in (replica, owner):
+            each.sigcont()
+    await trio.to_thread.run_sync(cluster.until_copied)
+    await until_well(lambda: store.write(everybody(at_s=1)))
+    assert await newest(store) == in_order(everybody(at_s=1))
+    await store.aclose()
+
+
 async def test_nodes_that_send_each_other_the_asker_are_left(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """As while they do not agree who owns a slot."""
 
