@@ -230,7 +230,8 @@ async def test_applied_again_by_hand_they_are_counted_again(database: Database) 
 async def test_counts_that_outlived_their_tables_are_counted_again(database: Database) -> None:
     await migration.apply(database.connection)
     await database.run(row("R1", "P1", "P2") + "drop table tracking_positions, tracking_participants")
-    assert [name for name in await migration.apply(database.connection) if "count" in name] == ADDED[2:]
+    counting = [name for name in ADDED[2:] if "count" in name]
+    assert [name for name in await migration.apply(database.connection) if "count" in name] == counting
     await database.run(row("R2", "P1"))
     assert await counts(database) == {"R2": 1}
 
