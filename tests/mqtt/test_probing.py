@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from actors.mqtt import probe, probing, thread
-from actors.mqtt.events import CannotShare, Connected, Disconnected, SubscriptionRefused
+from actors.mqtt.events import CannotShare, Connected, Disconnected, Subscribed, SubscriptionRefused
 from actors.mqtt.link import BrokerAddress, MqttLink
 from tests.kit.scripted_broker import CONNECT, PUBLISH, SUBSCRIBE, BrokerSide, ScriptedBroker, scripted_broker
 from tests.kit.servers import free_port
@@ -86,10 +86,12 @@ async def test_it_is_back_sooner_than_others(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(thread, "RETRY_S", (600.0, 600.0))
     async with scripted_broker() as broker:
         broker.routes = shares
-        async with running(link_to(broker.port, tmp_path)):
+        async with running(link_to(broker.port, tmp_path)) as desk:
             await probe_of(broker)
-            for _ in range(5):
-                await (await broker.connected()).stream.aclose()
+            for times in (1, 2):
+                side = await broker.connected()
+                await desk.first(Subscribed, times)
+                await side.stream.aclose()
 
 
 @BOTH

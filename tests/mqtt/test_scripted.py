@@ -14,7 +14,17 @@ from actors.mqtt.events import Connected, CopiesDropped, Disconnected, MessagesA
 from actors.mqtt.link import BrokerAddress, MqttLink
 from actors.mqtt.orders import MAX_PUBLISHES
 from actors.settings.load import MqttSettings
-from tests.kit.scripted_broker import CONNACK, CONNECT, PUBACK, PUBREC, PUBREL, packet, scripted_broker
+from tests.kit.scripted_broker import (
+    CONNACK,
+    CONNECT,
+    PUBACK,
+    PUBREC,
+    PUBREL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    packet,
+    scripted_broker,
+)
 from tests.mqtt.mqtt_desk import SETTINGS, running
 
 BOTH = pytest.mark.parametrize("protocol", [5, 4])
@@ -296,7 +306,8 @@ async def test_a_removed_topic_is_remembered_until_the_broker_has_unsubscribed_i
         async with running(link_to(broker.port, tmp_path)):
             side = await broker.connected()
             await side.until(lambda: side.unsubscribed == ["old/#"])
-            assert side.filters == [("t/#", 1)]  # asked for before
+            kinds = [one.kind for one in side.received]
+            assert kinds.index(SUBSCRIBE) < kinds.index(UNSUBSCRIBE)  # it may be the same in another form
         assert known.read_text() == '{"tracking-backend":["old/#","t/#"]}'
 
 
