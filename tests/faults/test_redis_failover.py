@@ -16,14 +16,15 @@ from actors.cache.keys import Keys
 from actors.cache.live_state import PING_S
 from actors.cache.slots import slot_of
 from actors.cache.stream import KEY
-from actors.core.addresses import PostgresAddress, RedisAddress, Secret
+from actors.core.addresses import PostgresAddress, RedisAddress
+from tests.faults.nodes import Node
 from tests.faults.outage import newest_sent
 from tests.faults.press import Press
 from tests.faults.spectator import Shown, Spectator
-from tests.kit.daemon import Running, external, started, until, write_settings
+from tests.kit.daemon import Running, until
 from tests.kit.expected import utc
 from tests.kit.redis_servers import Cluster, Watched, ask, start_cluster, start_sentinels
-from tests.kit.servers import Server, free_port
+from tests.kit.servers import Server
 from tests.kit.station import Station, station
 
 pytestmark = pytest.mark.live
@@ -70,15 +71,12 @@ def of_a_cluster(cluster: Cluster) -> Site:
 @contextmanager
 def second(at: Station) -> Iterator[Running]:
     """A node that reads nothing from the broker."""
-    folder, port = at.folder / "second", free_port()
-    folder.mkdir()
-    sections = external(at.broker.port, RedisAddress(password=Secret(""), port=at.redis.port), at.postgres, port)
-    sections["app"]["node_id"] = "second"
-    sections["redis"] = at.keys["redis"]
-    sections["cluster"] = {"relay": "yes", "ingest": "none"}
-    with started(write_settings(folder, sections), port) as running:
-        running.until_ready()
-        yield running
+    node = Node(at, "second", {"cluster": {"ingest": "none"}})
+    node.ready()
+    try:
+        yield node.running
+    finally:
+        node.kill()
 
 
 def in_redis(site: Site) -> Shown:
