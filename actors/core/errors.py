@@ -25,7 +25,7 @@ Whoever runs a command is told a TrackingError in one line. Those of another fil
       BadHead                http/head.py
         OtherVersion         http/head.py
       Problem                http/problem.py
-      Stopped                mqtt/thread.py
+      Stopped                mqtt/orders.py
       CutOff                 recordings/points.py
     redis.RedisError
       FromReplica            cache/redis_errors.py
