@@ -36,9 +36,9 @@ def node(at: Station, name: str, client_id: str = "", **cluster: object) -> Iter
 
 
 def send(at: Station, times: int, race: str = "R") -> None:
-    """A fix of everybody each time."""
-    for number in range(times):
-        at.send(*[fix(race, f"P{who}", utc(now_ms() + number)) for who in range(PEOPLE)])
+    """A fix of everybody each time, of a moment that no other has."""
+    for _ in range(times):
+        at.send(*[fix(race, f"P{who}", utc(now_ms() + at.published)) for who in range(PEOPLE)])
 
 
 def agree(here: Spectator, there: Spectator, what: str, within_s: float = 10.0) -> None:

@@ -42,7 +42,9 @@ def taken(node: Node) -> float:
 
 
 def send(at: Station, times: int) -> None:
-    at.send_all([("tracking/P1/position", fix("R", f"P{n % 5}", utc(now_ms() + n))) for n in range(times)])
+    """Each of a moment that no other has."""
+    begin_ms = now_ms() + at.published
+    at.send_all([("tracking/P1/position", fix("R", f"P{n % 5}", utc(begin_ms + n))) for n in range(times)])
 
 
 @contextmanager
