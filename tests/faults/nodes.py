@@ -18,7 +18,7 @@ from tests.faults.press import Press
 from tests.kit.commands import run_commands
 from tests.kit.daemon import SUPERVISOR, WITHIN_S, Running, started, until, write_settings
 from tests.kit.metrics import conserved
-from tests.kit.servers import free_port
+from tests.kit.servers import lasting_port
 from tests.kit.station import Station, conninfo
 
 NAMES = ("a", "b", "c")
@@ -31,7 +31,7 @@ class Node:
     at: Station
     name: str
     keys: dict[str, dict[str, object]]  # on top of those of the station
-    port: int = attrs.field(factory=free_port)
+    port: int = attrs.field(factory=lasting_port)
     prefix: Sequence[str] = ()  # runs it somewhere else
     seen_at: int = 0  # its port as we reach it; 0: `port`
     _life: ExitStack = attrs.field(factory=ExitStack)
@@ -122,23 +122,26 @@ class Nodes:
     all: tuple[Node, ...]
 
     def reader(self) -> Node | None:
-        """The one that reads; None while that is not clear."""
-        readers = [node for node in self.all if node.lives and node.ingest() == "reading"]
-        return readers[0] if len(readers) == 1 else None
+        """The one that reads, while all others wait; None when it is not so."""
+        states = [(node.ingest(), node) for node in self.all if node.lives]
+        readers = [node for state, node in states if state == "reading"]
+        waiting = [node for state, node in states if state == "waiting"]
+        return readers[0] if len(readers) == 1 and len(waiting) == len(states) - 1 else None
 
     def one_reads(self, what: str, within_s: float = 30.0) -> Node:
         """Wait until one reads and all others wait."""
+        found: list[Node] = []
 
         def settled() -> bool:
             for node in self.all:
                 assert not node.lives or node.running.process.poll() is None, node.running.log[-3000:]
-            found = sorted(node.ingest() for node in self.all if node.lives)
-            return found == ["reading"] + ["waiting"] * (len(found) - 1)
+            reader = self.reader()
+            if reader is not None:
+                found.append(reader)
+            return reader is not None
 
         until(settled, what, within_s)
-        reader = self.reader()
-        assert reader is not None
-        return reader
+        return found[0]
 
     def another_reads(self, than: Node, what: str, within_s: float = 30.0) -> tuple[Node, float]:
         """Which, and after how many seconds."""
@@ -156,17 +159,18 @@ class Nodes:
             return set().union(*(rows() for rows in databases or (self.stored,)))
 
         until(lambda: press.acknowledged <= stored(), "all that was acknowledged is stored", 60.0)
-        assert stored() <= press.sent.keys()
+        assert stored() <= press.sent.keys(), "rows that nobody sent"
         for node in self.all:
             if node.lives:
                 until(lambda node=node: conserved(node.running.metrics()), f"{node.name} accounts for all")  # type: ignore[misc]
-                assert node.running.metrics()["tracking_mqtt_session_lost_total"] == 0
+                lost = node.running.metrics()["tracking_mqtt_session_lost_total"]
+                assert lost == 0, f"{node.name}: {node.running.log[-3000:]}"
 
     def stored(self, postgres: PostgresAddress | None = None) -> set[str]:
         """Ids of the rows, none of which is there twice; over a connection of its own."""
         with psycopg.connect(conninfo(postgres or self.at.postgres), autocommit=True) as db:
             rows = [row[0] for row in db.execute("select id::text from tracking_positions")]
-        assert len(rows) == len(set(rows))
+        assert len(rows) == len(set(rows)), "the same twice"
         return set(rows)
 
 
