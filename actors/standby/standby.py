@@ -172,7 +172,8 @@ class Standby:
             self.parts.gate.shut()
             await self.parts.gate.away()
             self.turn.parted()
-        elif not self.stopping():
+        elif not self.stopping() and not self.parts.gate.is_open:
+            self.health.starting("broker")  # no fixes are taken before it is subscribed to
             self.parts.gate.open()
         self._show()
 

@@ -38,6 +38,10 @@ class Health:
         assert name in OF_NODES, f"{name} is described nowhere"
         self._set(name, Component(up=False, detail="starting"))
 
+    def starting(self, name: str) -> None:
+        """Say that a component begins, so it is not up yet: no trouble."""
+        self._set(name, Component(up=False, detail="starting"))
+
     def up(self, name: str, detail: str = "ok") -> None:
         """Say that a component works; logged when it did not before."""
         if not self.components[name].up:

@@ -58,6 +58,20 @@ async def test_a_table_that_is_not_as_it_should_be_is_said_until_it_is_mended(
         assert await world.until_reading() < 10
 
 
+async def test_who_begins_to_read_is_not_ready_before_the_broker_says_so(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with cluster(tmp_path, "a") as world:
+        (a,) = world.nodes
+        world.broker.up = False
+        await world.start(a)
+        a.standby.health.up("broker", "not this node's turn")
+        with trio.fail_after(10):
+            while a.standby.health.ingest != "reading":
+                await trio.sleep(0.01)
+        assert a.standby.health.components["broker"] == Component(up=False, detail="starting")
+
+
 async def test_killed_another_reads_within_a_second(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with cluster(tmp_path) as world:
         a, b, c = world.nodes
