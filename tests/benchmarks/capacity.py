@@ -8,6 +8,8 @@ beside that (broker, PostgreSQL, Redis) is not in it.
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +28,26 @@ WINDOWS_PER_S = 10
 SLOW, FAST = 500, 2000
 """Messages a second, for what a node pays anyway and what it pays for each."""
 
+FULL = 0.6
+"""Of a core: what is more is for bursts, and for the nodes that take over."""
+
+UPDATE_BYTES = 15
+"""To one dashboard that takes compressed frames, measured on recorded tracks (README)."""
+
+PLANS = {  # name -> (fixes a second, viewers, [ws] batch_window_ms)
+    "a village run: 200 runners, a fix every 5 s; 500 viewers": (40, 500, 100),
+    "a city marathon: 50,000 runners, a fix every 5 s; 100,000 viewers": (10_000, 100_000, 1000),
+    "the same with a fix every 30 s": (1_667, 100_000, 1000),
+    "a fix every 30 s, a million viewers": (1_667, 1_000_000, 1000),
+}
+
 COLUMNS = {"foretold": "foretold, of a core", "measured": "measured", "ratio": "foretold / measured"}
+PLANNED = {
+    "reading_core": "the node that reads, of a core",
+    "viewers_a_node": "viewers a showing node carries",
+    "showing_nodes": "such nodes",
+    "gbit_per_s": "Gbit/s to viewers",
+}
 
 
 @attrs.frozen
@@ -91,6 +112,19 @@ def foretell(costs: Costs, ingest: Sequence[str], rate: float, crowd: int) -> fl
     return readers * reading + (len(ingest) - readers) * costs.showing(rate, frames)
 
 
+def plan(costs: Costs, fixes: float, viewers: int, window_ms: int) -> dict[str, float]:
+    """Nodes of one core each, none fuller than FULL; and what they send. One race: many share less."""
+    windows_per_s = 1000 / window_ms
+    reading = costs.reading(fixes, 0, 0)
+    each = (FULL - costs.showing(fixes, 0)) / (windows_per_s * costs.frame_s)  # viewers of a node that shows
+    return {
+        "reading_core": reading,
+        "viewers_a_node": each,
+        "showing_nodes": math.ceil(viewers / each) if reading + viewers * windows_per_s * costs.frame_s > FULL else 0,
+        "gbit_per_s": viewers * fixes * UPDATE_BYTES * 8 / 1e9,
+    }
+
+
 def measure_round(site: Site, folder: Path, args: argparse.Namespace) -> Rows:
     """Costs, then set-ups that they were not taken from."""
     rows: Rows = {}
@@ -131,7 +165,12 @@ def main() -> None:
             for what, results in measure_round(site, folder, args).items():
                 rows.setdefault(what, []).extend(results)
     report.show("costs: of a core, and in µs", dict.fromkeys(rows["costs"][0], ""), {"costs": rows["costs"]})
-    report.show("foretold", COLUMNS, {name: found for name, found in rows.items() if name != "costs"})
+    known = {name: statistics.median(found[name] for found in rows["costs"]) for name in rows["costs"][0]}
+    costs = Costs(**{name: value / (1e6 if name.endswith("_s") else 1) for name, value in known.items()})
+    for name, wanted in PLANS.items():
+        add(rows, name, plan(costs, *wanted))
+    report.show("machines", PLANNED, {name: found for name, found in rows.items() if name in PLANS})
+    report.show("foretold", COLUMNS, {name: found for name, found in rows.items() if "ratio" in found[0]})
     report.write(args, rows)
 
 
