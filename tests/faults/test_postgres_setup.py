@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 import attrs
 import psycopg
 import pytest
 
 from tests.faults.outage import Own, RaceDay, race_day
-from tests.kit.daemon import until
+from tests.kit.daemon import Running, until
 from tests.kit.station import conninfo
 
 pytestmark = pytest.mark.live
@@ -85,6 +88,12 @@ def test_gone_and_back_with_another_set_up(own: Own) -> None:
         all_is_well_again(own, day)
 
 
+def is_subscribed(running: Running) -> bool:
+    with suppress(OSError):
+        return running.metrics()['tracking_component_up{component="broker"}'] == 1
+    return False
+
+
 def test_a_database_that_cannot_hold_every_name(own: Own) -> None:
     name = "latin1"
     elsewhere = attrs.evolve(own.at.postgres, database="postgres")
@@ -97,11 +106,13 @@ def test_a_database_that_cannot_hold_every_name(own: Own) -> None:
     create("LATIN1")
     before, own.at.postgres = own.at.postgres, attrs.evolve(own.at.postgres, database=name)
     try:
-        with own.at.daemon(ready=False) as running, race_day(own.at, running, "latin1", 200, begun=False) as day:
-            until(lambda: day.spectator.connected, "dashboards are served")
-            day.takes_nothing(why="LATIN1")
-            create("UTF8")
-            until(lambda: day.component("postgres")[0], "mended")
-            all_is_well_again(own, day)
+        with own.at.daemon(ready=False) as running:
+            until(partial(is_subscribed, running), "the broker keeps for it what trackers send")
+            with race_day(own.at, running, "latin1", 200, begun=False) as day:
+                until(lambda: day.spectator.connected, "dashboards are served")
+                day.takes_nothing(why="LATIN1")
+                create("UTF8")
+                until(lambda: day.component("postgres")[0], "mended")
+                all_is_well_again(own, day)
     finally:
         own.at.postgres = before
