@@ -93,7 +93,14 @@ class RaceDay:
         """Everything sent until now gets shown."""
         self.press.pause()
         sent = newest_sent(self.press)
-        until(lambda: self.spectator.shown() == sent, "the dashboard shows what was sent")
+        try:
+            until(lambda: self.spectator.shown() == sent, "the dashboard shows what was sent")
+        except AssertionError as error:  # who is behind?
+            told = {who: one["timestamp"] for who, one in self.running.live(self.press.races[0]).items()}
+            board = self.spectator
+            error.add_note(f"sent {sent}\nshown {board.shown()}\nthe API {told}\nsent now {newest_sent(self.press)}")
+            error.add_note(f"connected {board.connected} times, ended {board.ends}")
+            raise
         self.press.resume()
 
     def takes_nothing(self, component: str = "postgres", why: str = "set-up") -> None:

@@ -60,6 +60,7 @@ class Press:
     _waiting: deque[Fixes] = attrs.field(factory=deque)  # to be published before anything new
     _unanswered: dict[int, Fixes] = attrs.field(factory=dict)  # by packet id
     _making: threading.Event = attrs.field(factory=threading.Event)  # new fixes are made
+    _turn: threading.Lock = attrs.field(factory=threading.Lock)  # held from making one until it is noted
     _ending: threading.Event = attrs.field(factory=threading.Event)
     _is_up: bool = False
     _refusal: str = ""
@@ -84,7 +85,8 @@ class Press:
 
     def pause(self) -> None:
         """No new fixes until `resume`; returns when all that were sent are acknowledged."""
-        self._making.clear()
+        with self._turn:  # or one could be made now, and counted after it was looked whether all is quiet
+            self._making.clear()
         until(lambda: self._failure or self.quiet, f"{len(self._unanswered)} messages are not acknowledged", 60)
         if self._failure is not None:
             raise self._failure
@@ -158,14 +160,15 @@ class Press:
         now_s = time.monotonic()
         self._due_s = max(self._due_s, now_s - 1.0)  # after an outage at most a second is caught up with
         while len(self._unanswered) < WINDOW:
-            if self._waiting:
-                fixes = self._waiting.popleft()
-            elif self._due_s <= now_s and self._making.is_set():
-                self._due_s += 1 / self.rate
-                fixes = self._make()
-            else:
-                return
-            self._note("sent", fixes)
+            with self._turn:
+                if self._waiting:
+                    fixes = self._waiting.popleft()
+                elif self._due_s <= now_s and self._making.is_set():
+                    self._due_s += 1 / self.rate
+                    fixes = self._make()
+                else:
+                    return
+                self._note("sent", fixes)
             payload = json.dumps(fixes[0] if len(fixes) == 1 else fixes)
             sent = client.publish(f"tracking/{fixes[0]['participant_id']}/position", payload, qos=1)
             self._unanswered[sent.mid] = fixes
