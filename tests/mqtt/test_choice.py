@@ -192,7 +192,7 @@ async def test_nodes_that_restart_one_after_the_other_are_no_other_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is connected to one node says nothing about another; a node that stops closes it, too."""
-    monkeypatch.setattr(thread, "RETRY_S", (1.5, 1.5))  # the witness comes first, also on a busy machine
+    monkeypatch.setattr(thread, "RETRY_S", (3.0, 3.0))  # the witness comes first, also on a busy machine
     async with scripted_broker() as one, scripted_broker() as two, linked(tmp_path, one, two) as desk:
         for number, broker in enumerate((one, two, one, two, one), 1):
             await desk.first(Subscribed, number)

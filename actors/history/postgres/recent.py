@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import attrs
 
 KEPT_S = 10.0
-"""Before the last confirmation: far more than a standby lags that is fit to be promoted."""
+"""Before the last answer of a server that has it all: far more than a standby lags that is fit to be promoted."""
 
 KEPT_ROWS = 50_000  # some 150 bytes each
 
@@ -38,7 +38,14 @@ class Recent:
         """It has just been confirmed."""
         self._batches.append(batch)
         self._rows += batch.rows
-        while self._rows > KEPT_ROWS or (self._rows and self._batches[0].confirmed_s < batch.confirmed_s - KEPT_S):
+        while self._rows > KEPT_ROWS:
+            self._rows -= self._batches.popleft().rows
+        self.answered(batch.confirmed_s)
+
+    def answered(self, now_s: float) -> None:
+        """A server that has all of these answers: what it confirmed long ago would only bring back what somebody has
+        deleted since."""
+        while self._batches and self._batches[0].confirmed_s < now_s - KEPT_S:
             self._rows -= self._batches.popleft().rows
 
     def confirmed_elsewhere(self, session: object) -> Iterator[RecentBatch]:

@@ -108,6 +108,7 @@ class PostgresWriter:
         """Connect and prepare where that is needed (long, while an index is built), and ask for an answer."""
         async with self._call(deadline_s) as connection:
             await connection.query("SELECT 1")
+            self._recent.answered(trio.current_time())
 
     async def store(self, fixes: Sequence[Fix], deadline_s: float = CALL_S) -> int:
         """Insert fixes in one transaction, in any order and with repetitions. How many were not there yet."""

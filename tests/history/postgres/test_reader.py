@@ -246,7 +246,8 @@ async def test_a_stream_left_early_closes_its_connection(
                 scope.cancel()
     await database.run("""
         set statement_timeout = '10s';
-        do $$ begin while exists (select from pg_stat_activity where application_name = 'race-tracking reader') loop
+        do $$ begin while exists (select from pg_stat_activity
+            where application_name = 'race-tracking reader' and datname = current_database()) loop
           perform pg_sleep(0.01), pg_stat_clear_snapshot();
         end loop; end $$""")
 
@@ -303,7 +304,7 @@ async def test_connections_are_shared_and_survive_a_restart_of_the_server(
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(history.races)
-    ours = "from pg_stat_activity where application_name = 'race-tracking reader'"
+    ours = "from pg_stat_activity where application_name = 'race-tracking reader' and datname = current_database()"
     assert await database.rows(f"select (count(*) <= {CONNECTIONS})::text {ours}") == [["true"]]
     await database.run(f"select pg_terminate_backend(pid) {ours}")
     assert await history.races() == []

@@ -52,3 +52,13 @@ def test_time_counts_from_the_last_confirmation() -> None:
     assert len(list(recent.confirmed_elsewhere(THERE))) == 2
     recent.add(batch(1000))
     assert [each.confirmed_s for each in recent.confirmed_elsewhere(THERE)] == [1000]
+
+
+def test_while_nothing_is_stored_it_counts_from_each_answer() -> None:
+    recent = Recent()
+    recent.add(batch(0))
+    recent.add(batch(5))
+    recent.answered(KEPT_S + 1)
+    assert [each.confirmed_s for each in recent.confirmed_elsewhere(THERE)] == [5]
+    recent.answered(1000)
+    assert list(recent.confirmed_elsewhere(THERE)) == []

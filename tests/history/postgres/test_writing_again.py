@@ -6,6 +6,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from actors.history.postgres import recent
 from actors.history.postgres.writer import PostgresWriter
 from tests.kit.making import make_fix
 from tests.kit.stores import COUNT, Database
@@ -37,6 +38,18 @@ async def test_what_was_stored_once_on_this_connection_is_not_written_again(
     """Who deletes rows while the daemon runs has them deleted, unless it connects anew within seconds."""
     await writer.store([make_fix()])
     await database.run("delete from tracking_positions")
+    await writer.ping()
+    assert await database.rows(COUNT) == [["0"]]
+
+
+async def test_what_was_deleted_later_stays_deleted(
+    writer: PostgresWriter, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it was the last thing that was stored before PostgreSQL was restarted."""
+    await writer.store([make_fix()])
+    monkeypatch.setattr(recent, "KEPT_S", 0.0)  # it is long ago
+    await writer.ping()
+    await database.run(f"delete from tracking_positions; {END_SESSIONS}")
     await writer.ping()
     assert await database.rows(COUNT) == [["0"]]
 
